@@ -1,0 +1,148 @@
+"""What all files in a run folder share: strict frozen types, atomic writing, a schema version and a content hash."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from autounet.errors import ArtefactError
+
+
+class Frozen(BaseModel):
+    """A value: immutable, strict about types, and with no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Artefact(Frozen):
+    """A file of the run folder that one stage writes and later stages read."""
+
+    KIND: ClassVar[str]
+    """What the file is called in messages."""
+    VERSION: ClassVar[int]
+    """Schema version this code writes and reads."""
+
+    kind: str
+    schema_version: int
+    made_from: dict[str, str]
+    """Content hashes of what this was made from, by name."""
+
+    def to_json(self) -> str:
+        """The artefact as JSON that people can read: short lists stay on one line."""
+        return readable_json(self.model_dump(mode="json")) + "\n"
+
+    def digest(self) -> str:
+        """Hash of the content, 16 hexadecimal digits; equal content gives an equal digest on every machine."""
+        return digest_of(self.model_dump(mode="json"))
+
+    def save(self, path: Path) -> None:
+        """Writes the artefact; a reader sees the old file or the new one, never a part."""
+        write_text_atomic(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads and checks an artefact.
+
+        Raises:
+            ArtefactError: The file is missing, is not JSON, has another kind or version, or breaks the schema.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ArtefactError(f"{path}: no {cls.KIND} here", remedy="run `autounet plan` for this dataset first") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtefactError(f"{path}: cannot be read as a {cls.KIND}", found=error) from None
+        return cls.from_json(text, str(path))
+
+    @classmethod
+    def from_json(cls, text: str, name: str) -> Self:
+        """Checks JSON text; ``name`` stands for it in messages. Raises ArtefactError."""
+        remedy = "delete it and run `autounet plan` again"
+        try:
+            raw: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ArtefactError(f"{name}: is not valid JSON", found=error, remedy=remedy) from None
+        if not isinstance(raw, dict) or raw.get("kind") != cls.KIND:
+            found = raw.get("kind") if isinstance(raw, dict) else type(raw).__name__
+            raise ArtefactError(f"{name}: is not a {cls.KIND}", found=repr(found), expected=repr(cls.KIND))
+        if raw.get("schema_version") != cls.VERSION:
+            raise ArtefactError(
+                f"{name}: {cls.KIND} of another version", found=raw.get("schema_version"), expected=cls.VERSION, remedy=remedy
+            )
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ArtefactError(f"{name}: {cls.KIND} is malformed at '{where}'", found=first["msg"], remedy=remedy) from None
+
+
+def readable_json(value: Any) -> str:
+    """JSON with two-space indents in which a list or object of plain values stays on one line."""
+    return _readable(value, 0)
+
+
+def _readable(value: Any, depth: int) -> str:
+    plain = not isinstance(value, (dict, list)) or all(
+        not isinstance(item, (dict, list)) or not item for item in (value.values() if isinstance(value, dict) else value)
+    )
+    line = json.dumps(value, ensure_ascii=False)
+    nested_numbers = isinstance(value, list) and all(isinstance(row, list) for row in value) and len(line) <= 100
+    if (plain and len(line) <= 160) or nested_numbers:
+        return line
+    inner, outer = "  " * (depth + 1), "  " * depth
+    if isinstance(value, dict):
+        rows = [f"{inner}{json.dumps(key, ensure_ascii=False)}: {_readable(item, depth + 1)}" for key, item in value.items()]
+        return "{\n" + ",\n".join(rows) + "\n" + outer + "}"
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(inner + _readable(item, depth + 1) for item in value) + "\n" + outer + "]"
+    return line
+
+
+def digest_of(value: Any) -> str:
+    """Hash of a JSON-like value, 16 hexadecimal digits, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside ``path`` (same suffixes) to write to, and renames it on success.
+
+    Raises:
+        ArtefactError: The folder cannot be written to or is full.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="-" + path.name, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp makes files for the owner alone; give the rights an ordinary new file would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        temporary = None
+    except OSError as error:
+        raise ArtefactError(
+            f"{path}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions and free space"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Writes text so that a reader sees the old file or the new one, never a part. Raises ArtefactError."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

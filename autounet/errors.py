@@ -1,0 +1,83 @@
+"""The errors that users meet.
+
+AutounetError          something failed on the data or the machine     exit code 1
+├── UsageError         the command was asked for something it cannot   exit code 2
+├── DatasetError       a dataset folder or its dataset.json is wrong   exit code 1
+├── ImageError         one image or label file cannot be used          exit code 1
+└── ArtefactError      a file in the run folder is missing or unusable exit code 1
+
+Every message names the file or case, what was found, what was expected and what to do next. Programming mistakes are
+not in this tree: they stay Python's own exceptions, and a traceback is a bug.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class AutounetError(Exception):
+    """Base of all errors that a user can cause and mend.
+
+    Args:
+        what: The file, case or option concerned and what is wrong with it.
+        found: What was there.
+        expected: What should have been there.
+        remedy: What the user can do next, as an imperative.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, found: object = None, expected: object = None, remedy: str | None = None) -> None:
+        self.what, self.found, self.expected, self.remedy = what, found, expected, remedy
+        super().__init__(self.describe())
+
+    def describe(self) -> str:
+        """One sentence or two: what is wrong, found and expected, and the remedy."""
+        text = self.what
+        details = [f"{word} {value}" for word, value in (("found", self.found), ("expected", self.expected)) if value is not None]
+        if details:
+            text += f": {', '.join(details)}"
+        if self.remedy:
+            text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
+        return text
+
+
+class UsageError(AutounetError):
+    """The command line asks for something that does not exist or cannot work."""
+
+    exit_code = 2
+
+
+class DatasetError(AutounetError):
+    """A dataset folder or its dataset.json is wrong; ``problems`` lists every finding."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        problems: "Sequence[Problem]" = (),
+        found: object = None,
+        expected: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(what, found=found, expected=expected, remedy=remedy)
+        self.problems = tuple(problems)
+
+
+class ImageError(AutounetError):
+    """One image or label file cannot be read, written or used."""
+
+
+class ArtefactError(AutounetError):
+    """A file in the run folder is missing, malformed or was made from something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding about one case of a dataset."""
+
+    case: str
+    """Case identifier, or the file's name where no case could be made out."""
+    what: str
+    """What is wrong, with what was found and what was expected."""
+    remedy: str
+    """What to do about it."""

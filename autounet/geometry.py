@@ -1,0 +1,119 @@
+"""Where voxels lie in space, and the way from an image to the network's grid and back.
+
+Arrays are ``[channel,] z, y, x``: the last axis runs fastest, as SimpleITK and nnU-Net have it. A 2D image is a volume of one
+slice whose grid says ``ndim=2``. World coordinates follow ITK: ``x, y, z`` in mm, patient left/posterior/superior positive.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autounet.artefact import Frozen
+
+Triple = tuple[int, int, int]
+TripleMm = tuple[float, float, float]
+
+IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+class Grid(Frozen):
+    """The voxel grid of an image."""
+
+    ndim: int = 3
+    """2 for planar images (one slice, no thickness), else 3."""
+    shape_zyx: Triple
+    spacing_mm_zyx: TripleMm
+    origin_mm_xyz: TripleMm = (0.0, 0.0, 0.0)
+    """Centre of the first voxel."""
+    direction: tuple[float, ...] = IDENTITY_DIRECTION
+    """3x3 matrix, row by row; column k is the world direction of array axis x, y, z for k = 0, 1, 2 (as in ITK)."""
+
+    def affine_xyz(self) -> npt.NDArray[np.float64]:
+        """4x4 matrix from voxel indices (x, y, z, 1) to world mm (ITK's left-posterior-superior axes)."""
+        affine = np.eye(4)
+        affine[:3, :3] = np.array(self.direction).reshape(3, 3) * np.array(self.spacing_mm_zyx[::-1])
+        affine[:3, 3] = self.origin_mm_xyz
+        return affine
+
+    def differences(self, other: "Grid", tolerance: float = 1e-3) -> list[str]:
+        """What differs between two grids, in words; empty when they agree.
+
+        ``tolerance`` is relative to the spacing for spacing and origin, absolute for the direction's cosines.
+        """
+        found = []
+        if self.shape_zyx != other.shape_zyx:
+            found.append(f"shape {_x(self.shape_zyx)} and {_x(other.shape_zyx)} (z, y, x)")
+        pairs = zip(self.spacing_mm_zyx, other.spacing_mm_zyx, strict=True)
+        if any(not math.isclose(a, b, rel_tol=tolerance) for a, b in pairs):
+            found.append(f"spacing {_mm(self.spacing_mm_zyx)} and {_mm(other.spacing_mm_zyx)} mm (z, y, x)")
+        reach = tolerance * max(1.0, *self.spacing_mm_zyx) * 10
+        if any(abs(a - b) > reach for a, b in zip(self.origin_mm_xyz, other.origin_mm_xyz, strict=True)):
+            found.append(f"origin {_mm(self.origin_mm_xyz)} and {_mm(other.origin_mm_xyz)} mm (x, y, z)")
+        if any(abs(a - b) > tolerance for a, b in zip(self.direction, other.direction, strict=True)):
+            found.append("direction (orientation of the axes)")
+        return found
+
+
+class Box(Frozen):
+    """A box of voxels, ``start`` included, ``stop`` excluded."""
+
+    start: Triple
+    stop: Triple
+
+    @property
+    def shape(self) -> Triple:
+        """Size along each axis."""
+        a, b, c = (stop - start for start, stop in zip(self.start, self.stop, strict=True))
+        return a, b, c
+
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Index for the last three axes of an array."""
+        a, b, c = (slice(start, stop) for start, stop in zip(self.start, self.stop, strict=True))
+        return a, b, c
+
+
+class Trace(Frozen):
+    """How a case was brought to the network's grid: transpose, then crop, then resample; enough to undo all three."""
+
+    grid: Grid
+    """The image as it was read."""
+    transpose: Triple
+    """Array axes in their new order: ``image.transpose(transpose)``."""
+    box: Box
+    """The part that was kept, in transposed axes."""
+    prepared_shape: Triple
+    """Size after resampling, in transposed axes."""
+
+    @property
+    def transposed_shape(self) -> Triple:
+        """Size of the whole image in transposed axes."""
+        a, b, c = (self.grid.shape_zyx[axis] for axis in self.transpose)
+        return a, b, c
+
+    @property
+    def transposed_spacing_mm(self) -> TripleMm:
+        """Spacing of the image in transposed axes."""
+        a, b, c = (self.grid.spacing_mm_zyx[axis] for axis in self.transpose)
+        return a, b, c
+
+    def place_back(self, cropped: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A label map on the cropped, transposed grid → the image's own grid; outside the crop is 0."""
+        whole = np.zeros(self.transposed_shape, cropped.dtype)
+        whole[self.box.slices()] = cropped
+        return np.ascontiguousarray(whole.transpose(inverse_permutation(self.transpose)))
+
+
+def inverse_permutation(order: Triple) -> Triple:
+    """The permutation that undoes ``order``."""
+    a, b, c = (order.index(axis) for axis in range(3))
+    return a, b, c
+
+
+def _x(values: tuple[int, ...]) -> str:
+    return "×".join(str(value) for value in values)
+
+
+def _mm(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)

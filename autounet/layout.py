@@ -1,0 +1,91 @@
+"""Every path of a run folder, in one place."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunLayout:
+    """Paths below ``<runs>/<dataset>/``. Nothing is created by asking for a path."""
+
+    root: Path
+
+    @property
+    def fingerprint(self) -> Path:
+        """What the data is."""
+        return self.root / "fingerprint.json"
+
+    @property
+    def plan(self) -> Path:
+        """Every decision, with its reason."""
+        return self.root / "plan.json"
+
+    @property
+    def splits(self) -> Path:
+        """Training and validation cases of each fold."""
+        return self.root / "splits.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Every command that wrote here."""
+        return self.root / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        """What the commands said, with times."""
+        return self.root / "run.log"
+
+    def prepared(self, configuration: str) -> Path:
+        """Folder of the prepared cases."""
+        return self.root / "prepared" / configuration
+
+    @property
+    def models(self) -> Path:
+        """Folder of all trained models."""
+        return self.root / "models"
+
+    def fold(self, configuration: str, fold: str) -> "FoldLayout":
+        """Paths of one trained fold; ``fold`` is ``"0"``.. or ``"all"``."""
+        return FoldLayout(self.models / configuration / f"fold_{fold}")
+
+
+@dataclass(frozen=True, slots=True)
+class FoldLayout:
+    """Paths of one fold of one configuration."""
+
+    root: Path
+
+    @property
+    def weights(self) -> Path:
+        """Weights after the last epoch; there once training has ended."""
+        return self.root / "weights.safetensors"
+
+    @property
+    def weights_best(self) -> Path:
+        """Weights of the epoch with the best smoothed online Dice."""
+        return self.root / "weights_best.safetensors"
+
+    @property
+    def resume(self) -> Path:
+        """Everything needed to go on training."""
+        return self.root / "resume.pt"
+
+    @property
+    def history(self) -> Path:
+        """One JSON line per epoch."""
+        return self.root / "history.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """Training curves."""
+        return self.root / "progress.png"
+
+    @property
+    def validation(self) -> Path:
+        """Predictions of the held-out cases."""
+        return self.root / "validation"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of the held-out cases."""
+        return self.root / "scores.json"

@@ -1,0 +1,52 @@
+"""How a command runs: device, precision, workers, seed. Made once, in the command line, and handed on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Advance(Protocol):
+    """Reports progress within a task."""
+
+    def __call__(self, steps: int = 1, note: str = "") -> None:
+        """``steps`` more are done; ``note`` replaces the short text beside the bar."""
+
+
+class Progress(Protocol):
+    """Where long work shows how far it is; the command line draws it, tests and libraries pass ``quiet``."""
+
+    def __call__(self, title: str, total: int) -> AbstractContextManager[Advance]:
+        """Opens a task of ``total`` steps."""
+
+
+def _no_advance(steps: int = 1, note: str = "") -> None:
+    """Shows nothing."""
+
+
+@contextmanager
+def quiet(title: str, total: int) -> Iterator[Advance]:
+    """A Progress that shows nothing."""
+    yield _no_advance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Settings of the machine, never of the model: the same plan and seed mean the same work everywhere."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``."""
+    precision: str = "auto"
+    """``auto``, ``fp32``, ``bf16`` or ``fp16``."""
+    workers: int = 2
+    """Threads for reading, preparing and writing; 0 does everything in the calling thread."""
+    seed: int = 1234
+    progress: Progress = quiet
+
+
+def usable_cores() -> int:
+    """CPU cores this process may use, as far as its affinity tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
