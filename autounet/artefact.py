@@ -112,8 +112,10 @@ def digest_of(value: Any) -> str:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary name beside ``path`` (same suffixes) to write to, and renames it on success.
+
+    ``durable`` also waits until the disk has the data, so that even a power cut leaves the old file or the new one.
 
     Raises:
         ArtefactError: The folder cannot be written to or is full.
@@ -129,8 +131,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
         temporary.replace(path)
         temporary = None
     except OSError as error:

@@ -1,0 +1,1 @@
+"""From raw cases to the network's grid: crop, normalise, resample; and the store they are kept in."""

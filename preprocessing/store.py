@@ -1,0 +1,175 @@
+"""The prepared cases on disk: compressed arrays of which a patch can be read alone, and one small JSON file per case.
+
+``<case>.b2nd`` image (c, z, y, x) float32, ``<case>.seg.b2nd`` label indices (z, y, x), ``<case>.foreground.b2nd`` voxels of
+each class for oversampling (n, 3) int32, ``<case>.json`` written last: a case without it, or whose files do not have the sizes
+it names, is not there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+
+from autounet.artefact import Artefact, Frozen, atomic_path
+from autounet.errors import ArtefactError
+from autounet.geometry import Trace, Triple
+from autounet.labels import LabelSpec
+
+FOREGROUND_SEED = 1234
+FOREGROUND_POINTS = 10_000
+
+
+class SourceFile(Frozen):
+    """A raw file as it was when the case was prepared."""
+
+    name: str
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "SourceFile":
+        """The file's present state. Raises OSError when it is gone."""
+        state = path.stat()
+        return cls(name=path.name, size=state.st_size, mtime_ns=state.st_mtime_ns)
+
+
+class StoredCase(Artefact):
+    """What is known about a prepared case without opening its arrays."""
+
+    KIND: ClassVar[str] = "prepared case"
+    VERSION: ClassVar[int] = 1
+
+    kind: str = KIND
+    schema_version: int = VERSION
+    case: str
+    trace: Trace
+    sources: tuple[SourceFile, ...]
+    file_bytes: tuple[int, int, int]
+    """Sizes of the image, label and foreground files."""
+    foreground_counts: tuple[int, ...]
+    """Stored voxels of each class, in the order of LabelSpec.classes; the foreground file has them one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder of prepared cases of one configuration."""
+
+    root: Path
+    recipe: str
+    """Digest of what decides the prepared arrays; cases made by another recipe are stale."""
+
+    def files(self, case: str) -> tuple[Path, Path, Path, Path]:
+        """Image, labels, foreground, description."""
+        return (
+            self.root / f"{case}.b2nd",
+            self.root / f"{case}.seg.b2nd",
+            self.root / f"{case}.foreground.b2nd",
+            self.root / f"{case}.json",
+        )
+
+    def find(self, case: str, sources: Sequence[SourceFile] | None = None) -> StoredCase | None:
+        """The stored case if it is whole, of this recipe and (when given) made from these files; else None."""
+        *arrays, description = self.files(case)
+        try:
+            stored = StoredCase.load(description)
+            sizes = tuple(path.stat().st_size for path in arrays)
+        except (ArtefactError, OSError):
+            return None
+        fresh = stored.made_from.get("recipe") == self.recipe and sizes == stored.file_bytes
+        return stored if fresh and (sources is None or tuple(sources) == stored.sources) else None
+
+    def write(
+        self,
+        case: str,
+        image_czyx: npt.NDArray[np.float32],
+        labels_zyx: npt.NDArray[Any],
+        trace: Trace,
+        labels: LabelSpec,
+        sources: Sequence[SourceFile],
+        patch: Triple,
+    ) -> StoredCase:
+        """Writes a case; ``patch`` (z, y, x) decides the chunks. Raises ArtefactError when the disk refuses."""
+        image_file, labels_file, foreground_file, description = self.files(case)
+        description.unlink(missing_ok=True)
+        foreground = foreground_voxels(labels_zyx, labels)
+        chunks = tuple(max(1, min(size, -(-side // 2))) for size, side in zip(labels_zyx.shape, patch, strict=True))
+        small = labels_zyx.size <= 2**18
+        _write_array(image_file, image_czyx, image_czyx.shape if small else (1, *chunks))
+        _write_array(labels_file, labels_zyx, labels_zyx.shape if small else chunks)
+        _write_array(foreground_file, np.concatenate([np.zeros((1, 3), np.int32), *foreground]), None)
+        stored = StoredCase(
+            made_from={"recipe": self.recipe},
+            case=case,
+            trace=trace,
+            sources=tuple(sources),
+            file_bytes=(image_file.stat().st_size, labels_file.stat().st_size, foreground_file.stat().st_size),
+            foreground_counts=tuple(len(voxels) for voxels in foreground),
+        )
+        stored.save(description)
+        return stored
+
+    def open(self, stored: StoredCase) -> "OpenCase":
+        """Opens the arrays lazily. Raises ArtefactError when one cannot be read."""
+        image_file, labels_file, foreground_file, _ = self.files(stored.case)
+        try:
+            return OpenCase(
+                stored.case,
+                blosc2.open(str(image_file), mode="r"),
+                blosc2.open(str(labels_file), mode="r"),
+                _split(blosc2.open(str(foreground_file), mode="r")[:], stored.foreground_counts),
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ArtefactError(
+                f"{image_file}: prepared case cannot be read", found=error, remedy="delete the folder; it is made again when needed"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCase:
+    """Arrays of a stored case; indexing ``image`` or ``labels`` reads only that part."""
+
+    case: str
+    image: Any
+    """(c, z, y, x) float32."""
+    labels: Any
+    """(z, y, x) integer."""
+    foreground: tuple[npt.NDArray[np.int32], ...]
+    """Per class (n, 3): z, y, x."""
+
+    def in_memory(self) -> "OpenCase":
+        """The same case with its arrays read into memory."""
+        return OpenCase(self.case, self.image[:], self.labels[:], self.foreground)
+
+
+def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[npt.NDArray[np.int32]]:
+    """Voxels of each class, (n, 3) z, y, x: all of them, or a seeded sample of max(10000, 1 %) where there are more.
+
+    Source: nnunetv2 2.8.1, ``default_preprocessor.py``, _sample_foreground_locations.
+    """
+    rng = np.random.default_rng(FOREGROUND_SEED)
+    found = []
+    for entry in labels.classes:
+        indices = labels.class_indices(entry)
+        mask = labels_zyx == indices[0] if len(indices) == 1 else np.isin(labels_zyx, indices)
+        flat = np.flatnonzero(mask)
+        limit = max(FOREGROUND_POINTS, -(-len(flat) // 100))
+        if len(flat) > limit:
+            flat = np.sort(rng.choice(flat, limit, replace=False))
+        found.append(np.stack(np.unravel_index(flat, labels_zyx.shape), axis=1).astype(np.int32))
+    return found
+
+
+def _split(voxels: npt.NDArray[np.int32], counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:
+    # The first row is a dummy: blosc2 cannot hold an empty array.
+    return tuple(np.split(voxels[1:], np.cumsum(counts)[:-1]))
+
+
+def _write_array(path: Path, array: npt.NDArray[Any], chunks: tuple[int, ...] | None) -> None:
+    options = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "nthreads": 1}
+    with atomic_path(path, durable=False) as temporary:
+        temporary.unlink()
+        blosc2.asarray(np.ascontiguousarray(array), urlpath=str(temporary), mode="w", chunks=chunks, cparams=options)
