@@ -1,0 +1,25 @@
+"""The options that commands share, each said once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Dataset = Annotated[str, typer.Option("-d", "--dataset", help="Dataset: a path, a name, a prefix or a number (Task04, 4).")]
+OptionalDataset = Annotated[str | None, typer.Option("-d", "--dataset", help="Dataset: a path, a name, a prefix or a number.")]
+Data = Annotated[
+    list[Path] | None, typer.Option("--data", help="Folder of datasets; may be repeated. Default: ., ./data, ./raw, $AUTOUNET_DATA.")
+]
+Runs = Annotated[Path | None, typer.Option("--runs", help="Folder for everything that is made. Default: ./autounet_runs, $AUTOUNET_RUNS.")]
+PresetName = Annotated[
+    str | None, typer.Option("--preset", help="nnunet (a GPU of 8 GB), small (a CPU or a few minutes). Default: the plan's, or nnunet.")
+]
+GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", help="GPU memory to plan for, in GB.")]
+ConfigurationName = Annotated[str | None, typer.Option("-c", "--configuration", help="2d or 3d_fullres. Default: 3d_fullres if planned.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Threads that read and prepare. Default: the cores there are, at most 8.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show results, warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show more of what is done.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -1,0 +1,178 @@
+"""One run of one command: where the data and the results are, how it runs, and the record it leaves."""
+
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from autounet import __version__
+from autounet.artefact import readable_json, write_text_atomic
+from autounet.cli.console import Screen, ScreenHandler
+from autounet.dataset import find_dataset
+from autounet.errors import ArtefactError, UsageError
+from autounet.layout import RunLayout
+from autounet.runtime import Runtime, usable_cores
+
+MOST_WORKERS = 8
+MANIFEST_ENTRIES = 500
+"""The manifest keeps so many of the latest commands."""
+
+
+@dataclass(slots=True)
+class Session:
+    """What a command works with."""
+
+    screen: Screen
+    runtime: Runtime
+    data: list[Path] = field(default_factory=list)
+    runs: Path = Path("autounet_runs")
+
+    def dataset_folder(self, query: str) -> Path:
+        """The folder that ``-d`` means. Raises UsageError."""
+        return find_dataset(query, self.data)
+
+    def layout(self, name: str) -> RunLayout:
+        """The run folder of a dataset."""
+        return RunLayout(self.runs / name)
+
+
+def open_session(
+    *,
+    data: Sequence[Path] | None = None,
+    runs: Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    seed: int = 1234,
+    quiet: bool = False,
+    verbose: bool = False,
+    as_json: bool = False,
+) -> Session:
+    """Makes the session from the options and the few environment variables there are."""
+    screen = Screen(quiet, as_json)
+    logger = logging.getLogger("autounet")
+    logger.handlers = [ScreenHandler(screen)]
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.propagate = False
+    folders = list(data or [])
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"--data {folder}: no such folder")
+    if not folders:
+        named = [os.environ.get("AUTOUNET_DATA"), ".", "data", "raw", os.environ.get("nnUNet_raw")]  # noqa: SIM112
+        folders = [Path(name) for name in named if name]
+    runs = runs or Path(os.environ.get("AUTOUNET_RUNS") or "autounet_runs")
+    count = min(usable_cores(), MOST_WORKERS) if workers is None else workers
+    runtime = Runtime(device=device, precision=precision, workers=count, seed=seed, progress=screen.progress)
+    return Session(screen, runtime, folders, runs)
+
+
+@contextmanager
+def recorded(layout: RunLayout) -> Iterator[dict[str, Any]]:
+    """Notes the command in the run folder's manifest and log, whether it ends well or not.
+
+    What the command puts into the yielded dict is noted too.
+    """
+    entry: dict[str, Any] = {
+        "command": ["autounet", *sys.argv[1:]],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "versions": versions(),
+        "git": _git_state(),
+    }
+    began = time.monotonic()
+    try:
+        layout.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(
+            f"{layout.root}: cannot be made", found=error.strerror or error, remedy="choose another folder with --runs"
+        ) from None
+    handler = logging.FileHandler(_writable(layout.log), encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("autounet")
+    logger.addHandler(handler)
+    status = "failed"
+    try:
+        yield entry
+        status = "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        entry.update(status=status, seconds=round(time.monotonic() - began, 1), peak_memory_mb=_peak_memory_mb())
+        _append(layout.manifest, entry)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result."""
+    found = {"autounet": __version__, "python": platform.python_version()}
+    for name in ("torch", "numpy", "scipy", "nibabel", "SimpleITK", "blosc2"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def parse_duration(text: str) -> float:
+    """``15m``, ``2h``, ``90s``, ``1h30m`` → seconds. Raises UsageError."""
+    match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0.0, 0.0, 0.0)
+    total = 3600 * hours + 60 * minutes + seconds
+    if total <= 0:
+        raise UsageError(f"--budget {text}: not a time", expected="such as 90s, 15m, 2h or 1h30m")
+    return total
+
+
+def _writable(path: Path) -> Path:
+    try:
+        path.touch()
+    except OSError as error:
+        raise ArtefactError(
+            f"{path.parent}: cannot be written", found=error.strerror or error, remedy="choose another folder with --runs"
+        ) from None
+    return path
+
+
+def _append(path: Path, entry: dict[str, Any]) -> None:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        entries = []
+    entries = [*(entries if isinstance(entries, list) else []), entry][-MANIFEST_ENTRIES:]
+    write_text_atomic(path, readable_json(entries) + "\n")
+
+
+def _git_state() -> str | None:
+    """Commit of the checkout that autounet runs from, with a + for local changes; None for an installed package."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() or None
+
+
+def _peak_memory_mb() -> int | None:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)

@@ -1,0 +1,63 @@
+"""Which device and which number format the network runs with, from the plain values of Runtime."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from autounet.errors import UsageError
+from autounet.runtime import Runtime
+
+
+def pick_device(runtime: Runtime) -> torch.device:
+    """The device to use; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        UsageError: The device asked for is not there.
+    """
+    name = runtime.device
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: no such kind of device", expected="auto, cpu, cuda, cuda:1, …, or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {name}: not available", found=f"{torch.cuda.device_count()} CUDA devices", remedy="use --device cpu or auto"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"--device {name}: not available on this machine", remedy="use --device cpu or auto")
+    return device
+
+
+def pick_precision(runtime: Runtime, device: torch.device) -> torch.dtype:
+    """The type autocast computes in: bf16 where the hardware has it, else fp16 on GPUs, else float32.
+
+    Raises:
+        UsageError: An unknown precision, or fp16 on the CPU.
+    """
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if runtime.precision in named:
+        if runtime.precision == "fp16" and device.type == "cpu":
+            raise UsageError("--precision fp16 is for GPUs", expected="fp32, bf16 or auto on the CPU")
+        return named[runtime.precision]
+    if runtime.precision != "auto":
+        raise UsageError(f"--precision {runtime.precision} is unknown", expected=f"auto, {', '.join(named)}")
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and _cpu_has_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Mixed precision for the network's forward pass; does nothing for float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def _cpu_has_bf16() -> bool:
+    # Without the instructions bf16 is emulated and slower than float32. torch names the checks privately.
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, check, bool)()) for check in checks)

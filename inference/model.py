@@ -1,0 +1,107 @@
+"""Trained folds as one function from patches to scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from autounet.checkpoint import load_weights, read_about
+from autounet.device import autocast, pick_device, pick_precision
+from autounet.errors import ArtefactError, UsageError
+from autounet.layout import RunLayout
+from autounet.networks.build import build_network
+from autounet.plan import Configuration, Plan
+from autounet.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedFold:
+    """One trained fold on disk."""
+
+    configuration: str
+    fold: str
+    weights: Path
+
+
+def find_trained(layout: RunLayout) -> list[TrainedFold]:
+    """All folds whose training has ended, sorted by configuration and fold."""
+    found = []
+    for path in sorted(layout.models.glob("*/fold_*/weights.safetensors")):
+        found.append(TrainedFold(path.parent.parent.name, path.parent.name.removeprefix("fold_"), path))
+    return found
+
+
+def choose_trained(layout: RunLayout, configuration: str | None, folds: Sequence[str] | None) -> list[TrainedFold]:
+    """The folds to predict with: of one configuration, all cross-validation folds unless some are named.
+
+    The model on all cases (``all``) is used where there are no others, or when named.
+
+    Raises:
+        UsageError: Nothing is trained, or not what was asked for.
+    """
+    trained = find_trained(layout)
+    if not trained:
+        raise UsageError(f"{layout.root}: no trained model", remedy="run `autounet train` for this dataset first")
+    there = sorted({entry.configuration for entry in trained})
+    chosen = configuration or ("3d_fullres" if "3d_fullres" in there else there[0])
+    usable = [entry for entry in trained if entry.configuration == chosen]
+    if not usable:
+        raise UsageError(f"-c {chosen}: not trained", found=", ".join(there))
+    if folds is None:
+        return [entry for entry in usable if entry.fold != "all"] or usable
+    missing = [fold for fold in folds if fold not in {entry.fold for entry in usable}]
+    if missing:
+        raise UsageError(
+            f"fold {', '.join(missing)} of {chosen}: not trained", found=f"folds {', '.join(entry.fold for entry in usable)}"
+        )
+    return [entry for entry in usable if entry.fold in folds]
+
+
+class Ensemble:
+    """The mean of the scores of several trained folds; call it with a batch of patches.
+
+    Args:
+        plan: The plan all folds were trained with.
+        configuration: Their configuration.
+        weight_files: One per fold.
+        runtime: Device and precision.
+
+    Raises:
+        ArtefactError: Weights are damaged or of another plan.
+    """
+
+    def __init__(self, plan: Plan, configuration: Configuration, weight_files: Sequence[Path], runtime: Runtime) -> None:
+        self.device = pick_device(runtime)
+        self._dtype = pick_precision(runtime, self.device)
+        self._networks = []
+        for path in weight_files:
+            check_plan(path, plan)
+            weights, _ = load_weights(path)
+            network = build_network(configuration.network)
+            try:
+                network.load_state_dict(weights)
+            except RuntimeError as error:
+                raise ArtefactError(f"{path}: weights do not fit the plan's network", found=str(error).split("\n")[0]) from None
+            self._networks.append(network.to(self.device).eval())
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """(n, c, *patch) → mean scores (n, outputs, *patch), float32."""
+        with torch.inference_mode(), autocast(self.device, self._dtype):
+            total = self._networks[0](patches)[0].float()
+            for network in self._networks[1:]:
+                total = total + network(patches)[0].float()
+        return total / len(self._networks)
+
+
+def check_plan(weights: Path, plan: Plan) -> None:
+    """Raises ArtefactError when the weights were trained with another plan."""
+    digest = read_about(weights).get("plan")
+    if digest != plan.digest():
+        raise ArtefactError(
+            f"{weights}: trained with another plan than plan.json",
+            found=digest,
+            expected=plan.digest(),
+            remedy="restore that plan.json, or train again with --overwrite",
+        )

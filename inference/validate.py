@@ -1,0 +1,39 @@
+"""Predict the held-out cases of a fold on their original grid, and score them."""
+
+from collections.abc import Sequence
+
+from autounet.artefact import digest_of
+from autounet.dataset import Case, DatasetSpec
+from autounet.errors import DatasetError
+from autounet.evaluation import Scores, evaluate_cases
+from autounet.inference.model import Ensemble
+from autounet.inference.run import PredictionJob, predict_cases
+from autounet.layout import FoldLayout
+from autounet.plan import Configuration, Plan
+from autounet.runtime import Runtime
+
+
+def validate_fold(
+    dataset: DatasetSpec, held_out: Sequence[str], plan: Plan, configuration: Configuration, layout: FoldLayout, runtime: Runtime
+) -> Scores:
+    """Writes a label map for every held-out case into the fold's ``validation`` folder, and ``scores.json``.
+
+    Raises:
+        DatasetError: Cases could not be predicted; ``problems`` has every failure.
+    """
+    cases: dict[str, Case] = {case.id: case for case in dataset.cases if case.id in set(held_out)}
+    ensemble = Ensemble(plan, configuration, [layout.weights], runtime)
+    jobs = [PredictionJob(name, case.images, layout.validation / f"{name}{label_ending(plan.file_ending)}") for name, case in cases.items()]
+    problems = predict_cases(ensemble, ensemble.device, plan, configuration, jobs, runtime)
+    if problems:
+        raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
+    files = {job.case: (job.output, cases[job.case].label) for job in jobs}
+    weights = digest_of([layout.weights.stat().st_size, layout.weights.stat().st_mtime_ns])
+    scores = evaluate_cases(files, plan.labels, runtime, made_from={"plan": plan.digest(), "weights": weights})
+    scores.save(layout.scores)
+    return scores
+
+
+def label_ending(image_ending: str) -> str:
+    """Ending of predictions for images of this ending: the same, but PNG for JPEG, which would change label values."""
+    return ".png" if image_ending.lower() in (".jpg", ".jpeg") else image_ending

@@ -1,0 +1,1 @@
+"""From prepared cases to weights: sampling, augmentation, losses, the loop and its checkpoints."""

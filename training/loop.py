@@ -1,0 +1,256 @@
+"""The training loop: epoch → steps → online Dice → checkpoint. It owns no paths beyond the fold's and no data rules."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autounet.checkpoint import load_state, save_state, save_weights
+from autounet.device import autocast, pick_device, pick_precision
+from autounet.errors import AutounetError
+from autounet.labels import LabelSpec
+from autounet.layout import FoldLayout
+from autounet.networks.build import build_network
+from autounet.plan import Configuration
+from autounet.runtime import Runtime
+from autounet.training.augmentation.pipeline import Augmentation
+from autounet.training.history import EpochRecord, write_history
+from autounet.training.loader import Batch, BatchLoader
+from autounet.training.losses import SegmentationLoss, confusion_counts
+from autounet.training.schedule import Length, Position, Schedule
+
+log = logging.getLogger(__name__)
+
+MOMENTUM = 0.99
+WEIGHT_DECAY = 3e-5
+GRADIENT_NORM = 12.0
+EMA = 0.9
+VALIDATION_SHARE = 0.2
+"""Validation patches per training step: nnU-Net's 50 for 250."""
+WARM_UP_STEPS = 3
+TIMED_STEPS = 5
+AUGMENTATION_STREAM = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FoldJob:
+    """What to train."""
+
+    configuration: Configuration
+    labels: LabelSpec
+    train: BatchLoader
+    validation: BatchLoader | None
+    layout: FoldLayout
+    about: dict[str, str]
+    """Written beside the weights: plan digest, configuration, fold."""
+    length: Length
+    reserve: Callable[[float], float]
+    """Seconds of one forward pass of one patch → seconds to keep for validating the held-out cases at the end."""
+    on_epoch: Callable[[list[EpochRecord], float], None]
+    """Called after every epoch with the history and the seconds left."""
+
+
+class FoldTraining:
+    """State of one training run, and its steps.
+
+    Args:
+        job: What to train.
+        runtime: Device, precision, seed, progress.
+    """
+
+    def __init__(self, job: FoldJob, runtime: Runtime) -> None:
+        self._job, self._runtime = job, runtime
+        self._device = pick_device(runtime)
+        self._dtype = pick_precision(runtime, self._device)
+        self._network = build_network(job.configuration.network, runtime.seed).to(self._device)
+        self._optimizer = torch.optim.SGD(
+            self._network.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
+        self._augmentation = Augmentation(job.configuration, tuple(range(job.configuration.ndim)))
+        network = job.configuration.network
+        self._loss = SegmentationLoss(job.labels, job.configuration.batch_dice, len(network.blocks_decoder))
+        self._schedule = Schedule(job.length)
+        self._history: list[EpochRecord] = []
+        self._iterations = 0
+        self._reserved = 0.0
+
+    @property
+    def position(self) -> Position:
+        """How far the run is."""
+        if not self._history:
+            return Position(0, 0.0, 0.0)
+        last = self._history[-1]
+        return Position(last.epoch + 1, last.trained_seconds, last.seconds)
+
+    def resume(self) -> None:
+        """Takes up a checkpoint. Raises ArtefactError if it does not fit this plan."""
+        state = load_state(self._job.layout.resume)
+        if state.get("about") != self._job.about:
+            raise AutounetError(
+                f"{self._job.layout.resume}: checkpoint of another plan or fold",
+                found=state.get("about"),
+                expected=self._job.about,
+                remedy="start anew with --overwrite, or restore the plan",
+            )
+        self._network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self._history = [EpochRecord.model_validate(row) for row in state["history"]]
+        self._iterations, self._reserved = int(state["iterations"]), float(state["reserved"])
+        log.info("resumed after epoch %d", self.position.epoch)
+
+    def run(self) -> list[EpochRecord]:
+        """Trains to the end, with a checkpoint after every epoch, and writes the final weights."""
+        if self._iterations == 0 or self._job.length.budget_seconds is None:
+            self._fit_to_length()
+        self._schedule = Schedule(self._job.length, self._reserved)
+        while not self._schedule.is_over(self.position):
+            self._history.append(self._epoch())
+            self._checkpoint()
+            self._job.on_epoch(self._history, self._schedule.seconds_left(self.position))
+        about = {**self._job.about, "epoch": str(self.position.epoch)}
+        save_weights(self._job.layout.weights, self._network.state_dict(), about)
+        return self._history
+
+    def _epoch(self) -> EpochRecord:
+        at = self.position
+        rate = self._schedule.learning_rate(at)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        began, waited = time.perf_counter(), 0.0
+        losses = []
+        self._network.train()
+        batches = iter(self._job.train.batches(at.epoch, self._iterations))
+        with self._runtime.progress(f"epoch {at.epoch + 1}", self._iterations) as advance:
+            for step in range(self._iterations):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                losses.append(self._step(batch, at.epoch, step))
+                advance()
+        train_loss = float(torch.stack(losses).mean())
+        if not math.isfinite(train_loss):
+            raise AutounetError(
+                f"epoch {at.epoch + 1}: the loss is not a finite number",
+                remedy="the checkpoint of the epoch before is kept: run the command again, with --precision fp32 if it happens again",
+            )
+        validation_loss, dice = self._validate(at.epoch)
+        known = [value for value in dice.values() if value is not None]
+        mean = sum(known) / len(known) if known else None
+        before = self._history[-1].ema_dice if self._history else None
+        smoothed = mean if before is None else before if mean is None else EMA * before + (1 - EMA) * mean
+        seconds = time.perf_counter() - began
+        return EpochRecord(
+            epoch=at.epoch,
+            learning_rate=rate,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            dice=dice,
+            mean_dice=mean,
+            ema_dice=smoothed,
+            seconds=seconds,
+            trained_seconds=at.trained_seconds + seconds,
+            iterations=self._iterations,
+            data_wait_share=waited / seconds,
+        )
+
+    def _step(self, batch: Batch, epoch: int, step: int) -> Tensor:
+        """One update; the loss stays on the device."""
+        rng = np.random.default_rng([self._runtime.seed, AUGMENTATION_STREAM, epoch, step])
+        draw = self._augmentation.draw(rng, len(batch.image), batch.image.shape[1])
+        image, labels = self._to_device(batch)
+        image, labels = self._augmentation.apply(image, labels, draw)
+        self._optimizer.zero_grad(set_to_none=True)
+        with autocast(self._device, self._dtype):
+            scores = self._network(image)
+        loss = self._loss(scores, labels)
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        torch.nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_NORM)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return loss.detach()
+
+    @torch.no_grad()
+    def _validate(self, epoch: int) -> tuple[float | None, dict[str, float | None]]:
+        """Loss and Dice over patches of the held-out cases (nnU-Net's online validation)."""
+        names = self._job.labels.names
+        if self._job.validation is None:
+            return None, dict.fromkeys(names)
+        self._network.eval()
+        counts = torch.zeros(3, len(names), dtype=torch.int64, device=self._device)
+        losses = []
+        for batch in self._job.validation.batches(epoch, max(1, round(self._iterations * VALIDATION_SHARE))):
+            image, labels = self._to_device(batch)
+            labels = labels.clamp(min=0)
+            with autocast(self._device, self._dtype):
+                scores = self._network(image)
+            losses.append(self._loss(scores, labels))
+            counts += confusion_counts(scores[0], labels, self._job.labels)
+        dice: dict[str, float | None] = {}
+        for name, (hit, extra, missed) in zip(names, counts.T.tolist(), strict=True):
+            total = 2 * hit + extra + missed
+            dice[name] = 2 * hit / total if total else None
+        return float(torch.stack(losses).mean()), dice
+
+    def _fit_to_length(self) -> None:
+        """Sets the steps per epoch; under a budget after timing a few steps, whose effect is undone."""
+        if self._job.length.budget_seconds is None:
+            self._iterations = self._job.length.iterations
+            return
+        times, forward = [], 0.0
+        for step, batch in enumerate(self._job.train.batches(0, WARM_UP_STEPS + TIMED_STEPS)):
+            began = time.perf_counter()
+            self._network.train()
+            self._step(batch, 0, step)
+            self._synchronise()
+            times.append(time.perf_counter() - began)
+        self._network.eval()
+        image = torch.zeros(1, batch.image.shape[1], *self._job.configuration.patch_size, device=self._device)
+        for _ in range(2):
+            began = time.perf_counter()
+            with torch.no_grad(), autocast(self._device, self._dtype):
+                self._network(image)
+            self._synchronise()
+            forward = time.perf_counter() - began
+        self._reserved = min(self._job.reserve(forward), 0.5 * self._job.length.budget_seconds)
+        step_seconds = float(np.median(times[WARM_UP_STEPS:])) * (1 + VALIDATION_SHARE / 3)
+        self._iterations = Schedule(self._job.length, self._reserved).iterations_for(step_seconds)
+        fresh = build_network(self._job.configuration.network, self._runtime.seed)
+        self._network.load_state_dict(fresh.state_dict())
+        self._optimizer.state.clear()
+        log.info(
+            "budget %.0f s: %.3f s a step, %d steps an epoch, %.0f s kept for validation",
+            self._job.length.budget_seconds, step_seconds, self._iterations, self._reserved,
+        )  # fmt: skip
+
+    def _checkpoint(self) -> None:
+        state: dict[str, Any] = {
+            "about": self._job.about,
+            "network": self._network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "history": [record.model_dump() for record in self._history],
+            "iterations": self._iterations,
+            "reserved": self._reserved,
+        }
+        layout, last = self._job.layout, self._history[-1]
+        best = max((record.ema_dice for record in self._history if record.ema_dice is not None), default=None)
+        if best is not None and last.ema_dice == best:
+            save_weights(layout.weights_best, self._network.state_dict(), {**self._job.about, "epoch": str(last.epoch + 1)})
+        save_state(layout.resume, state)
+        write_history(layout.history, self._history)
+
+    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return batch.image.to(self._device, non_blocking=True), batch.labels.to(self._device, non_blocking=True)
+
+    def _synchronise(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)

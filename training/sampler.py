@@ -1,0 +1,116 @@
+"""Which patches a batch is made of. Pure rules on shapes and foreground voxels; nothing is read here.
+
+Source of the rules: nnunetv2 2.8.1, ``training/dataloading/data_loader.py`` and ``data_augmentation/compute_initial_patch_size.py``.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autounet.geometry import Triple
+
+FOREGROUND_SHARE = 0.33
+"""Share of the samples of a batch that must hold foreground."""
+
+SCALE_FOR_SIZE = 0.85
+"""The loaded patch is larger than the network's by rotation and by one over this."""
+
+ANISOTROPIC_PATCH = 3.0
+"""Above this ratio of the longest side to the first, rotation and scaling stay within slices."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSummary:
+    """What sampling needs to know about a case."""
+
+    shape: Triple
+    foreground: tuple[npt.NDArray[np.int32], ...]
+    """Voxels (n, 3) of each class; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatchRequest:
+    """A patch to read: it may reach beyond the case on every side."""
+
+    case: int
+    start: Triple
+
+
+@dataclass(frozen=True, slots=True)
+class RotationRule:
+    """How far patches are turned, decided by the patch's shape."""
+
+    max_angle_rad: float
+    within_slices: bool
+    """3D only: rotate and scale around the first axis alone ("dummy 2D")."""
+
+
+def rotation_rule(patch_size: Sequence[int]) -> RotationRule:
+    """Source: nnUNetTrainer.py, configure_rotation_dummyDA_mirroring_and_inital_patch_size."""
+    if len(patch_size) == 2:
+        return RotationRule(math.radians(15 if max(patch_size) / min(patch_size) > 1.5 else 180), False)
+    within_slices = max(patch_size) / patch_size[0] > ANISOTROPIC_PATCH
+    return RotationRule(math.radians(180 if within_slices else 30), within_slices)
+
+
+def initial_patch_size(patch_size: Sequence[int], rule: RotationRule) -> tuple[int, ...]:
+    """Size to load so that a rotated and scaled patch mostly finds data: the largest extent over single rotations / 0.85."""
+    angle = min(rule.max_angle_rad, math.pi / 2)
+    sine, cosine = math.sin(angle), math.cos(angle)
+    size = np.array(patch_size, dtype=np.float64)
+    largest = size.copy()
+    planes = [(0, 1)] if len(patch_size) == 2 else [(1, 2), (0, 2), (0, 1)]
+    # The sign of the turn follows the source's matrices: the two axes of a plane do not grow alike.
+    for (first, second), sign in zip(planes, (1, -1, 1), strict=False):
+        turned = size.copy()
+        turned[first] = abs(size[first] * cosine + sign * size[second] * sine)
+        turned[second] = abs(size[second] * cosine - sign * size[first] * sine)
+        largest = np.maximum(largest, turned)
+    loaded = [int(side) for side in largest / SCALE_FOR_SIZE]
+    if rule.within_slices:
+        loaded[0] = patch_size[0]
+    return tuple(loaded)
+
+
+def draw_batch(
+    rng: np.random.Generator, cases: Sequence[CaseSummary], batch_size: int, loaded: Triple, patch: Triple
+) -> list[PatchRequest]:
+    """Draws the patches of one batch: cases uniformly with replacement, the last third of the batch around foreground.
+
+    Args:
+        rng: The batch's own generator.
+        cases: All cases of the fold.
+        batch_size: Samples in the batch.
+        loaded: Size of the patches to read (z, y, x; z is 1 for 2D networks).
+        patch: Size of the network's patch, at most ``loaded``.
+    """
+    requests = []
+    for sample in range(batch_size):
+        index = int(rng.integers(len(cases)))
+        forced = sample >= round(batch_size * (1 - FOREGROUND_SHARE))
+        requests.append(PatchRequest(index, draw_start(rng, cases[index], loaded, patch, forced)))
+    return requests
+
+
+def draw_start(rng: np.random.Generator, case: CaseSummary, loaded: Triple, patch: Triple, forced: bool) -> Triple:
+    """First voxel of a patch in one case.
+
+    A forced patch is centred on a voxel of a class drawn among those the case has, and kept from starting before the first
+    allowed voxel only, so that it may run past the far edge, as nnU-Net's does.
+    """
+    lows, highs = [], []
+    for size, side, inner in zip(case.shape, loaded, patch, strict=True):
+        padding = max(side - inner, side - size)
+        lows.append(-(padding // 2) - padding % 2)
+        highs.append(size + padding // 2 + padding % 2 - side)
+    present = [voxels for voxels in case.foreground if len(voxels)]
+    if forced and present:
+        voxels = present[int(rng.integers(len(present)))]
+        voxel = voxels[int(rng.integers(len(voxels)))]
+        z, y, x = (max(low, int(at) - side // 2) for low, at, side in zip(lows, voxel, loaded, strict=True))
+    else:
+        z, y, x = (int(rng.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
+    return z, y, x
