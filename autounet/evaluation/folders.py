@@ -1,0 +1,162 @@
+"""Scoring of label map files: pairs of files, or two folders whose files are matched by name."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autounet.dataset import image_files, split_ending
+from autounet.errors import AutounetError, DatasetError, ImageError, Problem, UsageError
+from autounet.evaluation.overlap import OverlapScore, overlap
+from autounet.evaluation.scores import Scores
+from autounet.images import read_labels
+from autounet.labels import IntArray, LabelSpec, StructureClass
+from autounet.parallel import map_ordered
+from autounet.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The two label maps of one case."""
+
+    case: str
+    prediction: Path
+    truth: Path
+
+
+def evaluate_folders(
+    predictions: Path, truths: Path, labels: LabelSpec | None, runtime: Runtime, made_from: Mapping[str, str] | None = None
+) -> Scores:
+    """Scores every label map of ``truths`` against the file of the same name, whatever its ending, in ``predictions``.
+
+    Predictions without a truth are named in a warning and not scored.
+
+    Args:
+        predictions: Folder of predicted label maps.
+        truths: Folder of true label maps.
+        labels: What the values mean; None makes every value found a class named by its number ("1", "2", …).
+        runtime: Workers and progress.
+        made_from: Content hashes to note in the artefact.
+
+    Raises:
+        UsageError: A folder does not exist.
+        DatasetError: Predictions are missing or files cannot be used; ``problems`` has every finding of every case.
+    """
+    problems: list[Problem] = []
+    true_files, found_files = (_by_stem(folder, problems) for folder in (truths, predictions))
+    if not true_files:
+        raise DatasetError(f"{truths}: no label maps in this folder", remedy="give the folder of the true label maps")
+    problems.extend(
+        Problem(case, f"no prediction for {file.name} in {predictions}", "predict this case, or remove its truth from the folder")
+        for case, file in true_files.items()
+        if case not in found_files
+    )
+    extra = [file.name for case, file in found_files.items() if case not in true_files]
+    if extra:
+        shown = ", ".join(extra[:5]) + (", …" if len(extra) > 5 else "")
+        logger.warning("not scored, as %s has no truth for them: %d predictions (%s)", truths, len(extra), shown)
+    pairs = [Pair(case, found_files[case], file) for case, file in true_files.items() if case in found_files]
+    return _evaluate(pairs, labels, runtime, problems, made_from)
+
+
+def evaluate_cases(
+    files: Mapping[str, tuple[Path, Path]], labels: LabelSpec | None, runtime: Runtime, made_from: Mapping[str, str] | None = None
+) -> Scores:
+    """Scores the given cases.
+
+    Args:
+        files: Case identifier → (predicted label map, true label map).
+        labels: As for ``evaluate_folders``.
+        runtime: Workers and progress.
+        made_from: Content hashes to note in the artefact.
+
+    Raises:
+        DatasetError: Files cannot be read or do not fit each other; ``problems`` has every finding of every case.
+    """
+    return _evaluate([Pair(case, *paths) for case, paths in files.items()], labels, runtime, [], made_from)
+
+
+def _evaluate(
+    pairs: list[Pair], labels: LabelSpec | None, runtime: Runtime, problems: list[Problem], made_from: Mapping[str, str] | None
+) -> Scores:
+    cases: dict[str, dict[str, OverlapScore]] = {}
+    with runtime.progress("Scoring", len(pairs)) as advance:
+        for pair, result in map_ordered(lambda pair: _score(pair, labels), pairs, runtime.workers):
+            if isinstance(result, AutounetError):
+                problems.extend(_problems_of(pair.case, result))
+            else:
+                cases[pair.case] = result
+            advance(1, pair.case)
+    if problems:
+        shown = "; ".join(f"{problem.case}: {problem.what}" for problem in problems[:3]) + ("; …" if len(problems) > 3 else "")
+        many = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise DatasetError(f"{many} with the label maps to be scored", problems=problems, found=shown)
+    if labels is None:
+        cases = _with_all_classes(cases)
+    return Scores.of(cases, made_from)
+
+
+def _score(pair: Pair, labels: LabelSpec | None) -> dict[str, OverlapScore]:
+    """Reads, checks and scores one case. Raises ImageError or DatasetError."""
+    truth, truth_grid = read_labels(pair.truth)
+    prediction, prediction_grid = read_labels(pair.prediction)
+    differences = prediction_grid.differences(truth_grid)
+    if differences:
+        raise ImageError(
+            f"{pair.prediction.name} and its truth {pair.truth.name} differ in {'; '.join(differences)}",
+            expected="the same grid",
+            remedy="predict on the image that the truth was drawn on, or resample one of the two",
+        )
+    if labels is None:
+        found = _classes_found(pair, prediction, truth)
+        return {} if found is None else overlap(prediction, truth, found)
+    problems = []
+    for file, values in ((pair.truth, truth), (pair.prediction, prediction)):
+        unknown = labels.unknown_values(values)
+        if unknown:
+            shown = ", ".join(str(value) for value in unknown[:8]) + (" …" if len(unknown) > 8 else "")
+            what = f"{file.name} has label values that the dataset does not name: {shown}"
+            problems.append(Problem(pair.case, what, "give the dataset that these label maps belong to, or correct them"))
+    if problems:
+        raise DatasetError(problems[0].what, problems=problems)
+    return overlap(prediction, truth, labels)
+
+
+def _classes_found(pair: Pair, prediction: IntArray, truth: IntArray) -> LabelSpec | None:
+    """Every value of two label maps as a class; None when both hold background alone."""
+    values = [int(value) for value in np.union1d(np.unique(prediction), np.unique(truth)) if value != 0]
+    if values and values[0] < 0:
+        raise ImageError(f"{pair.case}: negative label value", found=values[0], expected="0 for background, 1 and more for classes")
+    if not values:
+        return None
+    return LabelSpec(classes=tuple(StructureClass(name=str(value), values=(value,)) for value in values))
+
+
+def _with_all_classes(cases: Mapping[str, Mapping[str, OverlapScore]]) -> dict[str, dict[str, OverlapScore]]:
+    """Every case with every class of all cases, in ascending order; a class not seen in a case is undefined there."""
+    names = sorted({name for scores in cases.values() for name in scores}, key=int)
+    absent = OverlapScore.from_counts(0, 0, 0)
+    return {case: {name: scores.get(name, absent) for name in names} for case, scores in cases.items()}
+
+
+def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder", remedy="give a folder of label maps")
+    files: dict[str, Path] = {}
+    for file in image_files(folder):
+        stem = split_ending(file)[0]
+        if stem in files:
+            problems.append(Problem(stem, f"two files of this name in {folder}: {files[stem].name} and {file.name}", "keep one"))
+        files.setdefault(stem, file)
+    return files
+
+
+def _problems_of(case: str, error: AutounetError) -> list[Problem]:
+    if isinstance(error, DatasetError) and error.problems:
+        return list(error.problems)
+    what = AutounetError(error.what, found=error.found, expected=error.expected).describe()
+    return [Problem(case, what, error.remedy or "correct or remove the file")]

@@ -1,0 +1,109 @@
+"""Scoring of folders: matching by name, every problem at once."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nibabel")
+import nibabel
+
+from autounet.errors import DatasetError, UsageError
+from autounet.evaluation.folders import evaluate_cases, evaluate_folders
+from autounet.labels import LabelSpec, StructureClass
+from autounet.runtime import Runtime
+
+LABELS = LabelSpec(classes=(StructureClass(name="one", values=(1,)), StructureClass(name="two", values=(2,))))
+RUNTIME = Runtime(workers=0)
+
+
+def write(path: Path, row: str, spacing: float = 1.0) -> Path:
+    """A label map of one row of voxels: ``"0112"``."""
+    path.parent.mkdir(exist_ok=True)
+    array = np.array([int(digit) for digit in row], np.uint8).reshape(-1, 1, 1)
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([spacing, 1, 1, 1])), path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Two cases; the second prediction has another ending than its truth."""
+    write(tmp_path / "truth" / "a.nii.gz", "0112")
+    write(tmp_path / "truth" / "b.nii.gz", "0000")
+    write(tmp_path / "prediction" / "a.nii.gz", "0122")
+    write(tmp_path / "prediction" / "b.nii", "0100")
+    return tmp_path / "prediction", tmp_path / "truth"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_files_are_matched_by_name_whatever_their_ending(folders: tuple[Path, Path], workers: int) -> None:
+    scores = evaluate_folders(*folders, LABELS, Runtime(workers=workers))
+    # a: one tp 1 fn 1 → 2/3, two tp 1 fp 1 → 2/3;  b: one fp 1 → 0, two undefined.
+    assert scores.cases["a"]["one"].dice == pytest.approx(2 / 3)
+    assert scores.cases["b"]["one"].dice == 0
+    assert scores.cases["b"]["two"].dice is None
+    assert scores.classes["one"].dice == pytest.approx(1 / 3)
+    assert scores.classes["two"].dice == pytest.approx(2 / 3)
+    assert scores.mean.dice == pytest.approx(1 / 2)
+
+
+def test_without_labels_every_value_is_a_class(folders: tuple[Path, Path]) -> None:
+    write(folders[1] / "c.nii.gz", "0000")
+    write(folders[0] / "c.nii.gz", "0000")
+    scores = evaluate_folders(*folders, None, RUNTIME)
+    assert list(scores.classes) == ["1", "2"]
+    assert scores.classes["1"].dice == pytest.approx(1 / 3)
+    assert scores.cases["c"]["2"].dice is None
+
+
+def test_every_problem_of_every_case_is_reported_at_once(folders: tuple[Path, Path]) -> None:
+    prediction, truth = folders
+    write(truth / "missing1.nii.gz", "01")
+    write(truth / "missing2.nii.gz", "01")
+    write(truth / "shape.nii.gz", "011")
+    write(prediction / "shape.nii.gz", "01")
+    write(truth / "spacing.nii.gz", "01", spacing=2.0)
+    write(prediction / "spacing.nii.gz", "01")
+    write(truth / "value.nii.gz", "01")
+    write(prediction / "value.nii.gz", "07")
+    (truth / "broken.nii.gz").write_bytes(b"not an image")
+    write(prediction / "broken.nii.gz", "01")
+    with pytest.raises(DatasetError, match="6 problems") as caught:
+        evaluate_folders(prediction, truth, LABELS, RUNTIME)
+    found = {problem.case: problem.what for problem in caught.value.problems}
+    assert set(found) == {"missing1", "missing2", "shape", "spacing", "value", "broken"}
+    assert "no prediction" in found["missing1"]
+    assert "shape 1×1×2 and 1×1×3" in found["shape"]
+    assert "spacing" in found["spacing"]
+    assert "7" in found["value"]
+    assert all(problem.remedy for problem in caught.value.problems)
+
+
+def test_predictions_without_a_truth_are_a_warning(folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    write(folders[0] / "extra.nii.gz", "0112")
+    with caplog.at_level(logging.WARNING):
+        scores = evaluate_folders(*folders, LABELS, RUNTIME)
+    assert set(scores.cases) == {"a", "b"}
+    assert "extra.nii.gz" in caplog.text
+
+
+def test_two_files_of_one_name_are_a_problem(folders: tuple[Path, Path]) -> None:
+    write(folders[0] / "b.nii.gz", "0100")
+    with pytest.raises(DatasetError, match="two files of this name"):
+        evaluate_folders(*folders, LABELS, RUNTIME)
+
+
+def test_folders_that_do_not_exist_or_are_empty(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        evaluate_folders(tmp_path / "none", tmp_path, LABELS, RUNTIME)
+    with pytest.raises(DatasetError, match="no label maps"):
+        evaluate_folders(tmp_path, tmp_path, LABELS, RUNTIME)
+
+
+def test_cases_by_name_need_no_folders(folders: tuple[Path, Path]) -> None:
+    prediction, truth = folders
+    scores = evaluate_cases({"held_out": (prediction / "b.nii", truth / "a.nii.gz")}, LABELS, RUNTIME, made_from={"weights": "ab"})
+    # truth 0112, prediction 0100: one tp 1, fn 1 → 2/3
+    assert scores.cases["held_out"]["one"].dice == pytest.approx(2 / 3)
+    assert scores.made_from == {"weights": "ab"}
