@@ -43,7 +43,7 @@ check: lint
 
 clean:
 	rm -rf .venv .venv-test .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find $(ROOMS) tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # The demo runs an installed copy, as a user would have it, so it is installed again when a source file changes; test and lint
 # environments look into this folder.
