@@ -1,0 +1,162 @@
+"""Image and label files of every supported format ↔ arrays and grids."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autounet.dataset import IMAGE_ENDINGS, LABEL_ENDINGS, split_ending
+from autounet.errors import ImageError
+from autounet.geometry import Grid
+from autounet.images import itk, nifti, planar, tiff
+from autounet.images.stored import FloatArray, Stored, check_file, storable_labels, to_float32, to_labels
+from autounet.labels import IntArray
+
+Reader = Callable[[Path, bool], Stored]
+"""(path, whether it is a label map) → the image as it is stored."""
+
+Writer = Callable[[Path, IntArray, Grid, Path | None], None]
+"""(path, labels (z, y, x), grid, source image of the same format or None)."""
+
+READERS: dict[str, Reader] = {
+    ".nii.gz": nifti.read,
+    ".nii": nifti.read,
+    ".nrrd": itk.read,
+    ".mha": itk.read,
+    ".mhd": itk.read,
+    ".png": planar.read,
+    ".bmp": planar.read,
+    ".jpg": planar.read,
+    ".jpeg": planar.read,
+    ".tif": tiff.read,
+    ".tiff": tiff.read,
+}
+
+WRITERS: dict[str, Writer] = {
+    ".nii.gz": nifti.write,
+    ".nii": nifti.write,
+    ".nrrd": itk.write,
+    ".mha": itk.write,
+    ".mhd": itk.write,
+    ".png": planar.write,
+    ".bmp": planar.write,
+    ".tif": tiff.write,
+    ".tiff": tiff.write,
+}
+
+
+def read_image(path: Path) -> tuple[FloatArray, Grid]:
+    """Reads an image.
+
+    Returns:
+        Intensities (c, z, y, x), float32, C-contiguous, with the file's scaling applied; and the grid (mm, ITK's axes).
+        A fourth axis and colours are channels; transparency is dropped; a planar image has z = 1 and ``grid.ndim == 2``.
+        NaN and infinite voxels are passed on: see ``check_finite``.
+
+    Raises:
+        ImageError: The file is missing, damaged, of another format, or holds what is not an image.
+    """
+    stored = _reader(path)(path, False)
+    return to_float32(stored), stored.grid
+
+
+def read_channels(paths: Sequence[Path], expected_channels: int) -> tuple[FloatArray, Grid]:
+    """Reads a case: one file that holds all channels, or one file per channel in order.
+
+    Returns:
+        Intensities (c, z, y, x), float32, C-contiguous, with ``c == expected_channels``; and the grid of the first file.
+
+    Raises:
+        ImageError: As ``read_image``; or the number of channels or the grids of the files differ from what they should be.
+    """
+    first, grid = read_image(paths[0])
+    found = first.shape[0]
+    if len(paths) == 1 and found == expected_channels:
+        return first, grid
+    if len(paths) == 1 or len(paths) != expected_channels:
+        channels = f"{found} channel{'s' if found != 1 else ''} in 1 file" if len(paths) == 1 else f"{len(paths)} files"
+        raise ImageError(
+            f"{', '.join(str(path) for path in paths)}: wrong number of channels",
+            found=channels,
+            expected=expected_channels,
+            remedy="give one file per channel (case_0000, case_0001, …) or one file that holds all of them, as in dataset.json",
+        )
+    image = np.empty((expected_channels, *grid.shape_zyx), np.float32)
+    for channel, path in enumerate(paths):
+        values, own = (first, grid) if channel == 0 else read_image(path)
+        if values.shape[0] != 1:
+            raise ImageError(
+                f"{path}: wrong number of channels",
+                found=f"{values.shape[0]} in one of {len(paths)} channel files",
+                expected="1 in each",
+                remedy="save each channel as a file of its own",
+            )
+        differences = grid.differences(own)
+        if differences:
+            raise ImageError(
+                f"{path}: is not on the same grid as {paths[0].name}",
+                found="; ".join(differences),
+                expected="equal grids for all channels of a case",
+                remedy="register and resample the channels onto one of them",
+            )
+        image[channel] = values[0]
+    return image, grid
+
+
+def read_labels(path: Path) -> tuple[IntArray, Grid]:
+    """Reads a label map.
+
+    Returns:
+        Values (z, y, x) exactly as stored, in the file's integer type (the smallest unsigned one for a file of floats),
+        C-contiguous; and the grid.
+
+    Raises:
+        ImageError: As ``read_image``; or several channels, values that are not whole numbers, negative values, a JPEG.
+    """
+    ending = split_ending(path)[1].lower()
+    if ending in IMAGE_ENDINGS and ending not in LABEL_ENDINGS:
+        raise ImageError(f"{path}: a JPEG cannot hold labels, its compression changes values", remedy="save the label map as PNG")
+    stored = _reader(path)(path, True)
+    return to_labels(stored, path), stored.grid
+
+
+def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Path | None = None) -> None:
+    """Writes a label map; a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: Its ending chooses the format.
+        labels_zyx: Non-negative integers (z, y, x).
+        grid: Where the voxels lie.
+        like: The source image. Where it is of the same format, its header's geometry is carried over as it is, so that the
+            two files agree exactly. Otherwise it is not opened.
+
+    Raises:
+        ImageError: The ending cannot hold label maps, the format cannot hold these, or ``like`` does not fit them.
+        ArtefactError: The folder cannot be written to.
+    """
+    ending = split_ending(path)[1].lower()
+    writer = WRITERS.get(ending)
+    if writer is None:
+        raise ImageError(
+            f"{path}: label maps cannot be written in this format",
+            found=ending or path.suffix or "no ending",
+            expected=" ".join(LABEL_ENDINGS),
+            remedy="choose one of these endings",
+        )
+    same = like is not None and WRITERS.get(split_ending(like)[1].lower()) is writer
+    writer(path, storable_labels(labels_zyx, grid), grid, like if same else None)
+
+
+def _reader(path: Path) -> Reader:
+    reader = READERS.get(split_ending(path)[1].lower())
+    if reader is None:
+        raise ImageError(
+            f"{path}: file type not supported",
+            found=path.suffix or "no ending",
+            expected=" ".join(IMAGE_ENDINGS),
+            remedy="convert the image to one of these",
+        )
+    check_file(path)
+    return reader

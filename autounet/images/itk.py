@@ -1,0 +1,130 @@
+"""NRRD (.nrrd) and MetaImage (.mha, .mhd), with SimpleITK; both keep the geometry in full precision."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autounet.artefact import atomic_path
+from autounet.dataset import split_ending
+from autounet.errors import ImageError
+from autounet.geometry import Grid
+from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, make_grid
+from autounet.labels import IntArray
+
+IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".png": "PNGImageIO"}
+"""ITK's reader by ending; the planar reader borrows the one for PNG."""
+
+COMPONENT_BYTES = {
+    **{"8-bit signed integer": 1, "8-bit unsigned integer": 1, "16-bit signed integer": 2, "16-bit unsigned integer": 2},
+    **{"32-bit signed integer": 4, "32-bit unsigned integer": 4, "64-bit signed integer": 8, "64-bit unsigned integer": 8},
+    **{"32-bit float": 4, "64-bit float": 8},
+}
+"""SimpleITK's names of the numbers that can be used → bytes of each."""
+
+
+def read(path: Path, as_labels: bool) -> Stored:
+    """Reads a file with ITK; components of a vector and a fourth axis are channels. ``as_labels`` makes no difference.
+
+    Raises:
+        ImageError: The file is damaged or holds what is not an image.
+    """
+    file_bytes = check_file(path)
+    sitk = _simpleitk()
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(IMAGE_IO[split_ending(path)[1].lower()])
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        sizes = tuple(int(size) for size in reader.GetSize())
+        kind = str(sitk.GetPixelIDValueAsString(reader.GetPixelID()))
+        component = kind.removeprefix("vector of ")
+        channels = int(reader.GetNumberOfComponents())
+        if component not in COMPONENT_BYTES or len(sizes) not in (2, 3, 4) or (len(sizes) == 4 and channels > 1):
+            raise ImageError(
+                f"{path}: is not an image volume",
+                found=f"{kind}, axis sizes {sizes}",
+                expected="numbers on 2, 3 or 4 axes",
+                remedy="save the image again as one 3D volume, or as one volume per channel",
+            )
+        claimed = int(np.prod((*sizes, channels), dtype=object)) * COMPONENT_BYTES[component]
+        # A .mhd is the header alone: its voxels are in another file.
+        check_size(path, claimed, None if path.suffix.lower() == ".mhd" else file_bytes)
+        geometry = reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
+        values = _channels_first(sitk.GetArrayFromImage(reader.Execute()), len(sizes), channels)
+    except (RuntimeError, ValueError) as error:
+        raise damaged(path, error) from error
+    return Stored(values, _grid(path, values.shape, len(sizes), *geometry))
+
+
+def _channels_first(values: AnyArray, axes: int, channels: int) -> AnyArray:
+    if channels > 1:
+        values = np.moveaxis(values, -1, 0)
+    elif axes < 4:
+        values = values[None]
+    return values if values.ndim == 4 else values[:, None]
+
+
+def _grid(path: Path, shape_czyx: tuple[int, ...], axes: int, spacing: Any, origin: Any, direction: Any) -> Grid:
+    spatial = min(axes, 3)
+    matrix = np.eye(3)
+    matrix[:spatial, :spatial] = np.array(direction).reshape(axes, axes)[:spatial, :spatial]
+    x, y, z = (*origin[:spatial], 0.0)[:3]
+    return make_grid(
+        path, shape_czyx, tuple(spacing[:spatial]), ndim=spatial, origin_mm_xyz=(x, y, z), direction=tuple(matrix.ravel().tolist())
+    )
+
+
+def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
+    """Writes a label map, compressed. The grid holds these formats' geometry in full precision: ``like`` is not needed.
+
+    Raises:
+        ImageError: ITK cannot write it.
+        ArtefactError: The folder cannot be written to.
+    """
+    sitk = _simpleitk()
+    image = sitk.GetImageFromArray(labels_zyx if grid.ndim == 3 else labels_zyx[0])
+    image.SetSpacing(grid.spacing_mm_zyx[::-1][: grid.ndim])
+    image.SetOrigin(grid.origin_mm_xyz[: grid.ndim])
+    matrix = np.array(grid.direction).reshape(3, 3)[: grid.ndim, : grid.ndim]
+    # A 2D slice cut from a volume along another axis has no direction in the plane.
+    image.SetDirection((matrix if abs(np.linalg.det(matrix)) > 1e-6 else np.eye(grid.ndim)).ravel().tolist())
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO(IMAGE_IO[path.suffix.lower()])
+    writer.UseCompressionOn()
+    try:
+        if path.suffix.lower() == ".mhd":
+            _write_pair(writer, image, path)
+            return
+        with atomic_path(path) as temporary:
+            writer.SetFileName(str(temporary))
+            writer.Execute(image)
+    except RuntimeError as error:
+        found = str(error).strip().splitlines()[-1][:200]
+        raise ImageError(f"{path}: cannot be written", found=found, remedy="check the folder's permissions and free space") from error
+
+
+def _write_pair(writer: Any, image: Any, path: Path) -> None:
+    """A .mhd names the file of its voxels, so both are made under their final names in a folder aside, then put in place."""
+    voxels = path.with_suffix(".zraw")
+    # The inner one is renamed first: the header appears when its voxels are there.
+    with (
+        atomic_path(path) as header_place,
+        atomic_path(voxels) as voxel_place,
+        tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder,
+    ):
+        writer.SetFileName(str(Path(folder) / path.name))
+        writer.Execute(image)
+        os.replace(Path(folder) / voxels.name, voxel_place)
+        os.replace(Path(folder) / path.name, header_place)
+
+
+def _simpleitk() -> Any:
+    import SimpleITK
+
+    sitk: Any = SimpleITK
+    # ITK prints its warnings to standard error itself; what matters becomes an ImageError.
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    return sitk

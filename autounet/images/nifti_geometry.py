@@ -1,0 +1,105 @@
+"""NIfTI's two transforms ↔ Grid, chosen and computed as ITK 5.4 does it (itkNiftiImageIO.cxx, nifti1_io.c).
+
+A header can hold two transforms from voxels to world: the qform (a rotation as quaternion, with the spacing from pixdim)
+and the sform (any affine). NIfTI's world axes are right/anterior/superior, ITK's are left/posterior/superior.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autounet.errors import ImageError
+
+Matrix = npt.NDArray[np.float64]
+
+SCANNER = 1
+"""NIFTI_XFORM_SCANNER_ANAT: coordinates of the scanner."""
+
+MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}
+"""xyzt_units (lowest three bits) → mm: metre, millimetre, micrometre; anything else counts as millimetre."""
+
+RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+
+
+def unit_mm(header: Any) -> float:
+    """Millimetres per unit of the header's lengths."""
+    return MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+
+
+def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, float], tuple[float, ...]]:
+    """Origin (mm, x y z) and direction (row by row) in ITK's axes; pixdim must have been checked.
+
+    ITK's choice: no transform at all means identity; the sform where it is orthonormal up to scale and is the only one, is
+    the scanner's, or agrees with the qform; else the qform. ITK refuses a lone sform with shear; here its nearest rotation
+    is taken, because segmentation needs no more of it and the file's own header is carried over when labels are written.
+
+    Raises:
+        ImageError: The only transform is singular or not finite.
+    """
+    qform = _qform(header) if int(header["qform_code"]) > 0 else None
+    sform = _sform(header) if int(header["sform_code"]) > 0 else None
+    if qform is None and sform is None:
+        return (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
+    chosen = qform
+    if sform is not None:
+        usable = bool(np.isfinite(sform).all()) and abs(np.linalg.det(sform[:, :3])) > 0
+        if usable and (qform is None or (_orthonormal(sform) and (int(header["sform_code"]) == SCANNER or _agree(sform, qform)))):
+            chosen = sform
+    if chosen is None:
+        raise ImageError(
+            f"{path}: the header's sform is singular or not finite, and there is no qform",
+            found=f"rows {np.array2string(sform, precision=4) if sform is not None else ''}".replace("\n", ""),
+            remedy="set sform_code to 0, or write the affine anew, e.g. with nibabel",
+        )
+    axes = chosen[:, :3] / np.linalg.norm(chosen[:, :3], axis=0)
+    if not _orthonormal(chosen):
+        left, _, right = np.linalg.svd(axes)
+        axes = left @ right
+    direction = RAS_TO_LPS[:, None] * axes
+    x, y, z = (RAS_TO_LPS * chosen[:, 3] * unit_mm(header)).tolist()
+    # + 0.0 turns -0.0 into 0.0.
+    return (x + 0.0, y + 0.0, z + 0.0), tuple((direction.ravel() + 0.0).tolist())
+
+
+def _sform(header: Any) -> Matrix:
+    return np.stack([header["srow_x"], header["srow_y"], header["srow_z"]]).astype(np.float64)
+
+
+def _qform(header: Any) -> Matrix:
+    """3x4 matrix of the qform. As in nifti1_io.c a number that is not finite counts as 0, a spacing that is not positive as 1."""
+    names = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+    b, c, d, *offset = np.nan_to_num(np.array([float(header[name]) for name in names]), posinf=0.0, neginf=0.0)
+    rest = 1.0 - (b * b + c * c + d * d)
+    if rest < 1e-7:
+        b, c, d = np.array([b, c, d]) / np.sqrt(b * b + c * c + d * d)
+        a = 0.0
+    else:
+        a = np.sqrt(rest)
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    spacing = np.array([float(value) if value > 0 and np.isfinite(value) else 1.0 for value in header["pixdim"][1:4]])
+    if header["pixdim"][0] < 0:
+        spacing[2] = -spacing[2]
+    return np.column_stack([rotation * spacing, offset])
+
+
+def _orthonormal(matrix: Matrix) -> bool:
+    axes = matrix[:, :3] / np.linalg.norm(matrix[:, :3], axis=0)
+    return bool(np.abs(axes @ axes.T - np.eye(3)).max() <= 1e-4)
+
+
+def _agree(sform: Matrix, qform: Matrix) -> bool:
+    """Whether the two are the same up to rounding.
+
+    ITK compares singular vectors, and so sometimes, depending on rounding, takes two forms for equal that mirror each other.
+    """
+    lengths_s, lengths_q = np.linalg.norm(sform[:, :3], axis=0), np.linalg.norm(qform[:, :3], axis=0)
+    turned = np.abs(sform[:, :3] / lengths_s - qform[:, :3] / lengths_q).max()
+    return bool(max(turned, np.abs(lengths_s - lengths_q).max(), np.abs(sform[:, 3] - qform[:, 3]).max()) <= 1e-4)

@@ -1,0 +1,231 @@
+"""TIFF, with tifffile: 2D images, stacks, channels and colours.
+
+A 2D image has spacing 1: its resolution tags are mostly a printer's or a screen's. A stack has the spacing that ImageJ, OME or
+this program wrote into it where all three axes are known, else 1.
+"""
+
+import logging
+import struct
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from autounet.artefact import atomic_path
+from autounet.errors import ImageError
+from autounet.geometry import Grid, TripleMm
+from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, planar_grid
+from autounet.labels import IntArray
+
+SPACING_KEY = "spacing_mm_zyx"
+"""Where a written stack's spacing stands in the JSON of its description."""
+
+MM_PER_UNIT = {
+    **{"nm": 1e-6, "nanometer": 1e-6, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3, "microns": 1e-3},
+    **{"micrometer": 1e-3, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "m": 1000.0},
+}
+"""Units of length as ImageJ and OME write them, in lower case."""
+
+
+def read(path: Path, as_labels: bool) -> Stored:
+    """Reads the first image series of a TIFF file.
+
+    Axes named channel (C) or sample (S) are channels, transparency is dropped; one further axis (Z, else pages or time) is z. A
+    palette image is its colours or, for labels, its indices.
+
+    Raises:
+        ImageError: The file is damaged, has more axes, or a compression that needs another package.
+    """
+    check_file(path)
+    tifffile = _tifffile()
+    try:
+        _check_pages(path)
+        with tifffile.TiffFile(path) as tif:
+            series = tif.series[0]
+            if series.dtype.kind not in "buif":
+                raise ImageError(f"{path}: pixels of this type cannot be used", found=series.dtype, expected="integers or floats")
+            check_size(path, int(series.nbytes))
+            if any(page is None for page in series.pages):
+                raise damaged(path, "pages that are in other files")
+            pixels = _pixels(series, path)
+            axes = str(series.axes)
+            page = series.keyframe
+            if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_labels:
+                pixels, axes = np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1), axes + "S"
+            spacing = _stack_spacing(tif)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # tifffile's decoders raise many kinds
+        raise damaged(path, error) from error
+    values, is_stack = _channels_first(pixels, axes, path)
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    _, depth, height, width = values.shape
+    if not is_stack:
+        return Stored(values, planar_grid(height, width))
+    return Stored(values, Grid(shape_zyx=(depth, height, width), spacing_mm_zyx=spacing or (1.0, 1.0, 1.0)))
+
+
+def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
+    """Writes a label map, deflated; a stack's spacing goes into the description, the resolution tags of ``like`` are kept.
+
+    Raises:
+        ImageError: ``like`` cannot be read.
+        ArtefactError: The file cannot be written.
+    """
+    tifffile = _tifffile()
+    planar = grid.ndim == 2
+    metadata: dict[str, Any] = {"axes": "YX"} if planar else {"axes": "ZYX", SPACING_KEY: list(grid.spacing_mm_zyx)}
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            labels_zyx[0] if planar else labels_zyx,
+            photometric="minisblack",
+            compression="zlib",
+            metadata=metadata,
+            software=False,
+            **({} if like is None else _resolution(like)),
+        )
+
+
+def _resolution(like: Path) -> dict[str, Any]:
+    tifffile = _tifffile()
+    try:
+        with tifffile.TiffFile(like) as tif:
+            tags = tif.pages[0].tags
+            names = ("XResolution", "YResolution", "ResolutionUnit")
+            x, y, unit = (tags[name].value if name in tags else None for name in names)
+    except Exception as error:
+        raise damaged(like, error) from error
+    return {"resolution": (x, y), "resolutionunit": unit} if x and y and unit else {}
+
+
+def _pixels(series: Any, path: Path) -> AnyArray:
+    try:
+        pixels: AnyArray = series.asarray()
+        return pixels
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        pages = _pixels_by_pillow(series, path)
+        if pages is None:
+            raise ImageError(
+                f"{path}: the compression needs another package",
+                found=str(series.keyframe.compression.name),
+                remedy="pip install imagecodecs, or save the image without compression or with deflate",
+            ) from None
+        return pages
+
+
+def _pixels_by_pillow(series: Any, path: Path) -> AnyArray | None:
+    """Pixels by way of Pillow, which unpacks LZW and packed bits by itself; None where it cannot give them unchanged."""
+    from PIL import Image, UnidentifiedImageError
+
+    if "S" in series.axes and not series.axes.endswith("YXS"):
+        return None
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with Image.open(path, formats=["TIFF"]) as image:
+            frames = []
+            for index in range(getattr(image, "n_frames", 1)):
+                image.seek(index)
+                frames.append(np.asarray(image))
+    except (UnidentifiedImageError, OSError):
+        return None
+    stack = np.stack(frames)
+    if stack.dtype.itemsize != series.dtype.itemsize or stack.size != series.size:
+        return None
+    return stack.reshape(series.shape)
+
+
+def _channels_first(pixels: AnyArray, axes: str, path: Path) -> tuple[AnyArray, bool]:
+    """Pixels → (c, z, y, x), and whether the file has a third axis in space."""
+    # An axis of one entry says nothing, except that Z says: this is a volume.
+    keep = [index for index, name in enumerate(axes) if name in "ZYX" or pixels.shape[index] > 1]
+    pixels, axes = pixels.reshape([pixels.shape[index] for index in keep]), "".join(axes[index] for index in keep)
+    channel = [name for name in axes if name in "CS"]
+    stack = [name for name in axes if name not in "CSYX"]
+    if len(channel) > 1 or len(stack) > 1 or "Y" not in axes or "X" not in axes:
+        raise ImageError(
+            f"{path}: has more axes than an image can have",
+            found=f"axes {axes}, sizes {pixels.shape}",
+            expected="y, x, and at most one stack and one channel axis",
+            remedy="save each time point or series as a file of its own",
+        )
+    values = pixels.transpose([axes.index(name) for name in (*channel, *stack, "Y", "X")])
+    if not stack:
+        values = values[..., None, :, :]
+    if not channel:
+        values = values[None]
+    if channel == ["S"] and values.shape[0] in (2, 4):
+        values = values[:-1]
+    return values, bool(stack)
+
+
+def _stack_spacing(tif: Any) -> TripleMm | None:
+    """Spacing in mm (z, y, x), or None where it is not known for all three axes."""
+    found: list[Any] | None = None
+    if tif.is_shaped and tif.shaped_metadata:
+        found = tif.shaped_metadata[0].get(SPACING_KEY)
+    elif tif.is_ome:
+        found = _ome_spacing(tif.ome_metadata)
+    elif tif.is_imagej:
+        described, tags = tif.imagej_metadata or {}, tif.pages[0].tags
+        unit = MM_PER_UNIT.get(str(described.get("unit", "")).lower())
+        if unit and "spacing" in described and "XResolution" in tags and "YResolution" in tags:
+            # The tags hold pixels per unit as fractions.
+            (x_count, x_length), (y_count, y_length) = tags["XResolution"].value, tags["YResolution"].value
+            found = [abs(described["spacing"]) * unit, y_length / y_count * unit, x_length / x_count * unit]
+    if not isinstance(found, list) or len(found) != 3 or not all(np.isfinite(value) and value > 0 for value in found):
+        return None
+    z, y, x = (float(value) for value in found)
+    return z, y, x
+
+
+def _ome_spacing(text: str) -> list[float] | None:
+    pixels = next((element for element in ElementTree.fromstring(text).iter() if element.tag.endswith("}Pixels")), None)
+    spacing = []
+    for axis in "ZYX":
+        # OME's unit where none is given is the micrometre.
+        size = None if pixels is None else pixels.get(f"PhysicalSize{axis}")
+        unit = None if pixels is None else MM_PER_UNIT.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).lower())
+        if size is None or unit is None:
+            return None
+        spacing.append(float(size) * unit)
+    return spacing
+
+
+def _check_pages(path: Path) -> None:
+    """Follows the chain of pages: tifffile leaves out the pages behind the end of a truncated file."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(start[:2])
+        version = struct.unpack(order + "H", start[2:4])[0] if order and len(start) == 16 else 0
+        if order is None or version not in (42, 43):
+            raise damaged(path, "no TIFF header at the start", "'II' or 'MM'")
+        big = version == 43
+        count_format, entry_bytes, next_format = (order + "Q", 20, order + "Q") if big else (order + "H", 12, order + "I")
+        offset = struct.unpack(next_format, start[8:16] if big else start[4:8])[0]
+        seen = set()
+        while offset:
+            if offset in seen or offset + struct.calcsize(count_format) > size:
+                raise damaged(path, f"a page at byte {offset:,} of {size:,}")
+            seen.add(offset)
+            stream.seek(offset)
+            count = struct.unpack(count_format, stream.read(struct.calcsize(count_format)))[0]
+            stream.seek(count * entry_bytes, 1)
+            link = stream.read(struct.calcsize(next_format))
+            if len(link) < struct.calcsize(next_format):
+                raise damaged(path, f"{size:,} bytes", "more pages")
+            offset = struct.unpack(next_format, link)[0]
+
+
+def _tifffile() -> Any:
+    import tifffile
+
+    # It logs what it dislikes about a file; what matters becomes an ImageError.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    return tifffile

@@ -1,0 +1,189 @@
+"""TIFF: planes, stacks, colours, spacing where it is certain."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from autounet.errors import ImageError
+from autounet.geometry import Grid
+from autounet.images import read_image, read_labels, write_labels
+
+STACK = np.arange(140, dtype=np.uint8).reshape(7, 4, 5)
+COLOURS = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+UNIT = (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "f4", "f8"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_plane_in_every_type_of_number(tmp_path: Path, dtype: str, order: str) -> None:
+    plane = STACK[0].astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", plane, byteorder=order, resolution=(300, 300), resolutionunit="INCH")
+    array, grid = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(array, plane[None, None])
+    # 300 dots per inch are a printer's, not a microscope's.
+    assert grid == Grid(ndim=2, shape_zyx=(1, 4, 5), spacing_mm_zyx=UNIT)
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif")[0], plane[None])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 7])
+def test_stacks(tmp_path: Path, depth: int) -> None:
+    stack = STACK[:depth]
+    tifffile.imwrite(tmp_path / "axes.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    array, grid = read_image(tmp_path / "axes.tif")
+    np.testing.assert_array_equal(array, stack[None])
+    assert grid == Grid(shape_zyx=(depth, 4, 5), spacing_mm_zyx=UNIT)
+    tifffile.imwrite(tmp_path / "pages.tif", stack, photometric="minisblack", metadata=None, bigtiff=True)
+    array, grid = read_image(tmp_path / "pages.tif")
+    np.testing.assert_array_equal(array, stack[None])
+    assert grid.ndim == (2 if depth == 1 else 3)
+
+
+def test_colours_and_channels(tmp_path: Path) -> None:
+    expected = np.moveaxis(COLOURS, -1, 0)[:, None]
+    tifffile.imwrite(tmp_path / "interleaved.tif", COLOURS, photometric="rgb")
+    tifffile.imwrite(tmp_path / "planes.tif", np.moveaxis(COLOURS, -1, 0), photometric="rgb", planarconfig="separate")
+    with_alpha = np.concatenate([COLOURS, np.full((4, 5, 1), 9, np.uint8)], axis=-1)
+    tifffile.imwrite(tmp_path / "alpha.tif", with_alpha, photometric="rgb", extrasamples=["unassalpha"])
+    for name in ("interleaved.tif", "planes.tif", "alpha.tif"):
+        array, grid = read_image(tmp_path / name)
+        np.testing.assert_array_equal(array, expected)
+        assert array.flags.c_contiguous
+        assert grid.ndim == 2
+    tifffile.imwrite(tmp_path / "channels.tif", STACK[:2], imagej=True, metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "channels.tif")[0], STACK[:2, None])
+    hyper = STACK[:6].reshape(3, 2, 4, 5)
+    tifffile.imwrite(tmp_path / "hyper.tif", hyper, imagej=True, metadata={"axes": "ZCYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "hyper.tif")[0], hyper.transpose(1, 0, 2, 3))
+    tifffile.imwrite(tmp_path / "film.tif", hyper, imagej=True, metadata={"axes": "TZYX"})
+    with pytest.raises(ImageError, match="more axes than an image can have: found axes TZYX"):
+        read_image(tmp_path / "film.tif")
+
+
+def test_palettes_and_one_bit(tmp_path: Path) -> None:
+    image = Image.fromarray(STACK[0] % 3)
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 128, 255])
+    image.save(tmp_path / "palette.tif")
+    np.testing.assert_array_equal(read_labels(tmp_path / "palette.tif")[0][0], STACK[0] % 3)
+    colours = read_image(tmp_path / "palette.tif")[0]
+    # TIFF's palettes have 16 bits: 255 is 65280 (256 * 255).
+    np.testing.assert_array_equal(colours[:, 0, 0, 1] // 256, [255, 0, 0])
+    Image.fromarray(STACK[0] > 9).save(tmp_path / "bit.tif")
+    np.testing.assert_array_equal(read_labels(tmp_path / "bit.tif")[0][0], STACK[0] > 9)
+
+
+def test_imagej_spacing(tmp_path: Path) -> None:
+    def save(**metadata: Any) -> Grid:
+        tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(4.0, 2.0), metadata={"axes": "ZYX", **metadata})
+        return read_image(tmp_path / "a.tif")[1]
+
+    # 4 and 2 pixels per micrometre: 0.25 and 0.5 micrometres are 0.00025 and 0.0005 mm.
+    np.testing.assert_allclose(save(spacing=1.5, unit="um").spacing_mm_zyx, (0.0015, 0.0005, 0.00025), rtol=1e-6)
+    np.testing.assert_allclose(save(spacing=1.5, unit="\\u00B5m").spacing_mm_zyx, (0.0015, 0.0005, 0.00025), rtol=1e-6)
+    np.testing.assert_allclose(save(spacing=1.5, unit="mm").spacing_mm_zyx, (1.5, 0.5, 0.25), rtol=1e-6)
+    # Without a unit, or without the distance of the slices, it is a guess.
+    assert save(spacing=1.5, unit="pixel").spacing_mm_zyx == UNIT
+    assert save(spacing=1.5).spacing_mm_zyx == UNIT
+    assert save(unit="um").spacing_mm_zyx == UNIT
+    assert save(spacing=0, unit="um").spacing_mm_zyx == UNIT
+
+
+def test_ome_spacing(tmp_path: Path) -> None:
+    def save(**metadata: Any) -> Grid:
+        tifffile.imwrite(tmp_path / "a.tif", STACK, ome=True, photometric="minisblack", metadata={"axes": "ZYX", **metadata})
+        return read_image(tmp_path / "a.tif")[1]
+
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    np.testing.assert_allclose(save(**sizes).spacing_mm_zyx, (0.002, 0.0005, 0.00025))
+    units = {f"PhysicalSize{axis}Unit": "mm" for axis in "XYZ"}
+    np.testing.assert_allclose(save(**sizes, **units).spacing_mm_zyx, (2.0, 0.5, 0.25))
+    assert save(PhysicalSizeX=0.25, PhysicalSizeY=0.5).spacing_mm_zyx == UNIT
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_common_compressions_need_no_other_package(tmp_path: Path, compression: str, dtype: str) -> None:
+    pages = [Image.fromarray(plane.astype(dtype)) for plane in STACK]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression=compression)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0], STACK[None])
+    Image.fromarray(COLOURS).save(tmp_path / "b.tif", compression=compression)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.tif")[0], np.moveaxis(COLOURS, -1, 0)[:, None])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    labels=arrays(st.sampled_from(["u1", "u2", "u4", "i8"]), st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 255)),
+    factor=st.sampled_from([1, 257, 2**20]),
+    spacing=st.tuples(*[st.floats(1e-4, 20)] * 3),
+    ending=st.sampled_from([".tif", ".tiff"]),
+)
+def test_labels_of_a_volume_come_back(
+    tmp_path_factory: pytest.TempPathFactory, labels: Any, factor: int, spacing: Any, ending: str
+) -> None:
+    labels = labels.astype(np.int64) * factor
+    grid = Grid(shape_zyx=labels.shape, spacing_mm_zyx=spacing)
+    path = tmp_path_factory.mktemp("tiff") / f"labels{ending}"
+    write_labels(path, labels, grid)
+    found, own = read_labels(path)
+    np.testing.assert_array_equal(found, labels)
+    assert own == grid
+    np.testing.assert_array_equal(tifffile.imread(path).reshape(labels.shape), labels)
+
+
+@settings(max_examples=20, deadline=None)
+@given(labels=arrays("u1", st.tuples(st.just(1), st.integers(1, 9), st.integers(1, 9))))
+def test_planar_labels_come_back(tmp_path_factory: pytest.TempPathFactory, labels: Any) -> None:
+    grid = Grid(ndim=2, shape_zyx=labels.shape, spacing_mm_zyx=UNIT)
+    path = tmp_path_factory.mktemp("tiff") / "labels.tif"
+    write_labels(path, labels, grid)
+    found, own = read_labels(path)
+    np.testing.assert_array_equal(found, labels)
+    assert own == grid
+
+
+def test_the_resolution_of_the_source_is_kept(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", STACK[0], resolution=((1234567, 1000), (7, 3)), resolutionunit="CENTIMETER")
+    _, grid = read_image(tmp_path / "image.tif")
+    write_labels(tmp_path / "labels.tif", STACK[:1], grid, like=tmp_path / "image.tif")
+    with tifffile.TiffFile(tmp_path / "image.tif") as before, tifffile.TiffFile(tmp_path / "labels.tif") as after:
+        for name in ("XResolution", "YResolution", "ResolutionUnit"):
+            assert after.pages[0].tags[name].value == before.pages[0].tags[name].value
+
+
+@pytest.mark.parametrize("kind", ["plain", "pages", "deflated", "lzw"])
+def test_a_truncated_file_is_noticed_wherever_it_is_cut(tmp_path: Path, kind: str) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (5, 30, 40)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    if kind == "lzw":
+        pages = [Image.fromarray(plane) for plane in stack]
+        pages[0].save(path, save_all=True, append_images=pages[1:], compression="tiff_lzw")
+    else:
+        metadata = None if kind == "pages" else {"axes": "ZYX"}
+        tifffile.imwrite(path, stack, photometric="minisblack", metadata=metadata, compression="zlib" if kind == "deflated" else None)
+    whole = path.read_bytes()
+    noticed = 0
+    for kept in range(1, len(whole), len(whole) // 50):
+        path.write_bytes(whole[:kept])
+        try:
+            array, _ = read_image(path)
+        except ImageError:
+            noticed += 1
+        else:
+            np.testing.assert_array_equal(array[0], stack)
+    assert noticed >= 50
+
+
+def test_what_is_no_tiff(tmp_path: Path) -> None:
+    for content in (b"hello", b"x" * 1000, b"II*\0" + b"\xff" * 100):
+        (tmp_path / "a.tif").write_bytes(content)
+        with pytest.raises(ImageError, match="damaged"):
+            read_image(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "c.tif", np.zeros((4, 5), np.complex64))
+    with pytest.raises(ImageError, match="found complex64"):
+        read_image(tmp_path / "c.tif")
