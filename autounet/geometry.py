@@ -5,6 +5,7 @@ slice whose grid says ``ndim=2``. World coordinates follow ITK: ``x, y, z`` in m
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -105,9 +106,36 @@ class Trace(Frozen):
         return np.ascontiguousarray(whole.transpose(inverse_permutation(self.transpose)))
 
 
+def nonzero_box(image_czyx: npt.NDArray[Any]) -> Box:
+    """The smallest box with all voxels that are nonzero in any channel; the whole image when all are zero.
+
+    Filling holes, as nnU-Net does first (``preprocessing/cropping/cropping.py``), would not change the box. Only the planes
+    that are cut away, and the first beyond them on each side, are looked at.
+
+    Args:
+        image_czyx: Image of any numeric type; NaN counts as nonzero.
+    """
+    start, stop = [0, 0, 0], list(image_czyx.shape[1:])
+    for axis in range(3):
+        planes = np.moveaxis(image_czyx, axis + 1, 0)
+        first = next((index for index in range(stop[axis]) if planes[index].any()), None)
+        if first is None:
+            return Box(start=(0, 0, 0), stop=_triple(image_czyx.shape[1:]))
+        start[axis] = first
+        stop[axis] = next(index for index in range(stop[axis] - 1, -1, -1) if planes[index].any()) + 1
+        # Later axes need look only inside what is left.
+        image_czyx = np.moveaxis(planes[first : stop[axis]], 0, axis + 1)
+    return Box(start=_triple(start), stop=_triple(stop))
+
+
 def inverse_permutation(order: Triple) -> Triple:
     """The permutation that undoes ``order``."""
     a, b, c = (order.index(axis) for axis in range(3))
+    return a, b, c
+
+
+def _triple(values: Sequence[int]) -> Triple:
+    a, b, c = (int(value) for value in values)
     return a, b, c
 
 
