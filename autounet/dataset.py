@@ -82,7 +82,7 @@ def five_folds(case_ids: Sequence[str]) -> tuple[Split, ...]:
         )
     order = np.arange(len(ids))
     # scikit-learn's KFold shuffles with this legacy generator; any other gives other folds.
-    np.random.RandomState(12345).shuffle(order)  # noqa: NPY002
+    np.random.RandomState(12345).shuffle(order)
     return tuple(
         Split(train=tuple(ids[np.sort(np.setdiff1d(order, held_out))].tolist()), validation=tuple(ids[np.sort(held_out)].tolist()))
         for held_out in np.array_split(order, FOLDS)
@@ -109,8 +109,7 @@ def find_dataset(query: str, search: Sequence[Path]) -> Path:
         for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
             if entry.is_dir() and (entry / "dataset.json").is_file():
                 candidates.setdefault(entry.name, entry)
-    exact = [name for name in candidates if name == query]
-    matches = exact or [name for name in candidates if _means(query, name)]
+    matches = matching_folders(query, list(candidates))
     if len(matches) == 1:
         return candidates[matches[0]].resolve()
     where = ", ".join(str(folder) for folder in search) or "nowhere"
@@ -122,6 +121,11 @@ def find_dataset(query: str, search: Sequence[Path]) -> Path:
         expected=f"one of the folders in {where}",
         remedy="give a path, a name from this list, or the folder of datasets with --data",
     )
+
+
+def matching_folders(query: str, names: Sequence[str]) -> list[str]:
+    """Names that a query means: the one equal to it, else those of its number or that begin with it."""
+    return [name for name in names if name == query] or [name for name in names if _means(query, name)]
 
 
 def _means(query: str, name: str) -> bool:
@@ -145,8 +149,7 @@ def read_dataset(root: Path) -> DatasetSpec:
     """
     path = root / "dataset.json"
     raw = _load(path)
-    channels = _channels(raw, path)
-    labels = _labels(raw, path)
+    channels, labels = channels_and_labels(raw, path)
     problems: list[Problem] = []
     listed = raw.get("training")
     if isinstance(listed, list) and listed:
@@ -169,6 +172,11 @@ def read_dataset(root: Path) -> DatasetSpec:
         cases=tuple(sorted(cases, key=lambda case: case.id)),
         file_ending=ending,
     )
+
+
+def read_labels_of(root: Path) -> LabelSpec:
+    """The labels of a dataset folder, from its dataset.json alone. Raises DatasetError."""
+    return channels_and_labels(_load(root / "dataset.json"), root / "dataset.json")[1]
 
 
 def split_ending(path: Path) -> tuple[str, str]:
@@ -213,6 +221,19 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise DatasetError(f"{path}: malformed", found=f"a JSON {type(raw).__name__}", expected="a JSON object", remedy=remedy)
     return raw
+
+
+def channels_and_labels(raw: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], LabelSpec]:
+    """What a dataset.json says about channels and labels, without looking at any file.
+
+    Args:
+        raw: Its content.
+        path: Stands for it in messages.
+
+    Raises:
+        DatasetError: Channels or labels are missing, malformed or contradictory.
+    """
+    return _channels(raw, path), _labels(raw, path)
 
 
 def _channels(raw: Mapping[str, Any], path: Path) -> tuple[str, ...]:
@@ -297,7 +318,11 @@ def _listed_cases(root: Path, rows: list[Any], problems: list[Problem], path: Pa
         seen.add(case_id)
         missing = [file for file in (*files, label_file) if not file.is_file()]
         problems.extend(
-            Problem(case_id, f"file not found: {file.relative_to(root) if file.is_relative_to(root) else file}", "restore the file or remove the entry")
+            Problem(
+                case_id,
+                f"file not found: {file.relative_to(root) if file.is_relative_to(root) else file}",
+                "restore the file or remove the entry",
+            )
             for file in missing
         )
         unreadable = [file.name for file in files if not split_ending(file)[1]]

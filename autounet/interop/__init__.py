@@ -1,0 +1,1 @@
+"""nnU-Net v2: its files read as ours."""
