@@ -1,0 +1,1 @@
+"""Planning: a dataset becomes a fingerprint, a fingerprint becomes a plan."""

@@ -1,0 +1,34 @@
+"""Numbers as people read them, for the reasons in a plan."""
+
+from collections.abc import Sequence
+
+AXES = ("axis 0 (z)", "axis 1 (y)", "axis 2 (x)")
+"""The axes of an image as it was read, by name."""
+
+
+def times(values: Sequence[float]) -> str:
+    """Sizes: ``40×56×40``."""
+    return "×".join(f"{value:g}" for value in values)
+
+
+def mm(values: Sequence[float]) -> str:
+    """Spacings: ``5×1.5625×1.5625 mm``."""
+    return f"{times([float(f'{value:.5g}') for value in values])} mm"
+
+
+def percent(part: float) -> str:
+    """A fraction as percent: ``23 %``, ``0.4 %``; never a rounded 0 or 100 that is not one."""
+    value = 100 * part
+    if value >= 1 or value == 0:
+        return f"{value:.3g} %" if 99 < value < 100 else f"{value:.0f} %"
+    return f"{value:.1g} %"
+
+
+def million(count: float) -> str:
+    """A large count in millions: ``5.6 million``, ``560 million``."""
+    return f"{count / 1e6:,.0f} million" if count >= 1e8 else f"{count / 1e6:.3g} million"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 image``, ``260 images``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,127 @@
+"""Every plan that nnU-Net 2.8.1 made for the reference fingerprints, reproduced exactly."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autounet.interop.nnunet_fingerprint import fingerprint_from_nnunet
+from autounet.plan import Configuration
+from autounet.planners.budget import Budget, fit_patch
+from autounet.planners.lowres import low_resolution
+from autounet.planners.planner import make_plan
+from autounet.planners.presets import PRESETS
+
+PLANNERS: dict[str, tuple[str, float | None]] = {
+    "plain_8": ("nnunet", 8.0),
+    "plain_24": ("nnunet", 24.0),
+    "resenc_m": ("resenc-m", None),
+    "resenc_l": ("resenc-l", None),
+    "resenc_xl": ("resenc-xl", None),
+}
+"""nnU-Net's planners, as the reference names them: our preset and memory."""
+
+SCHEMES = {
+    "zscore": "ZScoreNormalization",
+    "ct": "CTNormalization",
+    "none": "NoNormalization",
+    "rescale": "RescaleTo01Normalization",
+    "rgb": "RGBTo01Normalization",
+}
+
+
+def rows(shared: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Name, dataset.json, dataset_fingerprint.json and plans of every reference dataset."""
+    for row in json.loads((shared / "reference" / "nnunet_plans.json").read_text()):
+        yield row["name"], row["dataset"], row["fingerprint"], row["plans"]
+    for folder in sorted((shared / "reference" / "msd").iterdir()):
+        files = ("dataset.json", "dataset_fingerprint.json", "plans_2.8.1.json")
+        dataset, fingerprint, plans = (json.loads((folder / file).read_text()) for file in files)
+        yield folder.name, dataset, fingerprint, plans
+
+
+def lists(value: Any) -> Any:
+    """Tuples as lists, as JSON has them."""
+    return json.loads(json.dumps(value))
+
+
+def as_nnunet(configuration: Configuration) -> dict[str, Any]:
+    """Our configuration in nnU-Net's words."""
+    network = configuration.network
+    return lists(
+        {
+            "patch_size": configuration.patch_size,
+            "batch_size": configuration.batch_size,
+            "median_image_size_in_voxels": configuration.median_shape,
+            "batch_dice": configuration.batch_dice,
+            "normalization_schemes": [SCHEMES[entry.scheme] for entry in configuration.normalization],
+            "use_mask_for_norm": [entry.use_mask for entry in configuration.normalization],
+            "n_stages": len(network.features),
+            "features_per_stage": network.features,
+            "strides": network.strides,
+            "kernel_sizes": network.kernel_sizes,
+            "blocks": network.blocks_encoder,
+            "n_conv_per_stage_decoder": network.blocks_decoder,
+        }
+    )
+
+
+def flattened(plan: dict[str, Any]) -> dict[str, Any]:
+    """nnU-Net's configuration with the architecture beside the rest; both of the reference's layouts."""
+    architecture = plan["architecture"].get("arch_kwargs", plan["architecture"])
+    flat = {**plan, **architecture}
+    flat["blocks"] = flat.get("n_conv_per_stage", flat.get("n_blocks_per_stage"))
+    return flat
+
+
+def test_every_reference_plan_is_reproduced(shared: Path) -> None:
+    compared = 0
+    for name, dataset, raw, plans in rows(shared):
+        fingerprint = fingerprint_from_nnunet(raw, dataset, name)
+        for planner, expected in plans.items():
+            preset, memory = PLANNERS[planner]
+            plan = make_plan(fingerprint, PRESETS[preset], file_ending=".nii.gz", gpu_memory_gb=memory)
+            assert list(plan.transpose) == expected["transpose_forward"], (name, planner)
+            assert set(plan.configurations) == set(expected["configurations"]) & {"2d", "3d_fullres"}, (name, planner)
+            for key, configuration in plan.configurations.items():
+                reference = flattened(expected["configurations"][key])
+                ours = as_nnunet(configuration)
+                assert ours == {word: reference[word] for word in ours}, (name, planner, key)
+                assert configuration.spacing_mm == pytest.approx(reference["spacing"], abs=1e-6), (name, planner, key)
+                compared += 1
+    assert compared >= 200
+
+
+def test_low_resolution_stage_is_that_of_nnunet(shared: Path) -> None:
+    """It is not part of our plan, but decides whether Dice is taken over the batch: its presence, spacing and patch are compared."""
+    present = 0
+    for name, dataset, raw, plans in rows(shared):
+        fingerprint = fingerprint_from_nnunet(raw, dataset, name)
+        for planner, expected in plans.items():
+            preset, memory = PLANNERS[planner]
+            full = expected["configurations"]["3d_fullres"]
+            budget = Budget(PRESETS[preset], 3, memory or PRESETS[preset].gpu_memory_gb)
+            spacing, median = full["spacing"], full["median_image_size_in_voxels"]
+            channels, outputs = len(fingerprint.channels), fingerprint.labels.declared
+            patch = fit_patch(spacing, median, budget, channels, outputs)
+            lowres, _ = low_resolution(patch, spacing, median, budget, channels, outputs)
+            reference = expected["configurations"].get("3d_lowres")
+            assert (lowres is None) == (reference is None), (name, planner)
+            if lowres is not None and reference is not None:
+                present += 1
+                assert lowres.spacing_mm == pytest.approx(reference["spacing"], abs=1e-6), (name, planner)
+                assert list(lowres.patch.topology.patch_size) == reference["patch_size"], (name, planner)
+                assert list(lowres.median_shape) == reference["median_image_size_in_voxels"], (name, planner)
+    assert present >= 10
+
+
+def test_planning_takes_well_under_a_second(shared: Path) -> None:
+    """Also where nnU-Net takes longest: low resolutions are tried one by one."""
+    name, dataset, raw, _ = next(row for row in rows(shared) if row[0] == "lightsheet")
+    fingerprint = fingerprint_from_nnunet(raw, dataset, name)
+    start = time.perf_counter()
+    make_plan(fingerprint, PRESETS["resenc-xl"], file_ending=".tif")
+    assert time.perf_counter() - start < 1.0
