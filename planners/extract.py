@@ -1,0 +1,255 @@
+"""Dataset → fingerprint: one pass over all cases, in threads, with every problem of every case collected.
+
+What the intensities mean (nnunetv2 2.8.1, ``dataset_fingerprint/fingerprint_extractor.py``, is the model): every case weighs the
+same, however many labelled voxels it has. nnU-Net draws equally many voxels from each case, with replacement, and takes the
+statistics of all of them; here mean, deviation, minimum and maximum are exact, and percentiles come from equally many evenly
+spaced quantiles of every case. Two differences are deliberate: voxels with the ignore label are left out (nnU-Net counts them as
+labelled), and nothing is drawn at random except where a case has more than a million labelled voxels.
+"""
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from autounet.artefact import digest_of
+from autounet.dataset import Case, DatasetSpec
+from autounet.errors import AutounetError, DatasetError, ImageError, Problem
+from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
+from autounet.geometry import Box, nonzero_box
+from autounet.images import check_finite, read_channels, read_labels
+from autounet.labels import IntArray, LabelSpec
+from autounet.parallel import map_ordered
+from autounet.planners.words import count
+from autounet.runtime import Runtime
+
+QUANTILES_PER_CASE = 10_000
+FEWEST_QUANTILES_PER_CASE = 1_000
+POOLED_QUANTILES = 4_000_000
+"""At most so many quantiles of all cases together are kept per channel, as long as each case keeps its fewest."""
+
+MOST_SORTED = 1_000_000
+"""Of a case with more labelled voxels, so many are drawn for the quantiles."""
+
+SEED = 1234
+"""For that draw. Not the run's seed: the fingerprint belongs to the dataset, whoever extracts it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ChannelFacts:
+    """Intensities of one channel of one case, over its labelled voxels."""
+
+    mean: float
+    variance: float
+    minimum: float
+    maximum: float
+    quantiles: npt.NDArray[np.float32]
+    """Ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CaseFacts:
+    """What one case tells. ``fingerprint`` is None when its files could not be used."""
+
+    problems: tuple[Problem, ...]
+    ndim: int = 3
+    fingerprint: CaseFingerprint | None = None
+    channels: tuple[_ChannelFacts, ...] = ()
+    """Empty when the case has no labelled voxel."""
+
+
+def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
+    """Reads and checks all training cases and measures what the planner needs.
+
+    Memory holds ``runtime.workers + 1`` cases at most. The result does not depend on the number of workers.
+
+    Raises:
+        DatasetError: Some files cannot be used, contradict each other or dataset.json, or nothing is labelled;
+            ``problems`` lists every finding of every case.
+    """
+    kept = max(FEWEST_QUANTILES_PER_CASE, min(QUANTILES_PER_CASE, POOLED_QUANTILES // max(1, len(dataset.cases))))
+    facts: list[_CaseFacts] = []
+    with runtime.progress("Reading cases", len(dataset.cases)) as advance:
+        for case, result in map_ordered(lambda case: _analyse(case, dataset, kept), dataset.cases, runtime.workers):
+            if isinstance(result, AutounetError):
+                result = _CaseFacts((_problem(case.id, result),))
+            facts.append(result)
+            advance(1, case.id)
+    _raise_problems(dataset, facts)
+    cases = tuple(entry.fingerprint for entry in facts if entry.fingerprint is not None)
+    relative = [prod(case.shape_after_crop_zyx) / prod(case.shape_zyx) for case in cases]
+    labelled = [entry.channels for entry in facts if entry.channels]
+    return Fingerprint(
+        made_from={"dataset": dataset_digest(dataset)},
+        dataset=dataset.name,
+        ndim=facts[0].ndim,
+        channels=dataset.channels,
+        labels=dataset.labels,
+        cases=cases,
+        intensities=tuple(_pooled([case[channel] for case in labelled]) for channel in range(len(dataset.channels))),
+        median_relative_size_after_crop=float(np.median(relative)),
+    )
+
+
+def dataset_digest(dataset: DatasetSpec) -> str:
+    """Hash of what a fingerprint is made from: channels, labels, cases, and name and size of each file (no file is read).
+
+    A folder copied to another machine keeps its digest. A file changed to another of exactly the same size goes unnoticed.
+    """
+    files = [[case.id, *([file.name, file.stat().st_size] for file in (*case.images, case.label))] for case in dataset.cases]
+    return digest_of([list(dataset.channels), dataset.labels.model_dump(mode="json"), files])
+
+
+def _analyse(case: Case, dataset: DatasetSpec, kept: int) -> _CaseFacts:
+    problems: list[Problem] = []
+    image: npt.NDArray[np.float32] | None = None
+    labels: IntArray | None = None
+    try:
+        image, grid = read_channels(case.images, len(dataset.channels))
+    except ImageError as error:
+        problems.append(_problem(case.id, error))
+    try:
+        labels, label_grid = read_labels(case.label)
+    except ImageError as error:
+        problems.append(_problem(case.id, error))
+    if labels is not None:
+        problems.extend(_label_problems(case, dataset.labels, labels))
+    if image is not None:
+        problems.extend(_image_problems(case, image))
+    if image is None or labels is None:
+        return _CaseFacts(tuple(problems))
+    differences = grid.differences(label_grid)
+    if differences:
+        what = f"image and label map are on different grids: {'; '.join(differences)}"
+        problems.append(Problem(case.id, what, "resample the label map to the image, or correct the header that is wrong"))
+    if problems:
+        return _CaseFacts(tuple(problems), ndim=grid.ndim)
+    box = nonzero_box(image)
+    return _CaseFacts(
+        problems=(),
+        ndim=grid.ndim,
+        fingerprint=CaseFingerprint(
+            case=case.id,
+            shape_zyx=grid.shape_zyx,
+            shape_after_crop_zyx=box.shape,
+            spacing_mm_zyx=grid.spacing_mm_zyx,
+            class_voxels=_class_voxels(labels, dataset.labels),
+        ),
+        channels=_channel_facts(case.id, image, labels, box, dataset.labels, kept),
+    )
+
+
+def _label_problems(case: Case, spec: LabelSpec, labels: IntArray) -> list[Problem]:
+    unknown = spec.unknown_values(labels)
+    if not unknown:
+        return []
+    shown = ", ".join(str(value) for value in unknown[:8]) + (" …" if len(unknown) > 8 else "")
+    allowed = ", ".join(str(value) for value in spec.allowed_values[:12]) + (" …" if len(spec.allowed_values) > 12 else "")
+    what = f"{case.label.name}: label values that dataset.json does not name: found {shown}, expected {allowed}"
+    return [Problem(case.id, what, "add them to 'labels' in dataset.json or correct the label map")]
+
+
+def _image_problems(case: Case, image: npt.NDArray[np.float32]) -> list[Problem]:
+    name = case.images[0].name
+    try:
+        check_finite(image, name)
+    except ImageError as error:
+        return [_problem(case.id, error)]
+    if not image.any():
+        return [Problem(case.id, f"{name}: every voxel is zero", "replace the image or remove the case")]
+    return []
+
+
+def _class_voxels(labels: IntArray, spec: LabelSpec) -> dict[str, int]:
+    """Voxels per class name in the whole label map, whose values are all allowed."""
+    if spec.allowed_values[-1] < 2**16:
+        counts = dict(enumerate(np.bincount(labels.ravel(), minlength=spec.allowed_values[-1] + 1).tolist()))
+    else:
+        values, numbers = np.unique(labels, return_counts=True)
+        counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
+    return {entry.name: sum(counts.get(value, 0) for value in entry.values) for entry in spec.classes}
+
+
+def _channel_facts(
+    case_id: str, image: npt.NDArray[np.float32], labels: IntArray, box: Box, spec: LabelSpec, kept: int
+) -> tuple[_ChannelFacts, ...]:
+    inside = labels[box.slices()]
+    foreground = inside > 0
+    if spec.ignore_value is not None:
+        foreground &= inside != spec.ignore_value
+    if not foreground.any():
+        return ()
+    return tuple(_facts(case_id, channel[box.slices()][foreground], kept) for channel in image)
+
+
+def _facts(case_id: str, values: npt.NDArray[np.float32], kept: int) -> _ChannelFacts:
+    mean = float(values.mean(dtype=np.float64))
+    drawn = values
+    if len(values) > MOST_SORTED:
+        rng = np.random.default_rng((SEED, zlib.crc32(case_id.encode())))
+        drawn = values[rng.integers(0, len(values), MOST_SORTED)]
+    drawn = np.sort(drawn)
+    # The middle of each of ``kept`` equal parts of the sorted values; a case with fewer values repeats them.
+    positions = ((np.arange(kept) + 0.5) * (len(drawn) / kept)).astype(np.intp)
+    return _ChannelFacts(
+        mean=mean,
+        variance=float(np.square(values - mean, dtype=np.float64).mean()),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+        quantiles=drawn[positions],
+    )
+
+
+def _pooled(cases: Sequence[_ChannelFacts]) -> Intensities:
+    """Statistics over cases, each of which weighs the same."""
+    means = np.array([case.mean for case in cases])
+    variances = np.array([case.variance for case in cases])
+    mean = float(means.mean())
+    low, median, high = np.percentile(np.concatenate([case.quantiles for case in cases]), (0.5, 50.0, 99.5)).tolist()
+    return Intensities(
+        mean=mean,
+        std=float(np.sqrt((variances + np.square(means - mean)).mean())),
+        min=min(case.minimum for case in cases),
+        max=max(case.maximum for case in cases),
+        median=median,
+        percentile_00_5=low,
+        percentile_99_5=high,
+    )
+
+
+def _raise_problems(dataset: DatasetSpec, facts: Sequence[_CaseFacts]) -> None:
+    """Raises DatasetError with all findings, if there are any."""
+    problems = [problem for entry in facts for problem in entry.problems]
+    used = [(entry.ndim, entry.fingerprint.case) for entry in facts if entry.fingerprint is not None]
+    kinds = {2: "planar (2D)", 3: "a volume (3D)"}
+    usual = Counter(ndim for ndim, _ in used).most_common(1)[0][0] if used else 3
+    problems.extend(
+        Problem(case, f"is {kinds[ndim]}, but most others are {kinds[usual]}", "keep planar images and volumes apart")
+        for ndim, case in used
+        if ndim != usual
+    )
+    if problems:
+        concerned = len({problem.case for problem in problems})
+        raise DatasetError(
+            f"{dataset.name}: {count(len(problems), 'problem')} in {concerned} of {count(len(dataset.cases), 'case')}",
+            problems=sorted(problems, key=lambda problem: problem.case),
+            remedy="mend or remove these cases",
+        )
+    if not used:
+        raise DatasetError(f"{dataset.name}: no training cases", remedy="put images into imagesTr and label maps into labelsTr")
+    if not any(entry.channels for entry in facts):
+        raise DatasetError(
+            f"{dataset.name}: nothing is labelled in any of {count(len(used), 'case')}",
+            found="only background" + ("" if dataset.labels.ignore_value is None else " and the ignore label"),
+            expected="voxels of " + ", ".join(dataset.labels.names[:8]),
+            remedy="check that labelsTr holds the right files",
+        )
+
+
+def _problem(case_id: str, error: AutounetError) -> Problem:
+    what = AutounetError(error.what, found=error.found, expected=error.expected).describe()
+    return Problem(case_id, what, error.remedy or "replace the file or remove the case")
