@@ -5,7 +5,7 @@ Per-axis values are in *transposed* order (the network's own axis order), as in 
 
 from typing import ClassVar, Literal
 
-from autounet.artefact import Artefact, Frozen
+from autounet.artefact import Artefact, Frozen, digest_of
 from autounet.geometry import Triple
 from autounet.labels import LabelSpec
 
@@ -87,6 +87,8 @@ class Plan(Artefact):
     dataset: str
     preset: str
     gpu_memory_gb: float
+    epochs: int
+    """Training length unless another is asked for."""
     ndim: int
     channels: tuple[str, ...]
     labels: LabelSpec
@@ -97,3 +99,9 @@ class Plan(Artefact):
     configurations: dict[str, Configuration]
     decisions: tuple[Decision, ...]
     """Decisions that hold for every configuration."""
+
+    def recipe(self, configuration: str) -> str:
+        """Digest of all that a trained model of this configuration depends on; reasons and other configurations are not."""
+        chosen = self.configurations[configuration].model_dump(mode="json", exclude={"decisions"})
+        shared = self.model_dump(mode="json", include={"channels", "labels", "transpose", "ndim"})
+        return digest_of([shared, chosen])

@@ -53,9 +53,7 @@ def choose_trained(layout: RunLayout, configuration: str | None, folds: Sequence
         return [entry for entry in usable if entry.fold != "all"] or usable
     missing = [fold for fold in folds if fold not in {entry.fold for entry in usable}]
     if missing:
-        raise UsageError(
-            f"fold {', '.join(missing)} of {chosen}: not trained", found=f"folds {', '.join(entry.fold for entry in usable)}"
-        )
+        raise UsageError(f"fold {', '.join(missing)} of {chosen}: not trained", found=f"folds {', '.join(entry.fold for entry in usable)}")
     return [entry for entry in usable if entry.fold in folds]
 
 
@@ -77,7 +75,7 @@ class Ensemble:
         self._dtype = pick_precision(runtime, self.device)
         self._networks = []
         for path in weight_files:
-            check_plan(path, plan)
+            check_plan(path, plan, configuration.name)
             weights, _ = load_weights(path)
             network = build_network(configuration.network)
             try:
@@ -95,13 +93,13 @@ class Ensemble:
         return total / len(self._networks)
 
 
-def check_plan(weights: Path, plan: Plan) -> None:
+def check_plan(weights: Path, plan: Plan, configuration: str) -> None:
     """Raises ArtefactError when the weights were trained with another plan."""
-    digest = read_about(weights).get("plan")
-    if digest != plan.digest():
+    found, expected = read_about(weights).get("plan"), plan.recipe(configuration)
+    if found != expected:
         raise ArtefactError(
             f"{weights}: trained with another plan than plan.json",
-            found=digest,
-            expected=plan.digest(),
+            found=found,
+            expected=expected,
             remedy="restore that plan.json, or train again with --overwrite",
         )

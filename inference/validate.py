@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from autounet.artefact import digest_of
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError
-from autounet.evaluation import Scores, evaluate_cases
+from autounet.evaluation.folders import evaluate_cases
+from autounet.evaluation.scores import Scores
 from autounet.inference.model import Ensemble
 from autounet.inference.run import PredictionJob, predict_cases
 from autounet.layout import FoldLayout
@@ -29,7 +30,7 @@ def validate_fold(
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}
     weights = digest_of([layout.weights.stat().st_size, layout.weights.stat().st_mtime_ns])
-    scores = evaluate_cases(files, plan.labels, runtime, made_from={"plan": plan.digest(), "weights": weights})
+    scores = evaluate_cases(files, plan.labels, runtime, made_from={"plan": plan.recipe(configuration.name), "weights": weights})
     scores.save(layout.scores)
     return scores
 

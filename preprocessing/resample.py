@@ -23,7 +23,7 @@ TIE = 1e-6
 
 def new_shape(shape: Triple, spacing_mm: TripleMm, target_mm: TripleMm) -> Triple:
     """Size after resampling; rounds half to even, as nnU-Net's ``compute_new_shape`` does."""
-    a, b, c = (int(round(old / new * size)) for old, new, size in zip(spacing_mm, target_mm, shape, strict=True))
+    a, b, c = (round(old / new * size) for old, new, size in zip(spacing_mm, target_mm, shape, strict=True))
     return max(a, 1), max(b, 1), max(c, 1)
 
 

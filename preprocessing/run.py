@@ -68,7 +68,9 @@ def open_cases(plan: Plan, configuration: Configuration, folder: Path, cases: Se
     stored = [store.find(case) for case in cases]
     missing = [case for case, entry in zip(cases, stored, strict=True) if entry is None]
     if missing:
-        raise ImageError(f"{folder}: {len(missing)} cases are not prepared", found=", ".join(missing[:5]), remedy="run `autounet preprocess`")
+        raise ImageError(
+            f"{folder}: {len(missing)} cases are not prepared", found=", ".join(missing[:5]), remedy="run `autounet preprocess`"
+        )
     return store, [entry for entry in stored if entry is not None]
 
 

@@ -69,9 +69,7 @@ class FoldTraining:
         self._device = pick_device(runtime)
         self._dtype = pick_precision(runtime, self._device)
         self._network = build_network(job.configuration.network, runtime.seed).to(self._device)
-        self._optimizer = torch.optim.SGD(
-            self._network.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
-        )
+        self._optimizer = torch.optim.SGD(self._network.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._augmentation = Augmentation(job.configuration, tuple(range(job.configuration.ndim)))
         network = job.configuration.network
@@ -88,6 +86,11 @@ class FoldTraining:
             return Position(0, 0.0, 0.0)
         last = self._history[-1]
         return Position(last.epoch + 1, last.trained_seconds, last.seconds)
+
+    def describe(self) -> str:
+        """Device, precision and size of the network, in words."""
+        parameters = sum(parameter.numel() for parameter in self._network.parameters())
+        return f"{self._device} in {str(self._dtype).removeprefix('torch.')}, {parameters / 1e6:.1f} million parameters"
 
     def resume(self) -> None:
         """Takes up a checkpoint. Raises ArtefactError if it does not fit this plan."""

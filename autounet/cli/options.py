@@ -18,7 +18,9 @@ GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", help="GPU memor
 ConfigurationName = Annotated[str | None, typer.Option("-c", "--configuration", help="2d or 3d_fullres. Default: 3d_fullres if planned.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-Workers = Annotated[int | None, typer.Option("--workers", min=0, help="Threads that read and prepare. Default: the cores there are, at most 8.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="Threads that read and prepare. Default: the cores there are, at most 8.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show results, warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show more of what is done.")]

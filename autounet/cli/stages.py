@@ -66,7 +66,7 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
     if there is not None and there.digest() == plan.digest():
         return there, False
     if there is not None:
-        trained = [str(path.parent.relative_to(layout.models)) for path in sorted(layout.models.glob("*/fold_*/resume.pt"))]
+        trained = _orphans(layout, there, plan)
         changes = ", ".join(_changes(there, plan))
         if trained and not overwrite:
             raise UsageError(
@@ -132,6 +132,13 @@ def _plan_there(session: Session, layout: RunLayout) -> Plan | None:
     except ArtefactError as error:
         session.screen.warn(f"{error}; it is made anew")
         return None
+
+
+def _orphans(layout: RunLayout, old: Plan, new: Plan) -> list[str]:
+    """Folds trained, or begun, with a configuration that the new plan changes or drops."""
+    changed = [name for name in old.configurations if name not in new.configurations or old.recipe(name) != new.recipe(name)]
+    folds = [path.parent for name in changed for path in sorted((layout.models / name).glob("fold_*/resume.pt"))]
+    return [str(fold.relative_to(layout.models)) for fold in folds]
 
 
 def _changes(old: Plan, new: Plan) -> list[str]:

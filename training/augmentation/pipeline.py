@@ -56,5 +56,3 @@ class Augmentation:
             inside = (labels >= 0)[:, None]
             image[:, self._masked_channels] *= inside
         return image, labels.clamp_(min=0)
-
-

@@ -1,0 +1,5 @@
+"""``python -m autounet``."""
+
+from autounet.cli.main import main
+
+main()

@@ -1,0 +1,45 @@
+"""``autounet evaluate``: score predictions against label maps."""
+
+from pathlib import Path
+
+from autounet.cli.console import number
+from autounet.cli.session import Session
+from autounet.dataset import read_labels_of
+from autounet.evaluation.folders import evaluate_folders
+from autounet.evaluation.scores import Scores
+from autounet.labels import LabelSpec
+
+MOST_CASES_SHOWN = 40
+
+
+def run_evaluate(session: Session, predictions: Path, truths: Path, dataset: str | None, csv: Path | None) -> None:
+    """Scores two folders and shows the table."""
+    scores = evaluate_folders(predictions, truths, _labels(session, dataset, truths), session.runtime)
+    if csv is not None:
+        scores.to_csv(csv)
+    _show_cases(session, scores)
+    session.screen.json(scores.to_public())
+
+
+def _labels(session: Session, dataset: str | None, truths: Path) -> LabelSpec | None:
+    if dataset is not None:
+        return read_labels_of(session.dataset_folder(dataset))
+    beside = truths.resolve().parent
+    if (beside / "dataset.json").is_file():
+        return read_labels_of(beside)
+    session.screen.say("no dataset.json beside the label folder and no -d: classes are named by their values")
+    return None
+
+
+def _show_cases(session: Session, scores: Scores) -> None:
+    """A table of Dice by case and class, and the means; of many cases the worst are shown."""
+    public = scores.to_public()
+    names = list(public["classes"])
+    cases = sorted(public["cases"], key=lambda case: scores.case_mean(case).dice or 0.0)
+    shown = sorted(cases if len(cases) <= MOST_CASES_SHOWN else cases[:MOST_CASES_SHOWN])
+    rows = [[case, *(number(public["cases"][case][name]["dice"]) for name in names), number(scores.case_mean(case).dice)] for case in shown]
+    if len(cases) > len(shown):
+        rows.append([f"… {len(cases) - len(shown)} better cases", *("" for _ in names), ""])
+    rows.append(["mean Dice", *(number(public["classes"][name]["dice"]) for name in names), number(public["mean"]["dice"])])
+    rows.append(["mean IoU", *(number(public["classes"][name]["iou"]) for name in names), number(public["mean"]["iou"])])
+    session.screen.table(f"Dice of {len(cases)} cases", ("case", *names, "mean"), rows, right=tuple(range(1, len(names) + 2)))

@@ -1,0 +1,207 @@
+"""The entry point and the commands' options. What a command does is imported when it runs, so that help is instant."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autounet import __version__
+from autounet.cli import options
+from autounet.cli.guard import guarded, interrupt_on_sigterm
+
+if TYPE_CHECKING:
+    from autounet.cli.session import Session
+
+app = typer.Typer(
+    name="autounet",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+
+@app.callback()
+def _autounet(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False) -> None:
+    """Segment biomedical images with a U-Net that configures itself.
+
+    Three commands: plan looks at the data and decides, train learns, predict segments new images.
+    """
+    if version:
+        sys.stdout.write(f"autounet {__version__}\n")
+        raise typer.Exit
+
+
+@app.command()
+@guarded
+def plan(
+    dataset: options.Dataset,
+    preset: options.PresetName = None,
+    gpu_memory: options.GpuMemory = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan that trained models depend on.")] = False,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Look at a dataset and decide everything, with reasons."""
+    session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.planning import run_plan
+    from autounet.cli.stages import Wanted
+
+    run_plan(session, dataset, Wanted(preset, gpu_memory), overwrite)
+
+
+@app.command()
+@guarded
+def train(
+    dataset: options.Dataset,
+    fold: Annotated[str, typer.Option("-f", "--fold", help="0 to 4, several as 0,2,4, or all: one model on all cases.")],
+    configuration: options.ConfigurationName = None,
+    preset: options.PresetName = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Number of epochs. Default: the plan's.")] = None,
+    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Steps per epoch.")] = 250,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Time per fold, validation included: 90s, 15m, 2h. The learning rate fits.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from a checkpoint if there is one.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew what is trained already.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same run.")] = 1234,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train folds of the cross-validation and score them on their held-out cases."""
+    session = _open(data=data, runs=runs, device=device, precision=precision, workers=workers, seed=seed, quiet=quiet, verbose=verbose)
+    from autounet.cli.stages import Wanted
+    from autounet.cli.training import Wish, run_train
+
+    run_train(session, dataset, fold, configuration, Wanted(preset), Wish(epochs, iterations, budget), overwrite or not resume)
+
+
+@app.command()
+@guarded
+def predict(
+    images: Annotated[Path, typer.Option("-i", "--input", help="A folder of images, or one image.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps, or a file for one image.")],
+    dataset: options.OptionalDataset = None,
+    model: Annotated[
+        Path | None, typer.Option("-m", "--model", help="A run folder with trained models. Default: the only one there is.")
+    ] = None,
+    configuration: options.ConfigurationName = None,
+    fold: Annotated[str | None, typer.Option("-f", "--fold", help="Folds to use, as 0,1,2. Default: all trained ones.")] = None,
+    mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Average over mirrored copies: better, 4 to 8 times slower.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict anew what is there already.")] = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Predict label maps, with the geometry and file type of the images."""
+    session = _open(runs=runs, device=device, precision=precision, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.predicting import Request, choose_layout, run_predict
+
+    layout = choose_layout(session, dataset, model)
+    run_predict(session, layout, Request(images, output, configuration, fold, mirror, overwrite))
+
+
+@app.command()
+@guarded
+def preprocess(
+    dataset: options.Dataset,
+    configuration: Annotated[
+        list[str] | None, typer.Option("-c", "--configuration", help="2d or 3d_fullres; may be repeated. Default: all of the plan.")
+    ] = None,
+    preset: options.PresetName = None,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Crop, normalise and resample all cases into the run folder."""
+    session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose)
+    from autounet.cli.preparing import run_preprocess
+    from autounet.cli.stages import Wanted
+
+    run_preprocess(session, dataset, configuration or (), Wanted(preset))
+
+
+@app.command()
+@guarded
+def evaluate(
+    predictions: Annotated[Path, typer.Option("-p", "--predictions", help="Folder of predicted label maps.")],
+    truths: Annotated[Path, typer.Option("-g", "--labels", help="Folder of true label maps.")],
+    dataset: options.OptionalDataset = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write all scores to this file.")] = None,
+    data: options.Data = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Dice and IoU per case and class.
+
+    Class names come from the dataset (-d), from a dataset.json beside the label folder, or are the label values.
+    A class that is in neither prediction nor truth of a case is undefined there and left out of the means; one that is in only
+    one of them scores 0.
+    """
+    session = _open(data=data, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.evaluating import run_evaluate
+
+    run_evaluate(session, predictions, truths, dataset, csv)
+
+
+@app.command()
+@guarded
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the demo's data and results.")] = Path("autounet_demo"),
+    budget: Annotated[str, typer.Option("--budget", help="Training time.")] = "150s",
+    device: options.Device = "auto",
+    debug: options.Debug = False,
+) -> None:
+    """Make a small dataset of 3D phantoms and plan, train, predict and evaluate on it."""
+    session = _open(device=device)
+    from autounet.cli.demonstrating import run_demo
+
+    run_demo(session, run, output, budget, device)
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app(arguments, prog_name="autounet")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    interrupt_on_sigterm()
+    sys.exit(run(sys.argv[1:]))
+
+
+def _open(**settings: Any) -> "Session":
+    from autounet.cli.session import open_session
+
+    return open_session(**settings)
+
+
+if __name__ == "__main__":
+    main()

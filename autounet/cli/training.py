@@ -1,0 +1,138 @@
+"""``autounet train``: train folds, and score each on the cases it has not seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autounet.cli.console import duration, number
+from autounet.cli.session import Session, parse_duration, recorded
+from autounet.cli.stages import Wanted, cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
+from autounet.dataset import FOLDS, DatasetSpec
+from autounet.evaluation.scores import Scores
+from autounet.inference.model import check_plan
+from autounet.inference.run import validation_seconds
+from autounet.inference.validate import validate_fold
+from autounet.layout import FoldLayout, RunLayout
+from autounet.plan import Configuration, Plan
+from autounet.preprocessing.run import open_cases, prepare_dataset
+from autounet.report.figures import progress_figure
+from autounet.training.history import EpochRecord
+from autounet.training.loader import BatchLoader
+from autounet.training.loop import FoldJob, FoldTraining
+from autounet.training.sampler import initial_patch_size, rotation_rule
+from autounet.training.schedule import Length
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line says about the length of training."""
+
+    epochs: int | None
+    iterations: int
+    budget: str | None
+
+    def of(self, plan: Plan) -> Length:
+        """The length, with the plan's epochs where none are named."""
+        seconds = None if self.budget is None else parse_duration(self.budget)
+        return Length(epochs=self.epochs or plan.epochs, iterations=self.iterations, budget_seconds=seconds)
+
+
+def run_train(session: Session, dataset: str, fold: str, configuration: str | None, wanted: Wanted, length: Wish, fresh: bool) -> None:
+    """Plans and prepares what is missing, then trains and validates the folds."""
+    folds = parse_folds(fold, FOLDS)
+    spec, layout = load_dataset(session, dataset)
+    for name in folds:
+        cases_of_fold(spec, layout, name)  # too few cases: say so before any work
+    with recorded(layout) as record:
+        plan, _ = fresh_plan(session, spec, layout, wanted, overwrite=fresh)
+        chosen = choose_configuration(plan, configuration)
+        prepare_dataset(spec, plan, chosen, layout.prepared(chosen.name), session.runtime)
+        for name in folds:
+            scores = _Job(session, spec, layout, plan, chosen, name).run(length.of(plan), fresh)
+            if scores is not None:
+                record.setdefault("scores", {})[f"{chosen.name} fold {name}"] = scores.to_public()["mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One fold, from its prepared cases to its scores."""
+
+    session: Session
+    dataset: DatasetSpec
+    layout: RunLayout
+    plan: Plan
+    configuration: Configuration
+    fold: str
+
+    def run(self, length: Length, fresh: bool) -> Scores | None:
+        """Trains unless it is trained, then validates unless it is validated."""
+        layout = self.layout.fold(self.configuration.name, self.fold)
+        split = cases_of_fold(self.dataset, self.layout, self.fold)
+        if fresh:
+            for path in (layout.weights, layout.weights_best, layout.resume, layout.history, layout.scores):
+                path.unlink(missing_ok=True)
+        title = f"{self.configuration.name} fold {self.fold}"
+        if layout.weights.exists():
+            check_plan(layout.weights, self.plan, self.configuration.name)
+            self.session.screen.say(f"{title} is trained already ({layout.root}); --overwrite trains it anew")
+            if layout.scores.exists():
+                scores = Scores.load(layout.scores)
+                show_scores(self.session, scores, f"{title}: held-out cases on their original grid")
+                return scores
+        else:
+            self._train(length, split.train, split.validation, layout)
+        if not split.validation:
+            self.session.screen.result(f"{title}: trained on all cases, so there is nothing to validate on. Weights: {layout.weights}")
+            return None
+        self.session.screen.say(f"{title}: predicting its {len(split.validation)} held-out cases")
+        scores = validate_fold(self.dataset, split.validation, self.plan, self.configuration, layout, self.session.runtime)
+        show_scores(self.session, scores, f"{title}: held-out cases on their original grid")
+        self.session.screen.result(f"Weights, curves and predictions are in {layout.root}")
+        return scores
+
+    def _train(self, length: Length, train: tuple[str, ...], validation: tuple[str, ...], layout: FoldLayout) -> None:
+        entry, runtime = self.configuration, self.session.runtime
+        store, stored = open_cases(self.plan, entry, self.layout.prepared(entry.name), (*train, *validation))
+        loaded = initial_patch_size(entry.patch_size, rotation_rule(entry.patch_size))
+        common = {"batch_size": entry.batch_size, "patch_size": entry.patch_size, "workers": runtime.workers, "seed": runtime.seed}
+        held_out = stored[len(train) :]
+        shapes = [case.trace.prepared_shape for case in held_out]
+        job = FoldJob(
+            configuration=entry,
+            labels=self.plan.labels,
+            train=BatchLoader(store, stored[: len(train)], loaded=loaded, stream=0, **common),
+            validation=BatchLoader(store, held_out, loaded=entry.patch_size, stream=1, **common) if held_out else None,
+            layout=layout,
+            about={"plan": self.plan.recipe(entry.name), "configuration": entry.name, "fold": self.fold},
+            length=length,
+            reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
+            on_epoch=lambda history, left: self._on_epoch(history, left, layout),
+        )
+        training = FoldTraining(job, runtime)
+        if layout.resume.exists():
+            training.resume()
+            self.session.screen.say(f"{entry.name} fold {self.fold}: going on after epoch {training.position.epoch}")
+        else:
+            self.session.screen.say(
+                f"{entry.name} fold {self.fold}: {len(train)} training and {len(validation)} held-out cases, "
+                f"patch {'×'.join(map(str, entry.patch_size))}, batch {entry.batch_size}, on {training.describe()}"
+            )
+        training.run()
+
+    def _on_epoch(self, history: Sequence[EpochRecord], left: float, layout: FoldLayout) -> None:
+
+        last = history[-1]
+        dice = ", ".join(f"{name} {number(value)}" for name, value in list(last.dice.items())[:4]) + (" …" if len(last.dice) > 4 else "")
+        self.session.screen.say(
+            f"epoch {last.epoch + 1}: loss {last.train_loss:.3f}, online Dice {dice}, "
+            f"{last.iterations} steps in {duration(last.seconds)}, {duration(left)} left"
+        )
+        rows = [record.model_dump(mode="json") for record in history]
+        progress_figure(rows, layout.progress, f"{self.plan.dataset}, {self.configuration.name}, fold {self.fold}")
+
+
+def show_scores(session: Session, scores: Scores, title: str) -> None:
+    """Mean Dice and IoU of every class, and of all."""
+    public = scores.to_public()
+    rows = [(name, number(entry["dice"]), number(entry["iou"])) for name, entry in public["classes"].items()]
+    rows.append(("mean", number(public["mean"]["dice"]), number(public["mean"]["iou"])))
+    session.screen.table(f"{title} ({len(public['cases'])} cases)", ("class", "Dice", "IoU"), rows, right=(1, 2))
