@@ -359,18 +359,18 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
             problems.append(Problem(stem, f"label map {file.name} is a JPEG, whose compression changes values", "save it as PNG"))
         by_case.setdefault(stem, file)
     groups = group_channels(chosen)
-    for case_id, files in groups.items():
-        numbers = [int(match[1]) for file in files if (match := re.search(r"_(\d{4})$", split_ending(file)[0]))]
+    for case_id, paths in groups.items():
+        numbers = [int(match[1]) for file in paths if (match := re.search(r"_(\d{4})$", split_ending(file)[0]))]
         if numbers and numbers != list(range(len(numbers))):
             problems.append(Problem(case_id, f"channel files {numbers} have gaps", "number them from _0000 on"))
-        elif len(files) not in (1, channels):
+        elif len(paths) not in (1, channels):
             problems.append(
-                Problem(case_id, f"{len(files)} channel files for {channels} channels in dataset.json", "add the missing files")
+                Problem(case_id, f"{len(paths)} channel files for {channels} channels in dataset.json", "add the missing files")
             )
         elif case_id not in by_case:
             problems.append(Problem(case_id, "image without a label map in labelsTr", "add the label map or remove the image"))
         else:
-            cases.append(Case(id=case_id, images=files, label=by_case[case_id]))
+            cases.append(Case(id=case_id, images=paths, label=by_case[case_id]))
     problems.extend(
         Problem(case_id, f"label map {file.name} without an image in imagesTr", "add the image or remove the label map")
         for case_id, file in by_case.items()

@@ -51,13 +51,7 @@ class DatasetError(AutounetError):
     """A dataset folder or its dataset.json is wrong; ``problems`` lists every finding."""
 
     def __init__(
-        self,
-        what: str,
-        *,
-        problems: "Sequence[Problem]" = (),
-        found: object = None,
-        expected: object = None,
-        remedy: str | None = None,
+        self, what: str, *, problems: "Sequence[Problem]" = (), found: object = None, expected: object = None, remedy: str | None = None
     ) -> None:
         super().__init__(what, found=found, expected=expected, remedy=remedy)
         self.problems = tuple(problems)

@@ -14,7 +14,8 @@ from pydantic import model_validator
 from autounet.artefact import Frozen
 from autounet.errors import DatasetError
 
-IntArray = npt.NDArray[np.integer[Any]]
+IntArray = npt.NDArray[Any]
+"""An array of any integer type."""
 
 
 class StructureClass(Frozen):
@@ -93,8 +94,8 @@ class LabelSpec(Frozen):
         position = {value: index for index, value in enumerate(self.foreground_values, start=1)}
         return tuple(position[value] for value in entry.values)
 
-    def encode(self, values: IntArray, name: str) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-        """Label values → indices, same shape.
+    def encode(self, values: IntArray, name: str) -> IntArray:
+        """Label values → indices, same shape; uint8, or uint16 for more than 256 labels.
 
         Args:
             values: Integer label map of any shape.
@@ -120,8 +121,7 @@ class LabelSpec(Frozen):
             return values.astype(dtype)
         table = np.zeros(max(order) + 1, dtype)
         table[list(order)] = np.arange(len(order), dtype=dtype)
-        encoded: npt.NDArray[np.uint8] = table[values]
-        return encoded
+        return np.asarray(table[values])
 
     def unknown_values(self, values: IntArray) -> list[int]:
         """Values of a label map that the dataset's labels do not name, ascending."""
@@ -130,15 +130,14 @@ class LabelSpec(Frozen):
             return []
         return [int(value) for value in np.setdiff1d(values, np.array(self.allowed_values))]
 
-    def decode(self, indices: IntArray) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.int32]:
+    def decode(self, indices: IntArray) -> IntArray:
         """Indices → label values, same shape; the smallest unsigned type that holds them."""
         order = np.array((0, *self.foreground_values))
         highest = int(order[-1])
         dtype = np.uint8 if highest < 2**8 else np.uint16 if highest < 2**16 else np.int32
         if highest == len(order) - 1:
             return indices.astype(dtype)
-        decoded: npt.NDArray[np.uint8] = order.astype(dtype)[indices]
-        return decoded
+        return np.asarray(order.astype(dtype)[indices])
 
     def mask(self, values: IntArray, entry: StructureClass) -> npt.NDArray[np.bool_]:
         """Where a raw label map shows a class; ignore voxels are never part of one."""

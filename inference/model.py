@@ -87,10 +87,10 @@ class Ensemble:
     def __call__(self, patches: Tensor) -> Tensor:
         """(n, c, *patch) → mean scores (n, outputs, *patch), float32."""
         with torch.inference_mode(), autocast(self.device, self._dtype):
-            total = self._networks[0](patches)[0].float()
+            total: Tensor = self._networks[0](patches)[0].float()
             for network in self._networks[1:]:
                 total = total + network(patches)[0].float()
-        return total / len(self._networks)
+            return total / len(self._networks)
 
 
 def check_plan(weights: Path, plan: Plan, configuration: str) -> None:

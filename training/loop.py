@@ -78,6 +78,7 @@ class FoldTraining:
         self._history: list[EpochRecord] = []
         self._iterations = 0
         self._reserved = 0.0
+        self._clock = time.perf_counter()
 
     @property
     def position(self) -> Position:
@@ -111,6 +112,7 @@ class FoldTraining:
 
     def run(self) -> list[EpochRecord]:
         """Trains to the end, with a checkpoint after every epoch, and writes the final weights."""
+        self._clock = time.perf_counter()
         if self._iterations == 0 or self._job.length.budget_seconds is None:
             self._fit_to_length()
         self._schedule = Schedule(self._job.length, self._reserved)
@@ -127,7 +129,7 @@ class FoldTraining:
         rate = self._schedule.learning_rate(at)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        began, waited = time.perf_counter(), 0.0
+        waited = 0.0
         losses = []
         self._network.train()
         batches = iter(self._job.train.batches(at.epoch, self._iterations))
@@ -149,7 +151,9 @@ class FoldTraining:
         mean = sum(known) / len(known) if known else None
         before = self._history[-1].ema_dice if self._history else None
         smoothed = mean if before is None else before if mean is None else EMA * before + (1 - EMA) * mean
-        seconds = time.perf_counter() - began
+        # Counted from the end of the epoch before, so that checkpoints and reports are in a budget too.
+        now = time.perf_counter()
+        seconds, self._clock = now - self._clock, now
         return EpochRecord(
             epoch=at.epoch,
             learning_rate=rate,
@@ -174,7 +178,7 @@ class FoldTraining:
         with autocast(self._device, self._dtype):
             scores = self._network(image)
         loss = self._loss(scores, labels)
-        self._scaler.scale(loss).backward()
+        torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_NORM)
         self._scaler.step(self._optimizer)

@@ -8,6 +8,10 @@ POLYNOMIAL = 0.9
 BUDGET_EPOCHS = 50
 """A time budget is cut into about so many epochs: often enough for the decay to be smooth and little to be lost."""
 
+FEWEST_STEPS = 20
+FEWEST_BUDGET_EPOCHS = 5
+"""A small budget has fewer epochs, so that each has so many steps; but never fewer epochs than these."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
@@ -68,5 +72,6 @@ class Schedule:
         """Steps per epoch for a measured step time, so that a budget holds about ``BUDGET_EPOCHS`` epochs."""
         if self.training_seconds is None:
             return self.length.iterations
-        fitting = int(self.training_seconds / BUDGET_EPOCHS / max(step_seconds, 1e-6))
-        return max(1, min(self.length.iterations, fitting))
+        steps = self.training_seconds / max(step_seconds, 1e-6)
+        epochs = max(FEWEST_BUDGET_EPOCHS, min(BUDGET_EPOCHS, int(steps / FEWEST_STEPS)))
+        return max(1, min(self.length.iterations, int(steps / epochs)))

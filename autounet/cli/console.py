@@ -59,7 +59,8 @@ class Screen:
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
         """A table of the result; columns numbered in ``right`` hold numbers."""
         if not self.as_json:
-            self.out.print(_table(title, columns, rows, right))
+            self.out.print(f"\n[bold]{escape(title)}[/]")
+            self.out.print(_table(columns, rows, right))
 
     def error(self, error: AutounetError) -> None:
         """An error, with a table of all problems where it has several."""
@@ -67,7 +68,7 @@ class Screen:
         if isinstance(error, DatasetError) and error.problems:
             shown = error.problems[:MOST_PROBLEMS]
             rows = [(problem.case, problem.what, problem.remedy) for problem in shown]
-            self.err.print(_table("", ("case", "what is wrong", "what to do"), rows, ()))
+            self.err.print(_table(("case", "what is wrong", "what to do"), rows, ()))
             if len(error.problems) > len(shown):
                 self.err.print(f"… and {len(error.problems) - len(shown)} more")
 
@@ -152,8 +153,8 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> Table:
-    table = Table(title=title or None, title_justify="left", title_style="bold")
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> Table:
+    table = Table()
     for position, column in enumerate(columns):
         table.add_column(column, justify="right" if position in right else "left", overflow="fold")
     for row in rows:

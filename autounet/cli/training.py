@@ -1,5 +1,6 @@
 """``autounet train``: train folds, and score each on the cases it has not seen."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,12 +15,17 @@ from autounet.inference.validate import validate_fold
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.run import open_cases, prepare_dataset
+from autounet.preprocessing.store import StoredCase
 from autounet.report.figures import progress_figure
 from autounet.training.history import EpochRecord
 from autounet.training.loader import BatchLoader
 from autounet.training.loop import FoldJob, FoldTraining
 from autounet.training.sampler import initial_patch_size, rotation_rule
 from autounet.training.schedule import Length
+
+
+DRAWING_PAUSE = 50
+"""The curves are drawn again after so many times what drawing took: at most 2 % of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +99,32 @@ class _Job:
         entry, runtime = self.configuration, self.session.runtime
         store, stored = open_cases(self.plan, entry, self.layout.prepared(entry.name), (*train, *validation))
         loaded = initial_patch_size(entry.patch_size, rotation_rule(entry.patch_size))
-        common = {"batch_size": entry.batch_size, "patch_size": entry.patch_size, "workers": runtime.workers, "seed": runtime.seed}
+
+        def loader(cases: Sequence[StoredCase], size: Sequence[int], stream: int) -> BatchLoader:
+            return BatchLoader(
+                store,
+                cases,
+                batch_size=entry.batch_size,
+                loaded=size,
+                patch_size=entry.patch_size,
+                workers=runtime.workers,
+                stream=stream,
+                seed=runtime.seed,
+            )
+
         held_out = stored[len(train) :]
         shapes = [case.trace.prepared_shape for case in held_out]
+        report = EpochReport(self.session, layout, f"{self.plan.dataset}, {entry.name}, fold {self.fold}")
         job = FoldJob(
             configuration=entry,
             labels=self.plan.labels,
-            train=BatchLoader(store, stored[: len(train)], loaded=loaded, stream=0, **common),
-            validation=BatchLoader(store, held_out, loaded=entry.patch_size, stream=1, **common) if held_out else None,
+            train=loader(stored[: len(train)], loaded, stream=0),
+            validation=loader(held_out, entry.patch_size, stream=1) if held_out else None,
             layout=layout,
             about={"plan": self.plan.recipe(entry.name), "configuration": entry.name, "fold": self.fold},
             length=length,
             reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
-            on_epoch=lambda history, left: self._on_epoch(history, left, layout),
+            on_epoch=report,
         )
         training = FoldTraining(job, runtime)
         if layout.resume.exists():
@@ -116,18 +135,38 @@ class _Job:
                 f"{entry.name} fold {self.fold}: {len(train)} training and {len(validation)} held-out cases, "
                 f"patch {'×'.join(map(str, entry.patch_size))}, batch {entry.batch_size}, on {training.describe()}"
             )
-        training.run()
+        report.draw(training.run())
 
-    def _on_epoch(self, history: Sequence[EpochRecord], left: float, layout: FoldLayout) -> None:
 
+class EpochReport:
+    """Says what an epoch brought, and draws the curves: rarely enough that drawing takes little of the time.
+
+    Args:
+        session: Where to say it.
+        layout: Where the picture goes.
+        title: Of the picture.
+    """
+
+    def __init__(self, session: Session, layout: FoldLayout, title: str) -> None:
+        self._session, self._layout, self._title = session, layout, title
+        self._next_drawing = 0.0
+
+    def __call__(self, history: Sequence[EpochRecord], seconds_left: float) -> None:
+        """One line per epoch."""
         last = history[-1]
         dice = ", ".join(f"{name} {number(value)}" for name, value in list(last.dice.items())[:4]) + (" …" if len(last.dice) > 4 else "")
-        self.session.screen.say(
+        self._session.screen.say(
             f"epoch {last.epoch + 1}: loss {last.train_loss:.3f}, online Dice {dice}, "
-            f"{last.iterations} steps in {duration(last.seconds)}, {duration(left)} left"
+            f"{last.iterations} steps in {duration(last.seconds)}, {duration(seconds_left)} left"
         )
-        rows = [record.model_dump(mode="json") for record in history]
-        progress_figure(rows, layout.progress, f"{self.plan.dataset}, {self.configuration.name}, fold {self.fold}")
+        now = time.monotonic()
+        if now >= self._next_drawing:
+            self.draw(history)
+            self._next_drawing = time.monotonic() + DRAWING_PAUSE * (time.monotonic() - now)
+
+    def draw(self, history: Sequence[EpochRecord]) -> None:
+        """Draws the curves."""
+        progress_figure([record.model_dump(mode="json") for record in history], self._layout.progress, self._title)
 
 
 def show_scores(session: Session, scores: Scores, title: str) -> None:

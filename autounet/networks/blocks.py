@@ -1,13 +1,15 @@
 """The building blocks of the U-Nets: convolution + instance norm + leaky ReLU, plain or residual; 2D and 3D."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-AVERAGE_POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+# Typed loosely: torch's stubs want a fixed number of sides per dimension.
+CONV: dict[int, type[Any]] = {2: nn.Conv2d, 3: nn.Conv3d}
+UP: dict[int, type[Any]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+AVERAGE_POOL: dict[int, type[Any]] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 LEAKINESS = 0.01
 EPSILON = 1e-5
@@ -16,8 +18,8 @@ EPSILON = 1e-5
 class InstanceNorm(nn.Module):
     """Instance normalisation with a scale and shift per channel (statistics over space, per sample and channel).
 
-    torch's own instance norm copies channels-last tensors to the default layout and back; group normalisation with one
-    channel a group is the same function and keeps the layout.
+    Group normalisation with one channel a group is the same function as torch's instance norm, and was measured to be a
+    little faster on CPUs in bf16.
     """
 
     def __init__(self, channels: int) -> None:

@@ -66,9 +66,7 @@ class UNet(nn.Module):
         self.spec = spec
         self.encoder = Encoder(spec)
         levels = range(len(spec.features) - 2, -1, -1)
-        self.decoder = nn.ModuleList(
-            DecoderStage(spec, level, blocks) for level, blocks in zip(levels, spec.blocks_decoder, strict=True)
-        )
+        self.decoder = nn.ModuleList(DecoderStage(spec, level, blocks) for level, blocks in zip(levels, spec.blocks_decoder, strict=True))
         self.heads = nn.ModuleList(CONV[spec.ndim](spec.features[level], spec.outputs, 1) for level in levels)
 
     def forward(self, x: Tensor) -> list[Tensor]:

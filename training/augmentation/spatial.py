@@ -69,7 +69,8 @@ def apply_spatial(image: Tensor, labels: Tensor, draw: SpatialDraw, patch_size: 
     window = tuple(
         slice((loaded - side) // 2, (loaded - side) // 2 + side) for loaded, side in zip(labels.shape[1:], patch_size, strict=True)
     )
-    cut_image, cut_labels = image[(..., *window)].contiguous(), labels[(..., *window)].contiguous()
+    every = slice(None)
+    cut_image, cut_labels = image[(every, every, *window)].contiguous(), labels[(every, *window)].contiguous()
     chosen = np.flatnonzero(draw.active).tolist()
     if not chosen:
         return cut_image, cut_labels
