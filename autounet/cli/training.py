@@ -23,7 +23,6 @@ from autounet.training.loop import FoldJob, FoldTraining
 from autounet.training.sampler import initial_patch_size, rotation_rule
 from autounet.training.schedule import Length
 
-
 DRAWING_PAUSE = 50
 """The curves are drawn again after so many times what drawing took: at most 2 % of the time."""
 
