@@ -57,10 +57,10 @@ class Schedule:
         return INITIAL_LEARNING_RATE * float((1 - self.progress(at)) ** POLYNOMIAL)
 
     def is_over(self, at: Position) -> bool:
-        """Whether to stop before epoch ``at.epoch``. Under a budget: when more than half of another epoch would not fit."""
+        """Whether to stop before epoch ``at.epoch``. Under a budget: when another epoch would not fit."""
         if self.training_seconds is None:
             return at.epoch >= self.length.epochs
-        return at.epoch > 0 and at.trained_seconds + 0.5 * at.epoch_seconds > self.training_seconds
+        return at.epoch > 0 and at.trained_seconds + at.epoch_seconds > self.training_seconds
 
     def seconds_left(self, at: Position) -> float:
         """Time to the end of training, by the latest epoch's speed."""
