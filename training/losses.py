@@ -70,7 +70,8 @@ class SegmentationLoss:
             entropy = functional.binary_cross_entropy_with_logits(scores, truth.float())
         else:
             each = functional.binary_cross_entropy_with_logits(scores, truth.float(), reduction="none")
-            entropy = (each * annotated[:, None]).sum() / (annotated.sum() * scores.shape[1]).clamp(min=1)
+            # nnU-Net's quirk, kept for parity: with an ignore label the regions' terms are summed, without one they are averaged.
+            entropy = (each * annotated[:, None]).sum() / annotated.sum().clamp(min=1)
         return entropy - self._dice(scores.sigmoid(), truth, annotated)
 
     def _dice(self, probabilities: Tensor, truth: Tensor, annotated: Tensor | None) -> Tensor:

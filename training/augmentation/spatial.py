@@ -62,7 +62,8 @@ def apply_spatial(image: Tensor, labels: Tensor, draw: SpatialDraw, patch_size: 
 
     Args:
         image: (n, c, *loaded) float32; sampled linearly, zero outside.
-        labels: (n, *loaded) int16; sampled by nearest neighbour, OUTSIDE outside.
+        labels: (n, *loaded) int16; sampled by nearest neighbour, OUTSIDE outside. (batchgeneratorsv2 samples every label linearly
+            and takes the largest: several times the work, for another choice only where no label clearly prevails.)
         draw: From ``draw_spatial``.
         patch_size: Size of the result.
     """

@@ -1,0 +1,190 @@
+"""Changes of intensity: equal to batchgeneratorsv2, scipy and torch for the same parameters; drawn as often as nnU-Net does."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional
+
+from autounet.training.augmentation.intensity import (
+    IntensityTransform,
+    add_noise,
+    blur,
+    change_gamma,
+    change_gamma_inverted,
+    gaussian_matrix,
+    intensity_transforms,
+    low_resolution_matrix,
+    lower_resolution,
+    lower_resolution_in_slices,
+    scale_brightness,
+    scale_contrast,
+)
+
+CHANGES = {
+    "contrast": scale_contrast,
+    "gamma": change_gamma,
+    "gamma of the negative": change_gamma_inverted,
+    "blur": blur,
+    "low resolution": lower_resolution,
+}
+SPACES = [(9, 8), (6, 7, 5)]
+
+
+def _images(*space: int, count: int = 2) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).normal(size=(count, *space))).float()
+
+
+def _values(*rows: list[float]) -> torch.Tensor:
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("case", range(12))
+def test_equals_batchgenerators(nnunet, wave, case: int) -> None:
+    expected = nnunet["intensity"][case]
+    image = torch.from_numpy(wave((1, *expected["shape"]), 1.0)).float()
+    ours = CHANGES[expected["name"]](image, _values(expected["values"]), 0)
+    # Theirs cuts the blur's kernel at two to three standard deviations, ours at four: up to 0.5 % of the weight.
+    np.testing.assert_allclose(ours.flatten(), expected["image"], atol=1e-2 if expected["name"] == "blur" else 1e-5)
+
+
+def test_noise_has_the_drawn_standard_deviation_and_its_seed() -> None:
+    images = torch.zeros(2, 50, 60)
+    noisy = add_noise(images, _values([0.05], [0.1]), seed=3)
+    # 3000 samples: five standard errors are 5 / sqrt(2 · 3000) = 6.5 %.
+    assert noisy.std((1, 2)).tolist() == pytest.approx([0.05, 0.1], rel=0.065)
+    assert noisy.mean((1, 2)).abs().max() < 0.01
+    assert noisy.equal(add_noise(images, _values([0.05], [0.1]), seed=3))
+    assert not noisy.equal(add_noise(images, _values([0.05], [0.1]), seed=4))
+    assert not torch.allclose(noisy[1], 2 * noisy[0])  # same standard deviation for all channels, not the same noise
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_brightness_multiplies(space: tuple[int, ...]) -> None:
+    images = _images(*space)
+    changed = scale_brightness(images, _values([0.75], [1.2]), 0)
+    assert changed.equal(torch.stack([images[0] * 0.75, images[1] * 1.2]))
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_contrast_stretches_about_the_mean_within_the_range(space: tuple[int, ...]) -> None:
+    images = _images(*space)
+    changed = scale_contrast(images, _values([0.75], [1.25]), 0)
+    for before, after, factor in zip(images.numpy(), changed.numpy(), (0.75, 1.25), strict=True):
+        np.testing.assert_allclose(after, np.clip((before - before.mean()) * factor + before.mean(), before.min(), before.max()), atol=1e-6)
+    assert changed[1].max() == images[1].max()
+    assert changed[1].min() == images[1].min()
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("change", [change_gamma, change_gamma_inverted])
+def test_gamma_keeps_mean_and_deviation_and_the_order_of_voxels(space: tuple[int, ...], change) -> None:
+    images = _images(*space)
+    changed = change(images, _values([0.7], [1.5]), 0)
+    dims = tuple(range(1, images.ndim))
+    torch.testing.assert_close(changed.mean(dims), images.mean(dims), atol=1e-5, rtol=0)
+    torch.testing.assert_close(changed.std(dims), images.std(dims), atol=1e-5, rtol=0)
+    assert changed.flatten(1).argsort(1).equal(images.flatten(1).argsort(1))
+    assert not torch.allclose(changed, images, atol=1e-2)
+
+
+@pytest.mark.parametrize("change", [scale_contrast, change_gamma, change_gamma_inverted])
+def test_a_constant_image_stays_finite_and_constant(change) -> None:
+    torch.testing.assert_close(change(torch.full((1, 4, 4), 2.5), _values([1.4]), 0), torch.full((1, 4, 4), 2.5))
+
+
+@pytest.mark.parametrize("space", [(20, 16), (14, 12, 16)])
+def test_blur_equals_scipy(space: tuple[int, ...]) -> None:
+    images, sigmas = _images(*space), np.array([[0.5, 0.8, 1.0], [1.0, 0.6, 0.9]])[:, : len(space)]
+    blurred = blur(images, torch.from_numpy(sigmas), 0)
+    for before, after, sigma in zip(images.numpy(), blurred.numpy(), sigmas, strict=True):
+        radius = np.ceil(4 * sigma).astype(int)
+        np.testing.assert_allclose(after, gaussian_filter(before, sigma, mode="mirror", radius=tuple(radius)), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10])
+def test_blur_of_a_short_axis_keeps_a_constant(size: int) -> None:
+    np.testing.assert_allclose(gaussian_matrix(size, 1.0) @ np.ones(size), 1)
+
+
+@pytest.mark.parametrize(("space", "mode"), [((17, 20), "bilinear"), ((9, 12, 10), "trilinear")])
+def test_low_resolution_equals_torch(space: tuple[int, ...], mode: str) -> None:
+    images, scales = _images(*space, count=3), [0.5, 0.71, 0.98]
+    ours = lower_resolution(images, _values(*([scale] for scale in scales)), 0)
+    for before, after, scale in zip(images, ours, scales, strict=True):
+        small = functional.interpolate(before[None, None], [round(side * scale) for side in space], mode="nearest-exact")
+        torch.testing.assert_close(after, functional.interpolate(small, space, mode=mode)[0, 0], atol=1e-5, rtol=0)
+
+
+def test_low_resolution_in_slices_works_on_each_slice_alone() -> None:
+    images = _images(5, 12, 10)
+    ours = lower_resolution_in_slices(images, _values([0.5], [0.7]), 0)
+    for index in range(5):
+        torch.testing.assert_close(ours[:, index], lower_resolution(images[:, index], _values([0.5], [0.7]), 0))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 30])
+def test_full_resolution_changes_nothing(size: int) -> None:
+    np.testing.assert_array_equal(low_resolution_matrix(size, 1.0), np.eye(size))
+
+
+EXPECTED = {
+    # name: (share of samples, share of their channels, range, half below and half above 1, values of one sample shared)
+    "noise": (0.1, 1.0, (0, 0.1), False, True),
+    "blur": (0.2, 0.5, (0.5, 1), False, False),
+    "brightness": (0.15, 1.0, (0.75, 1.25), True, False),
+    "contrast": (0.15, 1.0, (0.75, 1.25), True, False),
+    "low resolution": (0.25, 0.5, (0.5, 1), False, False),
+    "gamma of the negative": (0.1, 1.0, (0.7, 1.5), True, False),
+    "gamma": (0.3, 1.0, (0.7, 1.5), True, False),
+}
+
+
+def test_the_list_and_its_order_are_nnunets() -> None:
+    assert [transform.name for transform in intensity_transforms(within_slices=False)] == list(EXPECTED)
+    assert intensity_transforms(within_slices=True)[4].change is lower_resolution_in_slices
+
+
+@pytest.mark.parametrize("transform", intensity_transforms(within_slices=False), ids=list(EXPECTED))
+def test_frequencies_and_ranges_of_the_draws(transform: IntensityTransform) -> None:
+    samples, channels = 6000, 3
+    probability, per_channel, (low, high), about_one, shared = EXPECTED[transform.name]
+    draw = transform.draw(np.random.default_rng(0), samples, channels, 3)
+    # Images (sample, channel) changed; five standard deviations of a share over 6000 samples are below 0.03.
+    assert abs(len(draw.samples) / (samples * channels) - probability * per_channel) < 0.03
+    if per_channel == 1:
+        assert (np.bincount(draw.samples, minlength=samples) % channels == 0).all()
+    assert draw.values.min() > low
+    assert draw.values.max() < high
+    assert draw.values.min() < low + 0.05 * (high - low)
+    assert draw.values.max() > high - 0.05 * (high - low)
+    if about_one:
+        assert abs((draw.values < 1).mean() - 0.5) < 0.06
+    else:
+        assert abs(draw.values.mean() - (low + high) / 2) < 0.05 * (high - low)
+    by_sample = [draw.values[draw.samples == sample] for sample in np.unique(draw.samples)[:50]]
+    distinct = [len(np.unique(values, axis=0)) == (1 if shared else len(values)) for values in by_sample]
+    assert all(distinct)
+    assert draw.values.shape[1] == (3 if transform.name == "blur" else 1)  # a sigma for every axis
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_apply_changes_the_drawn_images_only(ndim: int, channels: int) -> None:
+    rng = np.random.default_rng(1)
+    for transform in intensity_transforms(within_slices=False):
+        image = _images(channels, *(8,) * ndim, count=12)
+        draw = transform.draw(rng, 12, channels, ndim)
+        changed = transform.apply(image.clone(), draw)
+        touched = np.zeros((12, channels), bool)
+        touched[draw.samples, draw.channels] = True
+        differs = (changed != image).flatten(2).any(2).numpy()
+        assert not differs[~touched].any()
+        if transform.name != "low resolution":  # which may keep 8 voxels as 8
+            assert differs[touched].all()
+
+
+def test_apply_of_an_empty_draw_changes_nothing() -> None:
+    image = _images(1, 4, 4)
+    never = IntensityTransform("never", 0.0, 1.0, lambda rng, ndim: [1.0], scale_brightness)
+    assert never.apply(image.clone(), never.draw(np.random.default_rng(0), 2, 1, 2)).equal(image)

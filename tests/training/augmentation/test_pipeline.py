@@ -1,0 +1,84 @@
+"""The whole augmentation of a batch: shapes, masks, and that samples do not touch each other."""
+
+import numpy as np
+import pytest
+import torch
+
+from autounet.preprocessing.case import OUTSIDE
+from autounet.training.augmentation.pipeline import Augmentation
+from autounet.training.sampler import initial_patch_size, rotation_rule
+
+
+def _batch(ndim: int, samples: int, channels: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    side = initial_patch_size((16,) * ndim, rotation_rule((16,) * ndim))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, (samples, *side)).astype(np.int16)
+    labels[:, :6] = OUTSIDE
+    return torch.from_numpy(rng.normal(size=(samples, channels, *side))).float(), torch.from_numpy(labels)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_result_has_the_networks_patch_and_labels_from_zero(configuration, ndim: int, channels: int) -> None:
+    augmentation = Augmentation(configuration(ndim, channels=channels), tuple(range(ndim)))
+    image, labels = _batch(ndim, 12, channels)
+    out, out_labels = augmentation.apply(image, labels, augmentation.draw(np.random.default_rng(0), 12, channels))
+    assert out.shape == (12, channels, *(16,) * ndim)
+    assert out_labels.shape == (12, *(16,) * ndim)
+    assert out.dtype == torch.float32
+    assert out.isfinite().all()
+    assert out_labels.min() == 0
+    assert out_labels.max() == 2
+
+
+def test_same_generator_gives_the_same_batch(configuration) -> None:
+    augmentation = Augmentation(configuration(3), (0, 1, 2))
+    results = [
+        augmentation.apply(*(part.clone() for part in _batch(3, 6, 1)), augmentation.draw(np.random.default_rng(seed), 6, 1))
+        for seed in (5, 5, 6)
+    ]
+    assert results[0][0].equal(results[1][0])
+    assert results[0][1].equal(results[1][1])
+    assert not results[0][0].equal(results[2][0])
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_sample_does_not_depend_on_the_others_of_its_batch(configuration, ndim: int) -> None:
+    augmentation = Augmentation(configuration(ndim, channels=2), tuple(range(ndim)))
+    draw = augmentation.draw(np.random.default_rng(2), 8, 2)
+    (image, labels), (other, other_labels) = _batch(ndim, 8, 2, seed=0), _batch(ndim, 8, 2, seed=1)
+    for keep in range(8):
+        mixed, mixed_labels = other.clone(), other_labels.clone()
+        mixed[keep], mixed_labels[keep] = image[keep], labels[keep]
+        mixed, mixed_labels = augmentation.apply(mixed, mixed_labels, draw)
+        alone, alone_labels = augmentation.apply(image.clone(), labels.clone(), draw)
+        torch.testing.assert_close(mixed[keep], alone[keep], atol=1e-5, rtol=1e-5)
+        assert mixed_labels[keep].equal(alone_labels[keep])
+
+
+def test_masked_channels_are_zero_outside_the_case(configuration) -> None:
+    image, labels = _batch(3, 8, 2)
+    draw_of = {}
+    for use_mask in (True, False):
+        augmentation = Augmentation(configuration(3, channels=2, use_mask=use_mask), ())
+        draw = augmentation.draw(np.random.default_rng(0), 8, 2)
+        draw_of[use_mask] = augmentation.apply(image.clone() + 10, torch.full_like(labels, OUTSIDE), draw)[0]
+    assert draw_of[True].eq(0).all()
+    assert (draw_of[False][:, :, 6:10, 6:10, 6:10] != 0).all()
+
+
+def test_only_the_channels_normalised_with_a_mask_are_masked(configuration) -> None:
+    entry = configuration(2, channels=2)
+    schemes = (entry.normalization[0].model_copy(update={"use_mask": True}), entry.normalization[1])
+    augmentation = Augmentation(entry.model_copy(update={"normalization": schemes}), ())
+    image, labels = _batch(2, 4, 2)
+    out, _ = augmentation.apply(image + 10, torch.full_like(labels, OUTSIDE), augmentation.draw(np.random.default_rng(0), 4, 2))
+    assert out[:, 0].eq(0).all()
+    assert (out[:, 1, 6:10, 6:10] != 0).all()
+
+
+def test_mirroring_is_drawn_for_half_of_the_samples_and_allowed_axes_only(configuration) -> None:
+    flips = Augmentation(configuration(3), (0, 2)).draw(np.random.default_rng(0), 2000, 1).flips
+    assert not flips[:, 1].any()
+    assert np.abs(flips[:, [0, 2]].mean(0) - 0.5).max() < 0.06  # five standard deviations of 2000 throws
+    assert abs((flips[:, 0] & flips[:, 2]).mean() - 0.25) < 0.05

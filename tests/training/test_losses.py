@@ -1,0 +1,90 @@
+"""The loss and its gradient equal nnU-Net's; counts equal a plain count."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autounet.labels import LabelSpec, StructureClass
+from autounet.training.losses import SegmentationLoss, confusion_counts, deep_supervision_weights
+
+CASES = ("labels 2d", "labels 3d", "labels and ignore", "everything ignored", "regions", "regions and ignore")
+
+
+def _spec(foreground: int, ignore: bool, regions: list[list[int]] | None) -> LabelSpec:
+    members = regions or [[value] for value in range(1, foreground + 1)]
+    return LabelSpec(
+        classes=tuple(StructureClass(name=f"class {values}", values=tuple(values)) for values in members),
+        overlapping=regions is not None,
+        paint_order=tuple(range(1, foreground + 1)) if regions else (),
+        ignore_value=foreground + 1 if ignore else None,
+    )
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradients_equal_nnunet(nnunet, wave, label_map, name: str, batch_dice: bool) -> None:
+    case: dict[str, Any] = next(case for case in nnunet["losses"] if (case["name"], case["batch_dice"]) == (name, batch_dice))
+    spec = _spec(case["foreground"], case["ignore"], case["regions"])
+    n, *space = case["shape"]
+    labels = label_map((n, *space), case["foreground"] + 1 + case["ignore"])
+    if case["all_ignored"]:
+        labels[:] = spec.ignore_index
+    scores = [
+        torch.tensor(3 * wave((n, spec.outputs, *(side // 2**level for side in space)), level), dtype=torch.float32, requires_grad=True)
+        for level in range(3)
+    ]
+    loss = SegmentationLoss(spec, batch_dice, 3)(scores, torch.from_numpy(labels))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(case["value"], abs=1e-5)
+    for score, gradient in zip(scores, case["gradients"], strict=False):
+        np.testing.assert_allclose(score.grad.flatten().numpy(), gradient, atol=1e-5)
+    assert scores[2].grad is None  # the coarsest resolution has weight 0
+
+
+def test_deep_supervision_weights_by_hand() -> None:
+    assert deep_supervision_weights(1) == (1.0,)
+    assert deep_supervision_weights(2) == (1.0, 0.0)
+    # 1, 1/2, 1/4, 0 sum to 7/4
+    assert deep_supervision_weights(4) == pytest.approx((4 / 7, 2 / 7, 1 / 7, 0))
+
+
+def test_perfect_scores_reach_minus_one(two_labels: LabelSpec) -> None:
+    # Cross-entropy 0, Dice 1 for both classes.
+    labels = torch.tensor([[[0, 1], [2, 2]]], dtype=torch.int16)
+    scores = 50.0 * torch.nn.functional.one_hot(labels.long(), 3).movedim(-1, 1).float()
+    assert float(SegmentationLoss(two_labels, False, 1)([scores], labels)) == pytest.approx(-1, abs=1e-5)
+
+
+def test_ignored_voxels_have_no_gradient(wave) -> None:
+    spec = _spec(2, True, None)
+    labels = torch.tensor([[[0, 1, 2, 3], [3, 3, 1, 0]]], dtype=torch.int16)
+    scores = torch.tensor(wave((1, 3, 2, 4), 0.0), dtype=torch.float32, requires_grad=True)
+    SegmentationLoss(spec, False, 1)([scores], labels).backward()
+    assert (scores.grad.abs().sum(1) == 0).equal(labels == 3)
+
+
+def test_finest_resolution_alone_is_the_whole_loss(two_labels: LabelSpec, wave, label_map) -> None:
+    # In evaluation the network returns one resolution; its weight is then 1.
+    labels = torch.from_numpy(label_map((1, 8, 8), 3))
+    score = torch.from_numpy(wave((1, 3, 8, 8), 0.0)).float()
+    assert float(SegmentationLoss(two_labels, False, 4)([score], labels)) == float(SegmentationLoss(two_labels, False, 1)([score], labels))
+
+
+@pytest.mark.parametrize(("ignore", "regions"), [(False, None), (True, None), (False, [[1, 2], [2]]), (True, [[1, 2], [2]])])
+def test_confusion_counts_equal_a_voxel_by_voxel_count(wave, label_map, ignore: bool, regions: list[list[int]] | None) -> None:
+    spec = _spec(2, ignore, regions)
+    labels = label_map((2, 5, 6), 3 + ignore)
+    scores = wave((2, spec.outputs, 5, 6), 0.5)
+    expected = np.zeros((3, len(spec.classes)), int)
+    for place in np.ndindex(*labels.shape):
+        if ignore and labels[place] == 3:
+            continue
+        sample, *where = place
+        here = scores[(sample, slice(None), *where)]
+        for position, entry in enumerate(spec.classes):
+            truth = int(labels[place]) in entry.values
+            predicted = here[position] > 0 if regions else int(here.argmax()) == entry.values[0]
+            expected[:, position] += [predicted and truth, predicted and not truth, truth and not predicted]
+    assert confusion_counts(torch.from_numpy(scores), torch.from_numpy(labels), spec).numpy().tolist() == expected.tolist()
