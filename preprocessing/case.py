@@ -67,8 +67,8 @@ def prepare_case(
     image = resample_image(image, trace.prepared_shape, separate)
     labels = None
     if labels_zyx is not None:
-        kept = labels_zyx.transpose(plan.transpose)[box.slices()]
-        kept = np.ascontiguousarray(kept, dtype=np.int8 if len(plan.labels.allowed_values) < 127 else np.int16)
+        dtype = np.int8 if len(plan.labels.allowed_values) < 127 else np.int16
+        kept = np.array(labels_zyx.transpose(plan.transpose)[box.slices()], dtype=dtype, order="C")  # a copy: it is written to below
         if mask is not None:
             kept[~mask & (kept == 0)] = OUTSIDE
         labels = resample_labels(torch.from_numpy(kept), trace.prepared_shape, separate).numpy()

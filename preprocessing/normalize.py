@@ -34,6 +34,8 @@ def _zscore(channel: Volume, scheme: Normalization, mask: Mask | None) -> None:
         channel /= max(std, TINY)
     else:
         inside = channel[mask]
+        if not inside.size:
+            return  # an all-zero image has no inside
         mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
         channel[mask] = (inside - mean) / max(std, TINY)
 
