@@ -1,5 +1,7 @@
 """Weights and training states on disk: tensors and JSON, never pickled code; written atomically."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ from autounet.errors import ArtefactError
 
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, str]) -> None:
-    """Writes weights as safetensors; ``about`` (plan digest, configuration, fold, epoch) goes into its header."""
+    """Writes weights as safetensors; ``about`` (plan digest, configuration, fold, epoch) goes into its header.
+
+    Raises:
+        ArtefactError: The disk refuses.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, _refusals(path, SafetensorError):
         save_file(tensors, temporary, metadata=about)
 
 
@@ -37,8 +43,9 @@ def read_about(path: Path) -> dict[str, str]:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Writes a training state (nested dicts of tensors and plain values)."""
-    with atomic_path(path) as temporary:
+    """Writes a training state (nested dicts of tensors and plain values). Raises ArtefactError when the disk refuses."""
+    # torch reports a full disk as a RuntimeError.
+    with atomic_path(path) as temporary, _refusals(path, RuntimeError):
         torch.save(state, temporary)
 
 
@@ -51,3 +58,12 @@ def load_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise ArtefactError(f"{path}: is not a checkpoint", remedy="delete it to start this fold anew")
     return state
+
+
+@contextmanager
+def _refusals(path: Path, kind: type[Exception]) -> Iterator[None]:
+    """Turns the libraries' own kind of write error into ours."""
+    try:
+        yield
+    except kind as error:
+        raise ArtefactError(f"{path}: cannot be written", found=error, remedy="check the folder's permissions and free space") from None

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from autounet.checkpoint import load_state, save_state, save_weights
 from autounet.device import autocast, pick_device, pick_precision
-from autounet.errors import AutounetError
+from autounet.errors import ArtefactError, AutounetError
 from autounet.labels import LabelSpec
 from autounet.layout import FoldLayout
 from autounet.networks.build import build_network
@@ -94,10 +94,10 @@ class FoldTraining:
         return f"{self._device} in {str(self._dtype).removeprefix('torch.')}, {parameters / 1e6:.1f} million parameters"
 
     def resume(self) -> None:
-        """Takes up a checkpoint. Raises ArtefactError if it does not fit this plan."""
+        """Takes up a checkpoint. Raises ArtefactError if it is damaged or does not fit this plan."""
         state = load_state(self._job.layout.resume)
         if state.get("about") != self._job.about:
-            raise AutounetError(
+            raise ArtefactError(
                 f"{self._job.layout.resume}: checkpoint of another plan or fold",
                 found=state.get("about"),
                 expected=self._job.about,
@@ -141,7 +141,8 @@ class FoldTraining:
                 losses.append(self._step(batch, at.epoch, step))
                 advance()
         train_loss = float(torch.stack(losses).mean())
-        if not math.isfinite(train_loss):
+        # A finite loss can still have a gradient that is not, so the weights of the last step count too.
+        if not (math.isfinite(train_loss) and all(bool(parameter.isfinite().all()) for parameter in self._network.parameters())):
             raise AutounetError(
                 f"epoch {at.epoch + 1}: the loss is not a finite number",
                 remedy="the checkpoint of the epoch before is kept: run the command again, with --precision fp32 if it happens again",
@@ -233,6 +234,7 @@ class FoldTraining:
         fresh = build_network(self._job.configuration.network, self._runtime.seed)
         self._network.load_state_dict(fresh.state_dict())
         self._optimizer.state.clear()
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         log.info(
             "budget %.0f s: %.3f s a step, %d steps an epoch, %.0f s kept for validation",
             self._job.length.budget_seconds, step_seconds, self._iterations, self._reserved,
@@ -252,8 +254,9 @@ class FoldTraining:
         best = max((record.ema_dice for record in self._history if record.ema_dice is not None), default=None)
         if best is not None and last.ema_dice == best:
             save_weights(layout.weights_best, self._network.state_dict(), {**self._job.about, "epoch": str(last.epoch + 1)})
-        save_state(layout.resume, state)
+        # The state comes last: whatever stops the run before it, the epoch is done again and all of these are written again.
         write_history(layout.history, self._history)
+        save_state(layout.resume, state)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return batch.image.to(self._device, non_blocking=True), batch.labels.to(self._device, non_blocking=True)
