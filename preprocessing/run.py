@@ -8,7 +8,7 @@ import torch
 
 from autounet.artefact import digest_of
 from autounet.dataset import Case, DatasetSpec
-from autounet.errors import AutounetError, DatasetError, ImageError, Problem
+from autounet.errors import ArtefactError, AutounetError, DatasetError, ImageError, Problem
 from autounet.images import check_finite, read_channels, read_labels
 from autounet.parallel import map_ordered
 from autounet.plan import Configuration, Plan
@@ -37,10 +37,10 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configurati
 
     Raises:
         DatasetError: Cases failed; the others are prepared, and ``problems`` has every failure.
+        ArtefactError: The store cannot be written to; no further case is tried.
     """
     store = Store(folder, recipe_of(plan, configuration))
-    sources = {case.id: _sources(case) for case in dataset.cases}
-    found = {case.id: store.find(case.id, sources[case.id]) for case in dataset.cases}
+    found = {case.id: _find(case, store) for case in dataset.cases}
     todo = [case for case in dataset.cases if found[case.id] is None]
     stale = sum(store.files(case.id)[3].exists() for case in todo)
     if stale:
@@ -48,6 +48,8 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configurati
     problems: list[Problem] = []
     with runtime.progress(f"prepare {configuration.name}", len(todo)) as advance, _one_thread(bool(runtime.workers)):
         for case, result in map_ordered(lambda case: _prepare(case, store, plan, configuration), todo, runtime.workers):
+            if isinstance(result, ArtefactError):
+                raise result
             if isinstance(result, AutounetError):
                 problems.append(Problem(case.id, str(result), "correct the case or remove it from the dataset"))
             else:
@@ -72,6 +74,13 @@ def open_cases(plan: Plan, configuration: Configuration, folder: Path, cases: Se
             f"{folder}: {len(missing)} cases are not prepared", found=", ".join(missing[:5]), remedy="run `autounet preprocess`"
         )
     return store, [entry for entry in stored if entry is not None]
+
+
+def _find(case: Case, store: Store) -> StoredCase | None:
+    try:
+        return store.find(case.id, _sources(case))
+    except ImageError:
+        return None  # preparing it will say the same, together with what is wrong with other cases
 
 
 def _prepare(case: Case, store: Store, plan: Plan, configuration: Configuration) -> StoredCase:

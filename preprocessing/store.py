@@ -94,7 +94,12 @@ class Store:
     ) -> StoredCase:
         """Writes a case; ``patch`` (z, y, x) decides the chunks. Raises ArtefactError when the disk refuses."""
         image_file, labels_file, foreground_file, description = self.files(case)
-        description.unlink(missing_ok=True)
+        try:
+            description.unlink(missing_ok=True)
+        except OSError as error:
+            raise ArtefactError(
+                f"{description}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions"
+            ) from error
         foreground = foreground_voxels(labels_zyx, labels)
         chunks = tuple(max(1, min(size, -(-side // 2))) for size, side in zip(labels_zyx.shape, patch, strict=True))
         small = labels_zyx.size <= 2**18
@@ -172,4 +177,7 @@ def _write_array(path: Path, array: npt.NDArray[Any], chunks: tuple[int, ...] | 
     options = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "nthreads": 1}
     with atomic_path(path, durable=False) as temporary:
         temporary.unlink()
-        blosc2.asarray(np.ascontiguousarray(array), urlpath=str(temporary), mode="w", chunks=chunks, cparams=options)
+        try:
+            blosc2.asarray(np.ascontiguousarray(array), urlpath=str(temporary), mode="w", chunks=chunks, cparams=options)
+        except RuntimeError as error:  # what blosc2 makes of a full disk
+            raise OSError(str(error)) from error

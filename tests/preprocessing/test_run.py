@@ -1,0 +1,171 @@
+"""Preparing a whole dataset: from real files, resumable, every problem at once, whatever the number of workers."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from autounet.dataset import DatasetSpec, read_dataset
+from autounet.errors import ArtefactError, DatasetError, ImageError
+from autounet.plan import Configuration, Normalization, Plan
+from autounet.preprocessing.run import open_cases, prepare_dataset, recipe_of
+from autounet.preprocessing.store import Store
+from autounet.runtime import Runtime
+
+CASES = 4
+MakePlan = Callable[..., tuple[Plan, Configuration]]
+Chosen = tuple[Plan, Configuration]
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> DatasetSpec:
+    """Four cases ``c0`` … ``c3`` of random voxels with a margin of zeros."""
+    root = tmp_path / "Dataset001_Test"
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    names = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "one": 1, "two": 2}, "numTraining": CASES, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(names))
+    for number in range(CASES):
+        write_case(root, number)
+    return read_dataset(root)
+
+
+def write_case(root: Path, number: int, fill: float | None = None, value: int = 2) -> None:
+    rng = np.random.default_rng(number)
+    image = np.zeros((12, 11, 10), np.float32)
+    image[1:-1, 1:-1, 1:-1] = rng.uniform(50, 100, (10, 9, 8))
+    if fill is not None:
+        image[5, 5, 5] = fill
+    labels = np.zeros(image.shape, np.uint8)
+    labels[3:7, 3:6, 3:5], labels[5, 5, 5] = 1, value
+    affine = np.diag([1.0, 1.2, 1.5, 1.0])
+    nibabel.save(nibabel.Nifti1Image(image, affine), root / "imagesTr" / f"c{number}_0000.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(labels, affine), root / "labelsTr" / f"c{number}.nii.gz")
+
+
+@pytest.fixture
+def chosen(make_plan: MakePlan) -> Chosen:
+    return make_plan((1.2, 1.0, 0.9), schemes=(Normalization(scheme="zscore"),))
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each file was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def prepare(dataset: DatasetSpec, chosen: Chosen, folder: Path, workers: int = 0) -> list[str]:
+    return [stored.case for stored in prepare_dataset(dataset, *chosen, folder, Runtime(workers=workers))]
+
+
+def test_all_cases_in_order(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    assert prepare(dataset, chosen, tmp_path / "store") == ["c0", "c1", "c2", "c3"]
+    store, stored = open_cases(*chosen, tmp_path / "store", ["c2", "c0"])
+    assert [entry.case for entry in stored] == ["c2", "c0"]
+    opened = store.open(stored[0])
+    # 8×9×10 voxels of 1.5, 1.2, 1 mm are left of the crop → 1.2, 1, 0.9 mm: 10, 10.8, 11.1
+    assert opened.image.shape == (1, 10, 11, 11)
+    assert abs(opened.image[:].mean()) < 0.05
+    assert opened.image[:].std() == pytest.approx(1, abs=0.3)
+    assert sorted(np.unique(opened.labels[:])) == [0, 1, 2]
+
+
+def test_the_same_whatever_the_workers(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    for workers in (0, 1, 3):
+        prepare(dataset, chosen, tmp_path / str(workers), workers)
+    for case in ("c0", "c3"):
+        results = []
+        for workers in (0, 1, 3):
+            store, stored = open_cases(*chosen, tmp_path / str(workers), [case])
+            results.append((stored[0], store.open(stored[0]).in_memory()))
+        for entry, held in results[1:]:
+            assert entry.foreground_counts == results[0][0].foreground_counts
+            np.testing.assert_allclose(held.image, results[0][1].image, atol=1e-5)
+            np.testing.assert_array_equal(held.labels, results[0][1].labels)
+            for found, expected in zip(held.foreground, results[0][1].foreground, strict=True):
+                np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_there_is_kept(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    prepare(dataset, chosen, folder)
+    before = written(folder)
+    prepare(dataset, chosen, folder)
+    assert written(folder) == before
+    # A case half-written by an interrupted run: its description is not there yet.
+    (folder / "c1.json").unlink()
+    prepare(dataset, chosen, folder)
+    after = written(folder)
+    assert {name for name in before if after[name] != before[name]} == {"c1.b2nd", "c1.seg.b2nd", "c1.foreground.b2nd", "c1.json"}
+
+
+def test_a_changed_raw_file_is_prepared_again(
+    dataset: DatasetSpec, chosen: Chosen, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "store"
+    prepare(dataset, chosen, folder)
+    before = written(folder)
+    write_case(dataset.root, 2, value=1)
+    prepare(dataset, chosen, folder)
+    after = written(folder)
+    assert {name.split(".")[0] for name in before if after[name] != before[name]} == {"c2"}
+    assert "1 prepared cases are stale" in caplog.text
+
+
+def test_another_plan_prepares_all_again(dataset: DatasetSpec, chosen: Chosen, make_plan: MakePlan, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    prepare(dataset, chosen, folder)
+    before = written(folder)
+    other = make_plan((1.2, 1.0, 0.9), schemes=(Normalization(scheme="rescale"),))
+    with pytest.raises(ImageError, match="2 cases are not prepared: found c0, c1"):
+        open_cases(*other, folder, ["c0", "c1"])
+    prepare(dataset, other, folder)
+    after = written(folder)
+    assert all(after[name] != before[name] for name in before if name.endswith(".json"))
+
+
+def test_the_recipe_is_what_decides_the_arrays(make_plan: MakePlan) -> None:
+    """Patch, batch and names do not change the prepared arrays; spacing, axis order, labels and normalisation do."""
+    recipe = recipe_of(*make_plan())
+    assert recipe == recipe_of(*make_plan(patch=(16, 16, 16)))
+    others = [
+        make_plan((1.0, 1.0, 2.0)),
+        make_plan(transpose=(1, 0, 2)),
+        make_plan(values=(1, 3)),
+        make_plan(schemes=(Normalization(scheme="zscore", use_mask=True),)),
+        make_plan((1.0, 1.0)),
+    ]
+    assert len({recipe, *(recipe_of(*other) for other in others)}) == 6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_problem_is_collected_and_the_good_cases_are_prepared(
+    dataset: DatasetSpec, chosen: Chosen, tmp_path: Path, workers: int
+) -> None:
+    write_case(dataset.root, 0, fill=np.nan)
+    write_case(dataset.root, 1, value=9)
+    (dataset.root / "labelsTr" / "c2.nii.gz").unlink()
+    with pytest.raises(DatasetError, match="Dataset001_Test: 3 of 4 cases could not be prepared") as caught:
+        prepare(dataset, chosen, tmp_path / "store", workers)
+    problems = {problem.case: problem.what for problem in caught.value.problems}
+    assert list(problems) == ["c0", "c1", "c2"]
+    assert "NaN" in problems["c0"]
+    assert "label values that dataset.json does not name: found 9" in problems["c1"]
+    assert "c2.nii.gz" in problems["c2"]
+    assert Store(tmp_path / "store", recipe_of(*chosen)).find("c3") is not None
+
+
+def test_image_and_label_map_must_share_their_grid(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    path = dataset.root / "labelsTr" / "c1.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((12, 11, 9), np.uint8), np.diag([1.0, 1.2, 1.5, 1.0])), path)
+    with pytest.raises(DatasetError) as caught:
+        prepare(dataset, chosen, tmp_path / "store")
+    assert "c1: image and label map differ in shape 10×11×12 and 9×11×12" in caught.value.problems[0].what
+
+
+def test_a_store_that_cannot_be_written_is_no_fault_of_the_cases(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        prepare(dataset, chosen, tmp_path / "file" / "store")
