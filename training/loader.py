@@ -1,5 +1,6 @@
 """Batches of raw patches, read by threads in an order that depends on the seed alone."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,9 +61,9 @@ class BatchLoader:
         self._planar = len(patch_size) == 2
         self._loaded, self._patch = _three(loaded), _three(patch_size)
         self._batch_size, self._workers, self._stream, self._seed = batch_size, workers, stream, seed
-        voxel_bytes = sum(4 * int(np.prod(case.trace.prepared_shape)) for case in cases)
         opened = [store.open(case) for case in cases]
-        self._cases: list[OpenCase] = [case.in_memory() for case in opened] if voxel_bytes <= CACHE_BYTES else opened
+        needed = sum(math.prod(array.shape) * int(array.dtype.itemsize) for case in opened for array in (case.image, case.labels))
+        self._cases: list[OpenCase] = [case.in_memory() for case in opened] if needed <= CACHE_BYTES else opened
         self._summaries = [
             CaseSummary(stored.trace.prepared_shape, case.foreground) for stored, case in zip(cases, self._cases, strict=True)
         ]

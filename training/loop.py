@@ -188,7 +188,7 @@ class FoldTraining:
 
     @torch.no_grad()
     def _validate(self, epoch: int) -> tuple[float | None, dict[str, float | None]]:
-        """Loss and Dice over patches of the held-out cases (nnU-Net's online validation)."""
+        """Loss and Dice over patches of the held-out cases: nnU-Net's online validation, with the loss of the finest resolution alone."""
         names = self._job.labels.names
         if self._job.validation is None:
             return None, dict.fromkeys(names)
@@ -251,8 +251,8 @@ class FoldTraining:
             "reserved": self._reserved,
         }
         layout, last = self._job.layout, self._history[-1]
-        best = max((record.ema_dice for record in self._history if record.ema_dice is not None), default=None)
-        if best is not None and last.ema_dice == best:
+        before = [record.ema_dice for record in self._history[:-1] if record.ema_dice is not None]
+        if last.ema_dice is not None and (not before or last.ema_dice > max(before)):
             save_weights(layout.weights_best, self._network.state_dict(), {**self._job.about, "epoch": str(last.epoch + 1)})
         # The state comes last: whatever stops the run before it, the epoch is done again and all of these are written again.
         write_history(layout.history, self._history)

@@ -99,7 +99,8 @@ def draw_start(rng: np.random.Generator, case: CaseSummary, loaded: Triple, patc
     """First voxel of a patch in one case.
 
     A forced patch is centred on a voxel of a class drawn among those the case has, and kept from starting before the first
-    allowed voxel only, so that it may run past the far edge, as nnU-Net's does.
+    allowed voxel only, so that it may run past the far edge, as nnU-Net's does. Not done as there: where labels have an ignore
+    value, nnU-Net centres the other patches on annotated voxels; here they lie anywhere.
     """
     lows, highs = [], []
     for size, side, inner in zip(case.shape, loaded, patch, strict=True):

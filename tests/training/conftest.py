@@ -106,6 +106,12 @@ def write_cases(
 
 
 @pytest.fixture(scope="session")
+def cases_of() -> Callable[..., tuple[Store, list[StoredCase]]]:
+    """Writes prepared cases: folder, labels, shapes, ``channels``."""
+    return write_cases
+
+
+@pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory, two_labels: LabelSpec) -> tuple[Store, list[StoredCase]]:
     """Six prepared cases of about 24³ voxels."""
     shapes = [(24, 24, 24), (20, 26, 22), (22, 22, 28), (26, 20, 24), (24, 22, 20), (20, 20, 20)]

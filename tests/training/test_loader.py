@@ -108,6 +108,14 @@ def test_cases_too_large_for_memory_are_read_from_disk_and_give_the_same_batches
     assert _same(cached, list(from_disk.batches(0, 4)))
 
 
+def test_the_cache_counts_all_channels_and_the_labels(two_labels, cases_of, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # 20³ voxels: three channels of 4 bytes and labels of 1.
+    prepared = cases_of(tmp_path, two_labels, [(20, 20, 20)], channels=3)
+    for limit, cached in ((20**3 * 13, True), (20**3 * 13 - 1, False)):
+        monkeypatch.setattr(loader_module, "CACHE_BYTES", limit)
+        assert isinstance(_loader(prepared)._cases[0].image, np.ndarray) is cached
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_error_of_the_reader_arrives_as_it_was(prepared, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     loader = _loader(prepared, workers)
