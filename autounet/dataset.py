@@ -3,18 +3,19 @@
 Reading a dataset here opens no image. What only the images can tell is checked when the fingerprint is extracted.
 """
 
-import json
+import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from autounet.artefact import Artefact, Frozen
+from autounet.dataset_json import channels_and_labels, load_description, quoted
 from autounet.errors import DatasetError, Problem, UsageError
-from autounet.labels import LabelSpec, StructureClass
+from autounet.labels import LabelSpec
 
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 """File endings that can be read as images."""
@@ -23,6 +24,11 @@ LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg
 """File endings that label maps may have: JPEG's lossy compression changes label values."""
 
 FOLDS = 5
+
+MOST_NAMES = 20
+"""Names of datasets that a message lists."""
+
+EXAMPLE_ENTRY = '{"image": "./imagesTr/case.nii.gz", "label": "./labelsTr/case.nii.gz"}'
 
 
 class Case(Frozen):
@@ -99,28 +105,42 @@ def find_dataset(query: str, search: Sequence[Path]) -> Path:
     Raises:
         UsageError: Nothing matches, or several folders do; the message lists what is there.
     """
-    as_path = Path(query).expanduser()
-    if (as_path / "dataset.json").is_file() or (as_path.is_dir() and len(as_path.parts) > 1):
-        return as_path.resolve()
-    if as_path.name == "dataset.json" and as_path.is_file():
-        return as_path.parent.resolve()
+    as_path = dataset_path(query)
+    if as_path is not None and (as_path / "dataset.json").exists():
+        return as_path
     candidates: dict[str, Path] = {}
     for folder in search:
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if entry.is_dir() and (entry / "dataset.json").is_file():
+        for entry in _entries(folder):
+            if (entry / "dataset.json").is_file():
                 candidates.setdefault(entry.name, entry)
-    matches = matching_folders(query, list(candidates))
+    matches = matching_folders(query.rstrip("/"), list(candidates))
     if len(matches) == 1:
-        return candidates[matches[0]].resolve()
-    where = ", ".join(str(folder) for folder in search) or "nowhere"
+        return absolute(candidates[matches[0]])
     if matches:
-        raise UsageError(f"-d {query} is ambiguous", found=", ".join(matches), remedy="give the full name or the path")
+        raise UsageError(f"-d {query} is ambiguous", found=_shown(matches), remedy="give the full name or the path")
+    if as_path is not None:
+        return as_path  # reading it says what it lacks
     raise UsageError(
-        f"no dataset '{query}'",
-        found=", ".join(candidates) or "no folder with a dataset.json",
-        expected=f"one of the folders in {where}",
-        remedy="give a path, a name from this list, or the folder of datasets with --data",
+        f"no dataset '{query}' in {', '.join(str(folder) for folder in search) or 'any folder'}",
+        found=_shown(list(candidates)) or "no folder with a dataset.json",
+        remedy="give a path, one of the names found, or another folder of datasets with --data",
     )
+
+
+def dataset_path(query: str) -> Path | None:
+    """The folder that ``-d`` names by its path, or by the path of its dataset.json; None when it is no path."""
+    try:
+        path = Path(query).expanduser()
+        if query and path.name == "dataset.json" and path.is_file():
+            return absolute(path.parent)
+        return absolute(path) if query and path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long for a name, an unknown user after ~
+        return None
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root on, without . and ..; links keep the names that the user gave them."""
+    return Path(os.path.abspath(path))
 
 
 def matching_folders(query: str, names: Sequence[str]) -> list[str]:
@@ -129,8 +149,10 @@ def matching_folders(query: str, names: Sequence[str]) -> list[str]:
 
 
 def _means(query: str, name: str) -> bool:
+    if not query:
+        return False
     number = re.match(r"(?:Task|Dataset)0*(\d+)", name)
-    if query.isdigit():
+    if query.isdecimal():
         return number is not None and int(number[1]) == int(query)
     asked = re.fullmatch(r"(?:Task|Dataset)0*(\d+)", query)
     if asked is not None:
@@ -148,35 +170,29 @@ def read_dataset(root: Path) -> DatasetSpec:
         DatasetError: dataset.json is missing, malformed or contradicts the files; ``problems`` has every finding.
     """
     path = root / "dataset.json"
-    raw = _load(path)
+    raw = load_description(path)
     channels, labels = channels_and_labels(raw, path)
+    root = absolute(root)
     problems: list[Problem] = []
-    listed = raw.get("training")
-    if isinstance(listed, list) and listed:
-        cases, ending = _listed_cases(root, listed, problems, path)
-    elif isinstance(raw.get("dataset"), dict):
-        rows = [{"id": key, **entry} for key, entry in raw["dataset"].items() if isinstance(entry, dict)]
-        cases, ending = _listed_cases(root, rows, problems, path)
+    rows = _listed_rows(raw, path)
+    if rows:
+        cases, ending = _listed_cases(root, rows, len(channels), problems, path)
     else:
         cases, ending = _found_cases(root, raw, len(channels), problems)
-    if not cases and not problems:
-        raise DatasetError(f"{root}: no training cases", expected="images in imagesTr and label maps in labelsTr")
     if problems:
         count = len(problems)
-        raise DatasetError(f"{root.name}: {count} problem{'s' if count > 1 else ''} with the files of the dataset", problems=problems)
+        raise DatasetError(
+            f"{root.name}: {count} problem{'s' if count > 1 else ''} with the files of the dataset",
+            problems=sorted(problems, key=lambda problem: problem.case),
+        )
     return DatasetSpec(
-        name=root.resolve().name,
-        root=root.resolve(),
+        name=root.name,
+        root=root,
         channels=channels,
         labels=labels,
         cases=tuple(sorted(cases, key=lambda case: case.id)),
         file_ending=ending,
     )
-
-
-def read_labels_of(root: Path) -> LabelSpec:
-    """The labels of a dataset folder, from its dataset.json alone. Raises DatasetError."""
-    return channels_and_labels(_load(root / "dataset.json"), root / "dataset.json")[1]
 
 
 def split_ending(path: Path) -> tuple[str, str]:
@@ -210,94 +226,19 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file() and split_ending(entry)[1])
 
 
-def _load(path: Path) -> dict[str, Any]:
-    remedy = "write one as docs/reference/dataset-format.md shows"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise DatasetError(f"{path.parent}: no dataset.json in this folder", remedy=remedy) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: is not valid JSON", found=error, remedy="correct it at that place") from None
-    if not isinstance(raw, dict):
-        raise DatasetError(f"{path}: malformed", found=f"a JSON {type(raw).__name__}", expected="a JSON object", remedy=remedy)
-    return raw
+def _listed_rows(raw: Mapping[str, Any], path: Path) -> list[Any]:
+    """The training cases that dataset.json names, in either dialect; none if they are to be looked for in the folders."""
+    listed, named = raw.get("training"), raw.get("dataset")
+    if listed is not None and not isinstance(listed, list):
+        raise DatasetError(f"{path}: 'training' is malformed", found=quoted(listed), expected=f"a list of {EXAMPLE_ENTRY}")
+    if listed or not isinstance(named, dict):
+        return listed or []
+    return [{"id": key, **entry} if isinstance(entry, dict) else entry for key, entry in named.items()]
 
 
-def channels_and_labels(raw: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], LabelSpec]:
-    """What a dataset.json says about channels and labels, without looking at any file.
-
-    Args:
-        raw: Its content.
-        path: Stands for it in messages.
-
-    Raises:
-        DatasetError: Channels or labels are missing, malformed or contradictory.
-    """
-    return _channels(raw, path), _labels(raw, path)
-
-
-def _channels(raw: Mapping[str, Any], path: Path) -> tuple[str, ...]:
-    named = raw.get("channel_names", raw.get("modality"))
-    if isinstance(named, dict) and named and all(str(key).isdigit() for key in named):
-        return tuple(str(named[key]) for key in sorted(named, key=int))
-    raise DatasetError(
-        f"{path}: 'channel_names' (or 'modality') is missing or malformed",
-        found=json.dumps(named),
-        expected='an object such as {"0": "MRI"}',
-        remedy="name every channel: the name chooses the normalisation ('CT' is special)",
-    )
-
-
-def _labels(raw: Mapping[str, Any], path: Path) -> LabelSpec:
-    declared = raw.get("labels")
-    expected = 'an object such as {"background": 0, "tumour": 1}'
-    if not isinstance(declared, dict) or not declared:
-        raise DatasetError(f"{path}: 'labels' is missing or malformed", found=json.dumps(declared), expected=expected)
-    pairs: list[tuple[str, Any]]
-    if all(key.lstrip("-").isdigit() and isinstance(value, str) for key, value in declared.items()):
-        pairs = [(value, int(key)) for key, value in declared.items()]
-    else:
-        pairs = list(declared.items())
-    classes, ignore, background, overlapping = [], None, None, False
-    for name, value in pairs:
-        values = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(item, int) and not isinstance(item, bool) for item in values):
-            raise DatasetError(f"{path}: label '{name}' is malformed", found=json.dumps(value), expected="an integer or a list of integers")
-        if values == [0]:
-            background = name
-        elif name.lower() == "ignore" and len(values) == 1:
-            ignore = values[0]
-        else:
-            overlapping |= len(values) > 1
-            classes.append(StructureClass(name=name, values=tuple(values)))
-    if background is None:
-        raise DatasetError(f"{path}: no label has the value 0", expected=expected, remedy="name the background")
-    if not classes:
-        raise DatasetError(f"{path}: 'labels' has no foreground class", found=json.dumps(declared), expected=expected)
-    paint = raw.get("regions_class_order")
-    if overlapping and not (isinstance(paint, list) and all(isinstance(item, int) for item in paint)):
-        raise DatasetError(
-            f"{path}: regions need 'regions_class_order'",
-            found=json.dumps(paint),
-            expected=f"a list of {len(classes)} label values, painted in that order",
-        )
-    if not overlapping:
-        classes.sort(key=lambda entry: entry.values)
-    try:
-        return LabelSpec(
-            classes=tuple(classes),
-            overlapping=overlapping,
-            ignore_value=ignore,
-            paint_order=tuple(paint) if overlapping and isinstance(paint, list) else (),
-            background_name=background,
-        )
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise DatasetError(f"{path}: {message}", found=json.dumps(declared)) from None
-
-
-def _listed_cases(root: Path, rows: list[Any], problems: list[Problem], path: Path) -> tuple[list[Case], str]:
-    cases, seen, ending = [], set(), ""
+def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Problem], path: Path) -> tuple[list[Case], str]:
+    cases: list[Case] = []
+    seen: dict[str, Path] = {}
     for position, row in enumerate(rows):
         images = row.get("images", row.get("image")) if isinstance(row, dict) else None
         label = row.get("label") if isinstance(row, dict) else None
@@ -305,34 +246,37 @@ def _listed_cases(root: Path, rows: list[Any], problems: list[Problem], path: Pa
         if not isinstance(images, list) or not images or not all(isinstance(item, str) for item in images) or not isinstance(label, str):
             raise DatasetError(
                 f"{path}: entry {position + 1} of the training cases is malformed",
-                found=json.dumps(row),
-                expected='{"image": "./imagesTr/case.nii.gz", "label": "./labelsTr/case.nii.gz"}',
+                found=quoted(row),
+                expected=EXAMPLE_ENTRY,
+                remedy="correct this entry",
             )
         files = tuple(root / item for item in images)
         label_file = root / label
         case_id = str(row.get("id") or re.sub(r"_0000$", "", split_ending(label_file)[0]))
-        ending = ending or split_ending(files[0])[1]
         if case_id in seen:
-            problems.append(Problem(case_id, "is listed twice in dataset.json", "remove one entry"))
+            what = "is listed twice in dataset.json" if seen[case_id] == label_file else f"two label maps have this name, one is {label}"
+            problems.append(Problem(case_id, what, "remove one entry, or give the files names of their own"))
             continue
-        seen.add(case_id)
-        missing = [file for file in (*files, label_file) if not file.is_file()]
-        problems.extend(
-            Problem(
-                case_id,
-                f"file not found: {file.relative_to(root) if file.is_relative_to(root) else file}",
-                "restore the file or remove the entry",
-            )
-            for file in missing
-        )
-        unreadable = [file.name for file in files if not split_ending(file)[1]]
-        unreadable += [label_file.name] if split_ending(label_file)[1].lower() not in LABEL_ENDINGS else []
-        problems.extend(
-            Problem(case_id, f"file type not supported: {name}", f"use one of {' '.join(LABEL_ENDINGS)}") for name in unreadable
-        )
-        if not missing and not unreadable:
+        seen[case_id] = label_file
+        found = [
+            *_name_problems(case_id),
+            *(
+                Problem(case_id, f"file not found: {_below(file, root)}", "restore the file or remove the entry")
+                for file in (*files, label_file)
+                if not file.is_file()
+            ),
+            *(
+                Problem(case_id, f"file type not supported: {file.name}", f"use one of {' '.join(endings)}")
+                for file, endings in (*((file, IMAGE_ENDINGS) for file in files), (label_file, LABEL_ENDINGS))
+                if split_ending(file)[1].lower() not in endings
+            ),
+        ]
+        if len(files) not in (1, channels):
+            found.append(_channel_count_problem(case_id, len(files), channels))
+        problems.extend(found)
+        if not found:
             cases.append(Case(id=case_id, images=files, label=label_file))
-    return cases, ending
+    return cases, split_ending(cases[0].images[0])[1] if cases else ""
 
 
 def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: list[Problem]) -> tuple[list[Case], str]:
@@ -342,14 +286,9 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
             raise DatasetError(
                 f"{root}: no images in {name}" if (root / name).is_dir() else f"{root}: no folder {name}",
                 expected=f"files with one of the endings {' '.join(IMAGE_ENDINGS)}",
+                remedy="put images into imagesTr and label maps into labelsTr, or list them as 'training' in dataset.json",
             )
-    ending = str(raw.get("file_ending") or split_ending(images[0])[1])
-    chosen = [file for file in images if file.name.lower().endswith(ending.lower())]
-    if not chosen:
-        raise DatasetError(
-            f"{root}: no image in imagesTr has the 'file_ending' of dataset.json", found=images[0].name, expected=f"*{ending}"
-        )
-    cases: list[Case] = []
+    chosen = _of_ending(images, raw.get("file_ending"), root)
     by_case: dict[str, Path] = {}
     for file in labels:
         stem, label_ending = split_ending(file)
@@ -358,22 +297,87 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
         elif label_ending.lower() not in LABEL_ENDINGS:
             problems.append(Problem(stem, f"label map {file.name} is a JPEG, whose compression changes values", "save it as PNG"))
         by_case.setdefault(stem, file)
+    cases: list[Case] = []
     groups = group_channels(chosen)
     for case_id, paths in groups.items():
-        numbers = [int(match[1]) for file in paths if (match := re.search(r"_(\d{4})$", split_ending(file)[0]))]
-        if numbers and numbers != list(range(len(numbers))):
-            problems.append(Problem(case_id, f"channel files {numbers} have gaps", "number them from _0000 on"))
-        elif len(paths) not in (1, channels):
-            problems.append(
-                Problem(case_id, f"{len(paths)} channel files for {channels} channels in dataset.json", "add the missing files")
-            )
-        elif case_id not in by_case:
-            problems.append(Problem(case_id, "image without a label map in labelsTr", "add the label map or remove the image"))
-        else:
+        found = [*_name_problems(case_id), *channel_problems(case_id, paths, channels)]
+        if case_id not in by_case:
+            remedy = "add the label map or remove the image"
+            if f"{case_id}_0000" in by_case:
+                remedy = f"name the label map {case_id}{split_ending(by_case[f'{case_id}_0000'])[1]}, without _0000"
+            found.append(Problem(case_id, "image without a label map in labelsTr", remedy))
+        problems.extend(found)
+        if not found:
             cases.append(Case(id=case_id, images=paths, label=by_case[case_id]))
     problems.extend(
         Problem(case_id, f"label map {file.name} without an image in imagesTr", "add the image or remove the label map")
         for case_id, file in by_case.items()
         if case_id not in groups
     )
-    return cases, ending
+    return cases, split_ending(chosen[0])[1]
+
+
+def _of_ending(images: Sequence[Path], named: object, root: Path) -> list[Path]:
+    """The images that have the ending that dataset.json names, or that of the first image."""
+    if named is not None and not isinstance(named, str):
+        raise DatasetError(
+            f"{root / 'dataset.json'}: 'file_ending' is malformed", found=quoted(named), expected='a text such as ".nii.gz"',
+            remedy="correct it, or remove it",
+        )  # fmt: skip
+    ending = (named or split_ending(images[0])[1]).lower()
+    ending = ending if ending.startswith(".") else f".{ending}"
+    chosen = [file for file in images if split_ending(file)[1].lower() == ending]
+    if not chosen:
+        there = Counter(split_ending(file)[1] for file in images).most_common()
+        raise DatasetError(
+            f"{root}: no image in imagesTr has the 'file_ending' of dataset.json",
+            found=", ".join(f"{count} × {other}" for other, count in there),
+            expected=ending,
+            remedy="correct 'file_ending' in dataset.json",
+        )
+    return chosen
+
+
+def channel_problems(case_id: str, paths: Sequence[Path], channels: int) -> list[Problem]:
+    """What is wrong with the files of one case: too many, too few, or not numbered _0000, _0001, …."""
+    if len(paths) == 1:
+        return []  # one file may hold all channels; reading it tells
+    numbers = [int(match[1]) for file in paths if (match := re.search(r"_(\d{4})$", split_ending(file)[0]))]
+    if len(numbers) < len(paths) or len(set(numbers)) < len(numbers):
+        names = ", ".join(file.name for file in paths)
+        return [Problem(case_id, f"several images of this name: {names}", "keep the files of one image")]
+    if len(paths) != channels:
+        return [_channel_count_problem(case_id, len(paths), channels)]
+    if numbers != list(range(channels)):
+        what = f"channel files {', '.join(f'_{number:04d}' for number in numbers)} have gaps"
+        return [Problem(case_id, what, "number them from _0000 on")]
+    return []
+
+
+def _channel_count_problem(case_id: str, files: int, channels: int) -> Problem:
+    what = f"{files} channel files, but {channels} channel{'s' if channels != 1 else ''} in dataset.json"
+    return Problem(case_id, what, "add the missing files" if files < channels else "remove files, or name all channels in dataset.json")
+
+
+def _name_problems(case_id: str) -> list[Problem]:
+    """Names that cannot be the name of a file of the run folder as well."""
+    shown = case_id.encode(errors="backslashreplace").decode()
+    if shown != case_id or case_id in (".", "..") or any(character in "/\\" or ord(character) < 32 for character in case_id):
+        return [Problem(shown, "is a name that not every file system can have", "rename the case")]
+    return []
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Folders inside a folder, sorted; none where it cannot be read."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    except OSError:
+        return []
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+
+
+def _below(file: Path, root: Path) -> Path:
+    return file.relative_to(root) if file.is_relative_to(root) else file

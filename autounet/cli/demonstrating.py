@@ -5,8 +5,9 @@ from pathlib import Path
 
 import typer
 
-from autounet.cli.session import Session
-from autounet.dataset import image_files, read_labels_of, split_ending
+from autounet.cli.session import Session, check_writable, parse_duration
+from autounet.dataset import image_files, split_ending
+from autounet.dataset_json import read_labels_of
 from autounet.evaluation.overlap import overlap
 from autounet.images import read_image, read_labels
 from autounet.phantom import write_phantom
@@ -15,6 +16,8 @@ from autounet.report.overlay import OverlayRow, overlay_figure
 
 def run_demo(session: Session, run: Callable[[list[str]], int], folder: Path, budget: str, device: str) -> None:
     """Writes the phantoms and runs the public commands on them, each shown as a user would type it."""
+    parse_duration(budget)
+    check_writable(folder, "-o")
     session.screen.result("A dataset of 3D phantoms: 12 volumes to train on, 4 to test on")
     dataset = write_phantom(folder / "data")
     runs, predictions, truths = folder / "runs", folder / "predictions", dataset / "labelsTs"

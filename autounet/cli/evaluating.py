@@ -3,17 +3,20 @@
 from pathlib import Path
 
 from autounet.cli.console import number
-from autounet.cli.session import Session
-from autounet.dataset import read_labels_of
+from autounet.cli.session import Session, check_writable
+from autounet.dataset_json import read_labels_of
 from autounet.evaluation.folders import evaluate_folders
 from autounet.evaluation.scores import Scores
 from autounet.labels import LabelSpec
+from autounet.planners.words import count
 
 MOST_CASES_SHOWN = 40
 
 
 def run_evaluate(session: Session, predictions: Path, truths: Path, dataset: str | None, csv: Path | None) -> None:
     """Scores two folders and shows the table."""
+    if csv is not None:
+        check_writable(csv.parent, "--csv")
     scores = evaluate_folders(predictions, truths, _labels(session, dataset, truths), session.runtime)
     if csv is not None:
         scores.to_csv(csv)
@@ -42,4 +45,4 @@ def _show_cases(session: Session, scores: Scores) -> None:
         rows.append([f"… {len(cases) - len(shown)} better cases", *("" for _ in names), ""])
     rows.append(["mean Dice", *(number(public["classes"][name]["dice"]) for name in names), number(public["mean"]["dice"])])
     rows.append(["mean IoU", *(number(public["classes"][name]["iou"]) for name in names), number(public["mean"]["iou"])])
-    session.screen.table(f"Dice of {len(cases)} cases", ("case", *names, "mean"), rows, right=tuple(range(1, len(names) + 2)))
+    session.screen.table(f"Dice of {count(len(cases), 'case')}", ("case", *names, "mean"), rows, right=tuple(range(1, len(names) + 2)))

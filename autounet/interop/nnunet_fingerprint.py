@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from autounet.artefact import digest_of
-from autounet.dataset import channels_and_labels
+from autounet.dataset_json import channels_and_labels
 from autounet.errors import ArtefactError
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.geometry import Triple, TripleMm

@@ -1,0 +1,148 @@
+"""What a dataset.json says about channels and labels, in the Decathlon's and nnU-Net's dialects; no other file is looked at."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from autounet.errors import DatasetError
+from autounet.labels import LabelSpec, StructureClass
+
+FORMAT_PAGE = "docs/reference/dataset-format.md"
+
+LARGEST_LABEL = 2**31 - 1
+"""Label maps are written with at most 32 bits."""
+
+MOST_SHOWN = 120
+"""Characters of the file that a message quotes."""
+
+
+def load_description(path: Path) -> dict[str, Any]:
+    """The content of a dataset.json; a byte-order mark is passed over.
+
+    Raises:
+        DatasetError: The file is missing, is not JSON, or is not an object.
+    """
+    remedy = f"write one as {FORMAT_PAGE} shows"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path.parent}: no dataset.json in this folder", remedy=remedy) from None
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read", found=error.strerror or error, remedy="check the file and its permissions") from None
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: is not valid JSON", found=error, remedy="correct it at that place") from None
+    if not isinstance(raw, dict):
+        raise DatasetError(f"{path}: malformed", found=f"a JSON {type(raw).__name__}", expected="a JSON object", remedy=remedy)
+    return raw
+
+
+def read_labels_of(root: Path) -> LabelSpec:
+    """The labels of a dataset folder, from its dataset.json alone. Raises DatasetError."""
+    return channels_and_labels(load_description(root / "dataset.json"), root / "dataset.json")[1]
+
+
+def channels_and_labels(raw: Mapping[str, Any], path: Path) -> tuple[tuple[str, ...], LabelSpec]:
+    """What a dataset.json says about channels and labels, without looking at any file.
+
+    Args:
+        raw: Its content.
+        path: Stands for it in messages.
+
+    Raises:
+        DatasetError: Channels or labels are missing, malformed or contradictory.
+    """
+    return _channels(raw, path), _labels(raw, path)
+
+
+def quoted(value: Any) -> str:
+    """A part of the file for a message; 'nothing' for what is not there."""
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
+
+
+def _channels(raw: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    named = raw.get("channel_names", raw.get("modality"))
+    if isinstance(named, dict) and named and all(_is_whole(key) and isinstance(name, str) for key, name in named.items()):
+        return tuple(named[key] for key in sorted(named, key=int))
+    raise DatasetError(
+        f"{path}: 'channel_names' (or 'modality') is missing or malformed",
+        found=quoted(named),
+        expected='an object such as {"0": "MRI"}',
+        remedy="name every channel: the name chooses the normalisation ('CT' is special)",
+    )
+
+
+def _labels(raw: Mapping[str, Any], path: Path) -> LabelSpec:
+    declared = raw.get("labels")
+    expected = 'an object such as {"background": 0, "tumour": 1}'
+    if not isinstance(declared, dict) or not declared:
+        remedy = "name the background and every structure with its value in the label maps"
+        raise DatasetError(f"{path}: 'labels' is missing or malformed", found=quoted(declared), expected=expected, remedy=remedy)
+    classes, ignore, background = [], None, None
+    for name, values in _named_values(declared, path):
+        if values == (0,):
+            background = name
+        elif name.lower() == "ignore" and len(values) == 1:
+            ignore = values[0]
+        else:
+            classes.append(StructureClass(name=name, values=values))
+    if background is None:
+        raise DatasetError(f"{path}: no label has the value 0", found=quoted(declared), expected=expected, remedy="name the background")
+    if not classes:
+        remedy = "name the structures to be segmented"
+        raise DatasetError(f"{path}: 'labels' has no foreground class", found=quoted(declared), expected=expected, remedy=remedy)
+    overlapping = any(len(entry.values) > 1 for entry in classes)
+    if not overlapping:
+        classes.sort(key=lambda entry: entry.values)
+    try:
+        return LabelSpec(
+            classes=tuple(classes),
+            overlapping=overlapping,
+            ignore_value=ignore,
+            paint_order=_paint_order(raw, classes, path) if overlapping else (),
+            background_name=background,
+        )
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise DatasetError(f"{path}: {message}", found=quoted(declared), remedy=f"correct it as {FORMAT_PAGE} shows") from None
+
+
+def _named_values(declared: Mapping[str, Any], path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and values of every label, whichever of the two is the key."""
+    if all(re.fullmatch(r"-?[0-9]+", key) and isinstance(name, str) for key, name in declared.items()):
+        pairs: list[tuple[str, Any]] = [(name, int(key)) for key, name in declared.items()]
+    else:
+        pairs = list(declared.items())
+    found = []
+    for name, value in pairs:
+        values = value if isinstance(value, list) else [value]
+        if not values or not all(isinstance(item, int) and not isinstance(item, bool) and item <= LARGEST_LABEL for item in values):
+            raise DatasetError(
+                f"{path}: label '{name}' is malformed",
+                found=quoted(value),
+                expected="a whole number, or a list of whole numbers for a region",
+                remedy="write the value that marks it in the label maps",
+            )
+        found.append((name, tuple(values)))
+    return found
+
+
+def _paint_order(raw: Mapping[str, Any], classes: list[StructureClass], path: Path) -> tuple[int, ...]:
+    paint = raw.get("regions_class_order")
+    known = {value for entry in classes for value in entry.values}
+    if not isinstance(paint, list) or len(paint) != len(classes) or not all(type(item) is int and item in known for item in paint):
+        raise DatasetError(
+            f"{path}: regions need 'regions_class_order'",
+            found=quoted(paint),
+            expected=f"a list of {len(classes)} of the label values {', '.join(map(str, sorted(known)[:12]))}",
+            remedy="give the value to paint for each region, in their order; later ones are painted over earlier ones",
+        )
+    return tuple(paint)
+
+
+def _is_whole(text: str) -> bool:
+    return re.fullmatch(r"[0-9]+", text) is not None
