@@ -35,6 +35,11 @@ class RunLayout:
         """What the commands said, with times."""
         return self.root / "run.log"
 
+    @property
+    def lock(self) -> Path:
+        """Held by the command that makes plan, splits and prepared cases."""
+        return self.root / ".lock"
+
     def prepared(self, configuration: str) -> Path:
         """Folder of the prepared cases."""
         return self.root / "prepared" / configuration
@@ -79,6 +84,11 @@ class FoldLayout:
     def progress(self) -> Path:
         """Training curves."""
         return self.root / "progress.png"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that trains this fold."""
+        return self.root / ".lock"
 
     @property
     def validation(self) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,14 +17,19 @@ from rich.table import Table
 from autounet.errors import AutounetError, DatasetError
 from autounet.runtime import Advance
 
-PLAIN_SECONDS = 10.0
-"""Without a terminal a line about progress appears at most this often."""
+PLAIN_SECONDS = 20.0
+"""Without a terminal a line about progress appears at most this often, and a last one for what took half as long."""
+
+PLAIN_WIDTH = 120
+"""Columns without a terminal, unless COLUMNS says otherwise."""
 
 MOST_PROBLEMS = 60
 
+log = logging.getLogger(__name__)
+
 
 class Screen:
-    """Everything a command shows. Results go to standard output, all else to standard error.
+    """Everything a command shows. Results go to standard output, all else to standard error, and both to the log.
 
     Args:
         quiet: Show results, warnings and errors only.
@@ -32,24 +38,34 @@ class Screen:
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
-        width = None if sys.stdout.isatty() else 120
-        self.out = Console(highlight=False, soft_wrap=False, width=width)
-        self.err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+        self.out = Console(highlight=False, width=_width(sys.stdout))
+        self.err = Console(stderr=True, highlight=False, width=_width(sys.stderr))
         self._live: Progress | None = None
 
     def say(self, text: str) -> None:
         """A line about what is being done."""
-        if not self.quiet:
-            self.err.print(escape(text), soft_wrap=True)
+        _to_log(logging.INFO, text)
+        self.show(text)
 
     def warn(self, text: str) -> None:
         """A line the user should not miss."""
-        self.err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+        _to_log(logging.WARNING, text)
+        self.show_warning(text)
 
     def result(self, text: str) -> None:
         """A line of the result, unless it is asked for as JSON."""
+        _to_log(logging.INFO, text.strip())
         if not self.as_json:
             self.out.print(escape(text), soft_wrap=True)
+
+    def show(self, text: str) -> None:
+        """As ``say``, but not for the log."""
+        if not self.quiet:
+            self.err.print(escape(text), soft_wrap=True)
+
+    def show_warning(self, text: str) -> None:
+        """As ``warn``, but not for the log."""
+        self.err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
 
     def json(self, value: Any) -> None:
         """The result as JSON, if it was asked for so."""
@@ -58,6 +74,9 @@ class Screen:
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
         """A table of the result; columns numbered in ``right`` hold numbers."""
+        _to_log(logging.INFO, title)
+        for row in (columns, *rows):
+            _to_log(logging.INFO, "  " + " | ".join(row))
         if not self.as_json:
             self.out.print(f"\n[bold]{escape(title)}[/]")
             self.out.print(_table(columns, rows, right))
@@ -116,26 +135,28 @@ class Screen:
             if now - said >= PLAIN_SECONDS and done:
                 said = now
                 left = (now - began) / done * (total - done)
-                self.say(f"{title}: {done} of {total}, {duration(left)} left")
+                self.show(f"{title}: {done} of {total}, {duration(left)} left")
 
         yield advance
-        if done == total and time.monotonic() - began >= 2:
+        if done == total and time.monotonic() - began >= PLAIN_SECONDS / 2:
             self.say(f"{title}: {total} of {total} in {duration(time.monotonic() - began)}")
 
 
 class ScreenHandler(logging.Handler):
-    """Sends the packages' log messages to the screen."""
+    """Sends the packages' log messages of this level and above to the screen."""
 
-    def __init__(self, screen: Screen) -> None:
-        super().__init__()
+    def __init__(self, screen: Screen, level: int) -> None:
+        super().__init__(level)
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Warnings stand out."""
+        """Warnings stand out; what the screen has shown already is passed over."""
+        if getattr(record, "shown", False):
+            return
         if record.levelno >= logging.WARNING:
-            self._screen.warn(record.getMessage())
+            self._screen.show_warning(record.getMessage())
         else:
-            self._screen.say(record.getMessage())
+            self._screen.show(record.getMessage())
 
 
 def duration(seconds: float) -> str:
@@ -151,6 +172,15 @@ def duration(seconds: float) -> str:
 def number(value: float | None) -> str:
     """A score with four digits; a dash where it is undefined."""
     return "–" if value is None else f"{value:.4f}"
+
+
+def _to_log(level: int, text: str) -> None:
+    log.log(level, "%s", text, extra={"shown": True})
+
+
+def _width(stream: Any) -> int | None:
+    """Columns; None lets rich ask the terminal or COLUMNS."""
+    return None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else PLAIN_WIDTH
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> Table:

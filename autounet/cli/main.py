@@ -1,8 +1,10 @@
 """The entry point and the commands' options. What a command does is imported when it runs, so that help is instant."""
 
+import io
 import sys
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -13,6 +15,9 @@ from autounet.cli.guard import guarded, interrupt_on_sigterm
 if TYPE_CHECKING:
     from autounet.cli.session import Session
 
+_arguments: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
+"""The command line of the command that runs, for the record it leaves."""
+
 app = typer.Typer(
     name="autounet",
     add_completion=False,
@@ -22,15 +27,20 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"autounet {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def _autounet(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False) -> None:
+def _autounet(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)] = False,
+) -> None:
     """Segment biomedical images with a U-Net that configures itself.
 
     Three commands: plan looks at the data and decides, train learns, predict segments new images.
     """
-    if version:
-        sys.stdout.write(f"autounet {__version__}\n")
-        raise typer.Exit
 
 
 @app.command()
@@ -184,23 +194,34 @@ def demo(
 
 def run(arguments: list[str]) -> int:
     """Runs one command and returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    outer = _arguments.set(tuple(arguments))
     try:
         app(arguments, prog_name="autounet")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    finally:
+        _arguments.reset(outer)
     return 0
 
 
 def main() -> None:
     """The console script."""
     interrupt_on_sigterm()
+    _never_fail_to_print(sys.stdout)
+    _never_fail_to_print(sys.stderr)
     sys.exit(run(sys.argv[1:]))
 
 
 def _open(**settings: Any) -> "Session":
     from autounet.cli.session import open_session
 
-    return open_session(**settings)
+    return open_session(arguments=_arguments.get(), **settings)
+
+
+def _never_fail_to_print(stream: TextIO | None) -> None:
+    """Lets a terminal that lacks a character show a stand-in for it."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

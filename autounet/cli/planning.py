@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autounet.cli.session import Session, recorded
+from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import Wanted, fresh_fingerprint, fresh_plan, load_dataset
 from autounet.fingerprint import Fingerprint
 from autounet.plan import Configuration, Plan
@@ -10,8 +10,9 @@ from autounet.plan import Configuration, Plan
 
 def run_plan(session: Session, dataset: str, wanted: Wanted, overwrite: bool) -> None:
     """Extracts the fingerprint, plans, and shows both."""
+    wanted.check()
     spec, layout = load_dataset(session, dataset)
-    with recorded(layout):
+    with recorded(session, layout), alone(session, layout):
         fingerprint = fresh_fingerprint(session, spec, layout)
         plan, is_new = fresh_plan(session, spec, layout, wanted, overwrite)
     _show_data(session, fingerprint)

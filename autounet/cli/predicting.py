@@ -1,20 +1,31 @@
 """``autounet predict``: label maps for new images, from all trained folds, on the images' own grids."""
 
-import os
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from autounet.cli.console import duration
-from autounet.cli.session import Session
-from autounet.dataset import IMAGE_ENDINGS, group_channels, image_files, matching_folders, split_ending
-from autounet.errors import AutounetError, DatasetError, UsageError
+from autounet.cli.session import Session, check_writable
+from autounet.cli.stages import parse_folds, some
+from autounet.dataset import (
+    FOLDS,
+    IMAGE_ENDINGS,
+    LABEL_ENDINGS,
+    channel_problems,
+    dataset_path,
+    group_channels,
+    image_files,
+    matching_folders,
+    split_ending,
+)
+from autounet.device import pick_device, pick_precision
+from autounet.errors import DatasetError, UsageError
 from autounet.inference.model import Ensemble, choose_trained
 from autounet.inference.run import PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
 from autounet.plan import Plan
+from autounet.planners.words import count
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,74 +42,90 @@ class Request:
 
 def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
     """Predicts every image that has no label map yet, and reports what was done and what failed."""
-    images, output = request.images, request.output
-    asked = None if request.folds is None else [part.strip() for part in request.folds.split(",") if part.strip()]
-    trained = choose_trained(layout, request.configuration, asked)
+    pick_precision(session.runtime, pick_device(session.runtime))
+    trained = choose_trained(layout, request.configuration, named_folds(request.folds))
     plan = Plan.load(layout.plan)
     chosen = plan.configurations.get(trained[0].configuration)
     if chosen is None:
-        raise UsageError(f"{trained[0].configuration} is trained but not in {layout.plan}", expected=", ".join(plan.configurations))
-    cases = find_inputs(images, len(plan.channels))
-    outputs = name_outputs(cases, output)
-    jobs = [PredictionJob(case, files, outputs[case]) for case, files in cases.items()]
+        raise UsageError(
+            f"{trained[0].configuration} is trained but not in {layout.plan}",
+            expected=" or ".join(plan.configurations),
+            remedy="choose another with -c, or train it again",
+        )
+    cases = find_inputs(request.images, len(plan.channels))
+    outputs = name_outputs(request.images, cases, request.output)
+    problems = [problem for case, files in cases.items() for problem in channel_problems(case, files, len(plan.channels))]
+    unusable = {problem.case for problem in problems}
+    jobs = [PredictionJob(case, files, outputs[case]) for case, files in cases.items() if case not in unusable]
     todo = [job for job in jobs if request.overwrite or not job.output.exists()]
-    check_writable(output.parent if is_image_name(output) else output)
+    check_writable(next(iter(outputs.values())).parent, "-o")
     folds = ", ".join(entry.fold for entry in trained)
+    there = len(jobs) - len(todo)
     session.screen.say(
-        f"{plan.dataset}, {chosen.name}, fold{'s' if len(trained) > 1 else ''} {folds}: {len(todo)} images"
-        + (f", {len(jobs) - len(todo)} are predicted already (--overwrite predicts them anew)" if len(todo) < len(jobs) else "")
+        f"{plan.dataset}, {chosen.name}, fold{'s' if len(trained) > 1 else ''} {folds}: {count(len(todo), 'image')}"
+        + (f"; {there} {'is' if there == 1 else 'are'} predicted already (--overwrite predicts anew)" if there else "")
     )
     began = time.monotonic()
-    problems = []
     if todo:
         ensemble = Ensemble(plan, chosen, [entry.weights for entry in trained], session.runtime)
-        problems = predict_cases(ensemble, ensemble.device, plan, chosen, todo, session.runtime, request.mirror)
-    done = len(todo) - len(problems)
+        problems += predict_cases(ensemble, ensemble.device, plan, chosen, todo, session.runtime, request.mirror)
+    failed = {problem.case: problem.what for problem in problems}
+    done = [job for job in todo if job.case not in failed]
     session.screen.result(
-        f"{done} predicted in {duration(time.monotonic() - began)}, {len(jobs) - len(todo)} skipped, {len(problems)} failed"
+        f"{len(done)} predicted in {duration(time.monotonic() - began)}, {there} skipped, {len(failed)} failed: {request.output}"
     )
     session.screen.json(
         {
-            "predicted": [str(job.output) for job in todo if job.case not in {problem.case for problem in problems}],
+            "predicted": [str(job.output) for job in done],
             "skipped": [str(job.output) for job in jobs if job not in todo],
-            "failed": {problem.case: problem.what for problem in problems},
+            "failed": failed,
             "folds": [entry.fold for entry in trained],
             "configuration": chosen.name,
         }
     )
-    if problems:
-        raise DatasetError(f"{len(problems)} of {len(todo)} images could not be predicted; the others are done", problems=problems)
+    if failed:
+        raise DatasetError(
+            f"{len(failed)} of {count(len(cases), 'image')} could not be predicted"
+            + ("; the others are done" if len(failed) < len(cases) else ""),
+            problems=sorted(problems, key=lambda problem: problem.case),
+        )
+
+
+def named_folds(text: str | None) -> list[str] | None:
+    """``0,2`` or ``all`` of the command line; None leaves the choice open. Raises UsageError."""
+    return None if text is None else parse_folds(text, FOLDS)
 
 
 def choose_layout(session: Session, dataset: str | None, model: Path | None) -> RunLayout:
     """The run folder that is meant. Raises UsageError."""
     if model is not None and dataset is not None:
-        raise UsageError("give -d or -m, not both")
+        raise UsageError("-d and -m name the model twice", remedy="give one of them")
     if model is not None:
         layout = RunLayout(model)
         if not layout.plan.exists():
-            raise UsageError(f"-m {model}: not a run folder", expected="a folder with plan.json and models/")
+            raise UsageError(
+                f"-m {model}: {'not a run folder' if model.exists() else 'no such folder'}", expected="a folder with plan.json and models/"
+            )
         return layout
-    trained = sorted(path.parents[3] for path in session.runs.glob("*/models/*/fold_*/weights.safetensors"))
-    there = list(dict.fromkeys(trained))
+    there = sorted({path.parents[3] for path in session.runs.glob("*/models/*/fold_*/weights.safetensors")})
+    names = [folder.name for folder in there]
+    train_first = "train one with `autounet train`, or name the folder of runs with --runs"
     if dataset is not None:
-        name = Path(dataset).name
-        matches = matching_folders(name, [folder.name for folder in there])
+        as_path = dataset_path(dataset)
+        matches = matching_folders(dataset.rstrip("/"), names) or (
+            [] if as_path is None else [name for name in names if name == as_path.name]
+        )
         if len(matches) != 1:
             raise UsageError(
-                f"-d {dataset}: {'no trained model of this dataset' if not matches else 'ambiguous'} in {session.runs}",
-                found=", ".join(matches or [folder.name for folder in there]) or "no trained models",
-                remedy="train one with `autounet train`, or name the folder of runs with --runs",
+                f"-d {dataset}: {'ambiguous' if matches else 'no trained model of this dataset'} in {session.runs}",
+                found=some(matches or names) or "no trained models",
+                remedy="give the full name" if matches else train_first,
             )
         return RunLayout(session.runs / matches[0])
     if not there:
-        raise UsageError(
-            f"{session.runs}: no trained model", remedy="train one with `autounet train`, or name the folder of runs with --runs"
-        )
+        raise UsageError(f"{session.runs}: no trained model in this folder of runs", remedy=train_first)
     if len(there) > 1:
-        raise UsageError(
-            "several trained datasets: say which with -d", found=", ".join(folder.name for folder in there), expected="one of them"
-        )
+        raise UsageError("several datasets are trained", found=some(names, 20), remedy="say which one with -d")
     session.screen.say(f"using {there[0]}, the only trained dataset")
     return RunLayout(there[0])
 
@@ -114,7 +141,7 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
             return {stem[:-5]: groups[stem[:-5]]}
         return {stem.removesuffix("_0000"): (images,)}
     if not images.is_dir():
-        raise UsageError(f"-i {images}: no such file or folder")
+        raise UsageError(f"-i {images}: no such file or folder", remedy="check the path")
     files = image_files(images)
     if not files:
         raise UsageError(f"-i {images}: no images in this folder", expected=f"files ending in {' '.join(IMAGE_ENDINGS)}")
@@ -128,15 +155,19 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     return groups
 
 
-def name_outputs(cases: dict[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
+def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
     """Where each case goes: the output folder, with the image's ending (PNG for JPEG); or the file named for a single image."""
     if is_image_name(output) and not output.is_dir():
         if len(cases) != 1:
-            raise UsageError(f"-o {output}: a file for {len(cases)} images", expected="a folder")
-        if split_ending(output)[1].lower() in (".jpg", ".jpeg"):
-            raise UsageError(f"-o {output}: JPEG changes label values", expected="another file type, such as .png")
+            raise UsageError(f"-o {output}: one file for {len(cases)} images", expected="a folder")
+        if split_ending(output)[1].lower() not in LABEL_ENDINGS:
+            raise UsageError(f"-o {output}: JPEG changes label values", remedy="choose another file type, such as .png")
         outputs = {next(iter(cases)): output}
     else:
+        if images.is_dir() and output.resolve() == images.resolve():
+            raise UsageError(
+                f"-o {output}: is the folder of the images, where label maps would pass for images", remedy="choose another folder"
+            )
         outputs = {case: output / f"{case}{label_ending(split_ending(files[0])[1])}" for case, files in cases.items()}
     inputs = {file.resolve() for files in cases.values() for file in files}
     clash = [path for path in outputs.values() if path.resolve() in inputs]
@@ -148,15 +179,3 @@ def name_outputs(cases: dict[str, tuple[Path, ...]], output: Path) -> dict[str, 
 def is_image_name(path: Path) -> bool:
     """Whether a path names an image file rather than a folder."""
     return bool(split_ending(path)[1])
-
-
-def check_writable(folder: Path) -> None:
-    """Makes the folder and tries to write to it. Raises AutounetError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise AutounetError(
-            f"{folder}: cannot be written", found=error.strerror or os.strerror(error.errno or 0), remedy="choose another folder with -o"
-        ) from None

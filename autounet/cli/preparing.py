@@ -4,15 +4,16 @@ import time
 from collections.abc import Sequence
 
 from autounet.cli.console import duration
-from autounet.cli.session import Session, recorded
+from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import Wanted, choose_configuration, fresh_plan, load_dataset
 from autounet.preprocessing.run import prepare_dataset
 
 
 def run_preprocess(session: Session, dataset: str, configurations: Sequence[str], wanted: Wanted) -> None:
     """Prepares all cases for the named configurations, or for all of the plan."""
+    wanted.check()
     spec, layout = load_dataset(session, dataset)
-    with recorded(layout):
+    with recorded(session, layout), alone(session, layout):
         plan, _ = fresh_plan(session, spec, layout, wanted)
         chosen = [choose_configuration(plan, name) for name in configurations or plan.configurations]
         for entry in chosen:

@@ -5,8 +5,10 @@ import logging
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +21,9 @@ from typing import Any
 from autounet import __version__
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.console import Screen, ScreenHandler
+from autounet.cli.locks import one_at_a_time
 from autounet.dataset import find_dataset
-from autounet.errors import ArtefactError, UsageError
+from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
 from autounet.layout import RunLayout
 from autounet.runtime import Runtime, usable_cores
 
@@ -37,6 +40,8 @@ class Session:
     runtime: Runtime
     data: list[Path] = field(default_factory=list)
     runs: Path = Path("autounet_runs")
+    arguments: tuple[str, ...] = ()
+    """The command line, for the record."""
 
     def dataset_folder(self, query: str) -> Path:
         """The folder that ``-d`` means. Raises UsageError."""
@@ -58,12 +63,13 @@ def open_session(
     quiet: bool = False,
     verbose: bool = False,
     as_json: bool = False,
+    arguments: Sequence[str] = (),
 ) -> Session:
     """Makes the session from the options and the few environment variables there are."""
     screen = Screen(quiet, as_json)
     logger = logging.getLogger("autounet")
-    logger.handlers = [ScreenHandler(screen)]
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.handlers = [ScreenHandler(screen, logging.INFO if verbose else logging.WARNING)]
+    logger.setLevel(logging.INFO)
     logger.propagate = False
     folders = list(data or [])
     for folder in folders:
@@ -75,17 +81,20 @@ def open_session(
     runs = runs or Path(os.environ.get("AUTOUNET_RUNS") or "autounet_runs")
     count = min(usable_cores(), MOST_WORKERS) if workers is None else workers
     runtime = Runtime(device=device, precision=precision, workers=count, seed=seed, progress=screen.progress)
-    return Session(screen, runtime, folders, runs)
+    return Session(screen, runtime, folders, runs, tuple(arguments))
 
 
 @contextmanager
-def recorded(layout: RunLayout) -> Iterator[dict[str, Any]]:
+def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     """Notes the command in the run folder's manifest and log, whether it ends well or not.
 
-    What the command puts into the yielded dict is noted too.
+    What the command puts into the yielded dict is noted too. The log gets everything that is said, also with ``--quiet``.
+
+    Raises:
+        ArtefactError: The run folder cannot be made or written to.
     """
     entry: dict[str, Any] = {
-        "command": ["autounet", *sys.argv[1:]],
+        "command": ["autounet", *session.arguments],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
         "platform": platform.platform(),
@@ -93,16 +102,12 @@ def recorded(layout: RunLayout) -> Iterator[dict[str, Any]]:
         "git": _git_state(),
     }
     began = time.monotonic()
-    try:
-        layout.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(
-            f"{layout.root}: cannot be made", found=error.strerror or error, remedy="choose another folder with --runs"
-        ) from None
+    make_folder(layout.root)
     handler = logging.FileHandler(_writable(layout.log), encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("autounet")
     logger.addHandler(handler)
+    logger.info("$ %s", shlex.join(entry["command"]), extra={"shown": True})
     status = "failed"
     try:
         yield entry
@@ -110,11 +115,56 @@ def recorded(layout: RunLayout) -> Iterator[dict[str, Any]]:
     except KeyboardInterrupt:
         status = "interrupted"
         raise
+    except AutounetError as error:
+        logger.error("%s", error, extra={"shown": True})
+        for problem in error.problems if isinstance(error, DatasetError) else ():
+            logger.error("%s: %s. %s", problem.case, problem.what, problem.remedy, extra={"shown": True})
+        raise
+    except Exception:
+        logger.exception("unexpected", extra={"shown": True})
+        raise
     finally:
+        seconds = round(time.monotonic() - began, 1)
+        logger.info("%s after %s s", status, seconds, extra={"shown": True})
         logger.removeHandler(handler)
         handler.close()
-        entry.update(status=status, seconds=round(time.monotonic() - began, 1), peak_memory_mb=_peak_memory_mb())
-        _append(layout.manifest, entry)
+        entry.update(status=status, seconds=seconds, peak_memory_mb=_peak_memory_mb())
+        try:
+            _append(layout, entry)
+        except AutounetError:
+            if status == "done":  # else the first error is the one to show
+                raise
+
+
+@contextmanager
+def alone(session: Session, layout: RunLayout) -> Iterator[None]:
+    """Waits until no other command makes a plan, splits or prepared cases in this run folder, and keeps others waiting."""
+
+    def wait() -> None:
+        session.screen.say(f"waiting for another autounet command that is at work in {layout.root}")
+
+    with one_at_a_time(layout.lock, wait):
+        yield
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder of the run folder. Raises ArtefactError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be made", found=error.strerror or error, remedy="choose another folder with --runs") from None
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Makes the folder that an option names and tries to write to it, so that no work is done in vain. Raises AutounetError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise AutounetError(
+            f"{folder}: cannot be written", found=error.strerror or error, remedy=f"choose another place with {option}"
+        ) from None
 
 
 def versions() -> dict[str, str]:
@@ -148,13 +198,15 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def _append(path: Path, entry: dict[str, Any]) -> None:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        entries = []
-    entries = [*(entries if isinstance(entries, list) else []), entry][-MANIFEST_ENTRIES:]
-    write_text_atomic(path, readable_json(entries) + "\n")
+def _append(layout: RunLayout, entry: dict[str, Any]) -> None:
+    # The log is never replaced, so it can serve as the manifest's lock: commands that end together are all noted.
+    with one_at_a_time(layout.log, lambda: None):
+        try:
+            entries = json.loads(layout.manifest.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            entries = []
+        entries = [*(entries if isinstance(entries, list) else []), entry][-MANIFEST_ENTRIES:]
+        write_text_atomic(layout.manifest, readable_json(entries) + "\n")
 
 
 def _git_state() -> str | None:

@@ -1,17 +1,22 @@
 """Artefacts brought up to date: what is there and fresh is used, what is missing or stale is made."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autounet.artefact import digest_of
 from autounet.cli.session import Session
-from autounet.dataset import DatasetSpec, Split, Splits, five_folds, read_dataset
+from autounet.dataset import FOLDS, DatasetSpec, Split, Splits, five_folds, read_dataset
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
+from autounet.planners.words import count
 
 DEFAULT_PRESET = "nnunet"
+MOST_CHANGES = 6
+
+SPLITS_REMEDY = "correct it, or delete it to get the standard five folds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,15 @@ class Wanted:
     preset: str | None = None
     gpu_memory_gb: float | None = None
 
+    def check(self) -> None:
+        """Raises UsageError before any work when the preset is unknown or the memory is no amount."""
+        from autounet.planners.presets import PRESETS
+
+        if self.preset is not None and self.preset not in PRESETS:
+            raise UsageError(f"--preset {self.preset}: no such preset", expected=f"one of {', '.join(PRESETS)}")
+        if self.gpu_memory_gb is not None and not (math.isfinite(self.gpu_memory_gb) and self.gpu_memory_gb > 0):
+            raise UsageError(f"--gpu-memory {self.gpu_memory_gb:g}: no amount of memory", expected="gigabytes, such as 8 or 24")
+
 
 def load_dataset(session: Session, query: str) -> tuple[DatasetSpec, RunLayout]:
     """The dataset that ``-d`` means, and its run folder."""
@@ -29,17 +43,18 @@ def load_dataset(session: Session, query: str) -> tuple[DatasetSpec, RunLayout]:
 
 
 def fresh_fingerprint(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Fingerprint:
-    """The fingerprint, extracted if it is missing or the dataset changed."""
+    """The fingerprint, extracted if it is missing, damaged or the dataset changed."""
     from autounet.planners.extract import dataset_digest, extract_fingerprint
 
     try:
         there = Fingerprint.load(layout.fingerprint)
         if there.made_from.get("dataset") == dataset_digest(dataset):
             return there
-        session.screen.say("the dataset has changed since its fingerprint was made: extracting it again")
+        changes = dataset_changes(there, dataset, layout)
+        session.screen.say(f"the dataset has changed since its fingerprint was made ({changes}): reading it anew")
     except ArtefactError as error:
         if layout.fingerprint.exists():
-            session.screen.warn(str(error))
+            session.screen.warn(f"{error.what}; it is made anew")
     fingerprint = extract_fingerprint(dataset, session.runtime)
     fingerprint.save(layout.fingerprint)
     return fingerprint
@@ -54,10 +69,9 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
     from autounet.planners.planner import make_plan
     from autounet.planners.presets import PRESETS
 
-    there = _plan_there(session, layout)
-    name = wanted.preset or (there.preset if there else DEFAULT_PRESET)
-    if name not in PRESETS:
-        raise UsageError(f"--preset {name}: unknown", expected=", ".join(PRESETS))
+    wanted.check()
+    there = _plan_there(session, layout, overwrite)
+    name = wanted.preset or (there.preset if there is not None and there.preset in PRESETS else DEFAULT_PRESET)
     memory = wanted.gpu_memory_gb
     if memory is None and there is not None and there.preset == name:
         memory = there.gpu_memory_gb
@@ -66,17 +80,31 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
     if there is not None and there.digest() == plan.digest():
         return there, False
     if there is not None:
-        trained = _orphans(layout, there, plan)
-        changes = ", ".join(_changes(there, plan))
-        if trained and not overwrite:
+        orphans, changes = _orphans(layout, there, plan), plan_changes(there, plan)
+        if orphans and not overwrite:
             raise UsageError(
-                f"{layout.plan}: a new plan ({changes} changed) would not fit the models trained with this one",
-                found=", ".join(trained),
-                remedy="use another folder with --runs, or replace plan and models with --overwrite",
+                f"{layout.plan}: a new plan would not fit the models trained with this one ({changes})",
+                found=", ".join(orphans),
+                remedy="keep both with another folder (--runs), or give this plan up with --overwrite and train again",
             )
-        session.screen.say(f"plan.json is replaced: {changes} changed")
+        session.screen.say(f"plan.json is replaced: {changes}")
+        if orphans:
+            session.screen.warn(f"these models were trained with the old plan: train them again with --overwrite: {', '.join(orphans)}")
     plan.save(layout.plan)
     return plan, True
+
+
+def dataset_changes(old: Fingerprint, dataset: DatasetSpec, layout: RunLayout) -> str:
+    """What differs between a dataset and the one that a fingerprint was made from, in words."""
+    before, now = {case.case for case in old.cases}, {case.id for case in dataset.cases}
+    moved = ((now - before, "new"), (before - now, "gone"))
+    changes = [f"{count(len(cases), 'case')} {word}: {some(sorted(cases))}" for cases, word in moved if cases]
+    changes += [name for name in ("channels", "labels") if getattr(old, name) != getattr(dataset, name)]
+    if not changes:
+        made = layout.fingerprint.stat().st_mtime_ns
+        newer = [case.id for case in dataset.cases if any(file.stat().st_mtime_ns > made for file in (*case.images, case.label))]
+        changes.append(f"files of {some(newer)}" if newer else "image or label files")
+    return "; ".join(changes)
 
 
 def saved_plan(layout: RunLayout) -> Plan:
@@ -92,26 +120,50 @@ def choose_configuration(plan: Plan, name: str | None) -> Configuration:
     return plan.configurations[chosen]
 
 
-def load_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
-    """The five folds: those on disk if they are of these cases, else nnU-Net's, saved. Raises DatasetError."""
+def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Splits:
+    """The five folds: those on disk if they are of these cases, else nnU-Net's, saved.
+
+    Raises:
+        DatasetError: There are too few cases.
+        ArtefactError: The folds on disk name other cases than the dataset has, or no training or validation cases.
+    """
     ids = [case.id for case in dataset.cases]
     made_from = {"cases": digest_of(ids)}
     try:
         there = Splits.load(layout.splits)
         if there.made_from == made_from:
+            _check_splits(there, ids, layout)
             return there
-    except ArtefactError:
-        pass
+        session.screen.say("the dataset's cases have changed: new folds")
+    except ArtefactError as error:
+        if layout.splits.exists():
+            raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=SPLITS_REMEDY) from None
     splits = Splits(made_from=made_from, folds=five_folds(ids))
     splits.save(layout.splits)
     return splits
 
 
-def cases_of_fold(dataset: DatasetSpec, layout: RunLayout, fold: str) -> Split:
+def _check_splits(splits: Splits, ids: Sequence[str], layout: RunLayout) -> None:
+    """People may edit the folds; what they write must make sense."""
+    if len(splits.folds) != FOLDS:
+        raise ArtefactError(f"{layout.splits}: wrong number of folds", found=len(splits.folds), expected=FOLDS)
+    for number, fold in enumerate(splits.folds):
+        unknown = sorted({*fold.train, *fold.validation} - set(ids))
+        both = sorted(set(fold.train) & set(fold.validation))
+        if unknown or both or not fold.train or not fold.validation:
+            found = (
+                f"unknown cases {some(unknown)}" if unknown
+                else f"{some(both)} in training and validation" if both
+                else f"{len(fold.train)} training and {len(fold.validation)} validation cases"
+            )  # fmt: skip
+            raise ArtefactError(f"{layout.splits}: fold {number} cannot be used", found=found)
+
+
+def cases_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, fold: str) -> Split:
     """Training and validation cases of ``"0"``.., or of ``"all"``."""
     if fold == "all":
         return Split(train=tuple(case.id for case in dataset.cases), validation=())
-    return load_splits(dataset, layout).folds[int(fold)]
+    return load_splits(session, dataset, layout).folds[int(fold)]
 
 
 def parse_folds(text: str, count: int) -> list[str]:
@@ -124,27 +176,48 @@ def parse_folds(text: str, count: int) -> list[str]:
     return list(dict.fromkeys(folds))
 
 
-def _plan_there(session: Session, layout: RunLayout) -> Plan | None:
+def _plan_there(session: Session, layout: RunLayout, overwrite: bool) -> Plan | None:
     if not layout.plan.exists():
         return None
     try:
         return Plan.load(layout.plan)
     except ArtefactError as error:
-        session.screen.warn(f"{error}; it is made anew")
+        trained = _folds_begun(layout)
+        if trained and not overwrite:
+            remedy = f"put back a copy of it: {some(trained)} need it; or make it anew with --overwrite and train again"
+            raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=remedy) from None
+        session.screen.warn(f"{error.what}; it is made anew")
         return None
 
 
 def _orphans(layout: RunLayout, old: Plan, new: Plan) -> list[str]:
     """Folds trained, or begun, with a configuration that the new plan changes or drops."""
     changed = [name for name in old.configurations if name not in new.configurations or old.recipe(name) != new.recipe(name)]
-    folds = [path.parent for name in changed for path in sorted((layout.models / name).glob("fold_*/resume.pt"))]
-    return [str(fold.relative_to(layout.models)) for fold in folds]
+    return [fold for fold in _folds_begun(layout) if fold.split("/")[0] in changed]
 
 
-def _changes(old: Plan, new: Plan) -> list[str]:
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
-    names = [name for name in after if name not in ("decisions", "made_from") and before[name] != after[name]]
-    for name in ("made_from", "decisions"):
-        if not names and before[name] != after[name]:
-            names.append({"made_from": "the fingerprint", "decisions": "reasons"}[name])
-    return names
+def _folds_begun(layout: RunLayout) -> list[str]:
+    files = [*layout.models.glob("*/fold_*/resume.pt"), *layout.models.glob("*/fold_*/weights.safetensors")]
+    return sorted({path.parent.relative_to(layout.models).as_posix() for path in files})
+
+
+def plan_changes(old: Plan, new: Plan) -> str:
+    """What a new plan decides otherwise, in words."""
+    changes = [f"preset {old.preset} → {new.preset}"] if old.preset != new.preset else []
+    changes += [name for name in ("channels", "labels") if getattr(old, name) != getattr(new, name)]
+    before, after = _decided(old), _decided(new)
+    names = [name for name in after | before if before.get(name) != after.get(name)]
+    changes += [f"{name} {before.get(name, 'none')} → {after.get(name, 'none')}" for name in names]
+    if not changes:
+        return "same decisions, from a newer fingerprint"
+    return "; ".join(changes[:MOST_CHANGES]) + (f"; and {len(changes) - MOST_CHANGES} more" if len(changes) > MOST_CHANGES else "")
+
+
+def _decided(plan: Plan) -> dict[str, str]:
+    own = {f"{name}: {entry.name}": entry.value for name, chosen in plan.configurations.items() for entry in chosen.decisions}
+    return {entry.name: entry.value for entry in plan.decisions} | own
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Names, the first few of many."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -4,16 +4,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autounet.artefact import digest_of
+from autounet.checkpoint import read_about
 from autounet.cli.console import duration, number
-from autounet.cli.session import Session, parse_duration, recorded
+from autounet.cli.locks import one_at_a_time
+from autounet.cli.session import Session, alone, make_folder, parse_duration, recorded
 from autounet.cli.stages import Wanted, cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
-from autounet.dataset import FOLDS, DatasetSpec
+from autounet.dataset import FOLDS, DatasetSpec, Split, five_folds
+from autounet.device import pick_device, pick_precision
+from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.evaluation.scores import Scores
 from autounet.inference.model import check_plan
 from autounet.inference.run import validation_seconds
 from autounet.inference.validate import validate_fold
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Configuration, Plan
+from autounet.planners.words import count
 from autounet.preprocessing.run import open_cases, prepare_dataset
 from autounet.preprocessing.store import StoredCase
 from autounet.report.figures import progress_figure
@@ -22,6 +28,9 @@ from autounet.training.loader import BatchLoader
 from autounet.training.loop import FoldJob, FoldTraining
 from autounet.training.sampler import initial_patch_size, rotation_rule
 from autounet.training.schedule import Length
+
+EPOCH_WIDTH = 100
+"""Columns of an epoch's line."""
 
 DRAWING_PAUSE = 50
 """The curves are drawn again after so many times what drawing took: at most 2 % of the time."""
@@ -35,6 +44,13 @@ class Wish:
     iterations: int
     budget: str | None
 
+    def check(self) -> None:
+        """Raises UsageError when the length makes no sense."""
+        if self.budget is not None:
+            parse_duration(self.budget)
+            if self.epochs is not None:
+                raise UsageError("--epochs and --budget: two lengths of training", remedy="give one of them")
+
     def of(self, plan: Plan) -> Length:
         """The length, with the plan's epochs where none are named."""
         seconds = None if self.budget is None else parse_duration(self.budget)
@@ -44,15 +60,20 @@ class Wish:
 def run_train(session: Session, dataset: str, fold: str, configuration: str | None, wanted: Wanted, length: Wish, fresh: bool) -> None:
     """Plans and prepares what is missing, then trains and validates the folds."""
     folds = parse_folds(fold, FOLDS)
+    wanted.check()
+    length.check()
+    pick_precision(session.runtime, pick_device(session.runtime))
     spec, layout = load_dataset(session, dataset)
-    for name in folds:
-        cases_of_fold(spec, layout, name)  # too few cases: say so before any work
-    with recorded(layout) as record:
-        plan, _ = fresh_plan(session, spec, layout, wanted, overwrite=fresh)
-        chosen = choose_configuration(plan, configuration)
-        prepare_dataset(spec, plan, chosen, layout.prepared(chosen.name), session.runtime)
-        for name in folds:
-            scores = _Job(session, spec, layout, plan, chosen, name).run(length.of(plan), fresh)
+    if folds != ["all"]:
+        five_folds([case.id for case in spec.cases])  # too few cases: say so before any work
+    with recorded(session, layout) as record:
+        with alone(session, layout):
+            plan, _ = fresh_plan(session, spec, layout, wanted, overwrite=fresh)
+            chosen = choose_configuration(plan, configuration)
+            splits = [cases_of_fold(session, spec, layout, name) for name in folds]
+            prepare_dataset(spec, plan, chosen, layout.prepared(chosen.name), session.runtime)
+        for name, split in zip(folds, splits, strict=True):
+            scores = _Job(session, spec, layout, plan, chosen, name, split).run(length.of(plan), fresh)
             if scores is not None:
                 record.setdefault("scores", {})[f"{chosen.name} fold {name}"] = scores.to_public()["mean"]
 
@@ -67,17 +88,25 @@ class _Job:
     plan: Plan
     configuration: Configuration
     fold: str
+    split: Split
 
     def run(self, length: Length, fresh: bool) -> Scores | None:
         """Trains unless it is trained, then validates unless it is validated."""
         layout = self.layout.fold(self.configuration.name, self.fold)
-        split = cases_of_fold(self.dataset, self.layout, self.fold)
+        busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
+        make_folder(layout.root)
+        with one_at_a_time(layout.lock, lambda: busy):
+            return self._run(layout, length, fresh)
+
+    def _run(self, layout: FoldLayout, length: Length, fresh: bool) -> Scores | None:
+        split = self.split
         if fresh:
             for path in (layout.weights, layout.weights_best, layout.resume, layout.history, layout.scores):
                 path.unlink(missing_ok=True)
         title = f"{self.configuration.name} fold {self.fold}"
         if layout.weights.exists():
             check_plan(layout.weights, self.plan, self.configuration.name)
+            self._check_cases(layout)
             self.session.screen.say(f"{title} is trained already ({layout.root}); --overwrite trains it anew")
             if layout.scores.exists():
                 scores = Scores.load(layout.scores)
@@ -88,11 +117,29 @@ class _Job:
         if not split.validation:
             self.session.screen.result(f"{title}: trained on all cases, so there is nothing to validate on. Weights: {layout.weights}")
             return None
-        self.session.screen.say(f"{title}: predicting its {len(split.validation)} held-out cases")
+        self.session.screen.say(f"{title}: predicting {count(len(split.validation), 'held-out case')}")
         scores = validate_fold(self.dataset, split.validation, self.plan, self.configuration, layout, self.session.runtime)
         show_scores(self.session, scores, f"{title}: held-out cases on their original grid")
         self.session.screen.result(f"Weights, curves and predictions are in {layout.root}")
         return scores
+
+    def _about(self) -> dict[str, str]:
+        """What the weights are of; a checkpoint of anything else is not taken up."""
+        return {
+            "plan": self.plan.recipe(self.configuration.name),
+            "configuration": self.configuration.name,
+            "fold": self.fold,
+            "cases": digest_of(sorted(self.split.train)),
+        }
+
+    def _check_cases(self, layout: FoldLayout) -> None:
+        """Raises ArtefactError when the weights have seen other cases: held-out ones of today might be among them."""
+        found = read_about(layout.weights).get("cases")
+        if found not in (None, self._about()["cases"]):
+            raise ArtefactError(
+                f"{layout.root}: trained on other cases than fold {self.fold} has now",
+                remedy="train it again with --overwrite, or use another folder with --runs",
+            )
 
     def _train(self, length: Length, train: tuple[str, ...], validation: tuple[str, ...], layout: FoldLayout) -> None:
         entry, runtime = self.configuration, self.session.runtime
@@ -113,14 +160,15 @@ class _Job:
 
         held_out = stored[len(train) :]
         shapes = [case.trace.prepared_shape for case in held_out]
-        report = EpochReport(self.session, layout, f"{self.plan.dataset}, {entry.name}, fold {self.fold}")
+        epochs = None if length.budget_seconds is not None else length.epochs
+        report = EpochReport(self.session, layout, f"{self.plan.dataset}, {entry.name}, fold {self.fold}", epochs)
         job = FoldJob(
             configuration=entry,
             labels=self.plan.labels,
             train=loader(stored[: len(train)], loaded, stream=0),
             validation=loader(held_out, entry.patch_size, stream=1) if held_out else None,
             layout=layout,
-            about={"plan": self.plan.recipe(entry.name), "configuration": entry.name, "fold": self.fold},
+            about=self._about(),
             length=length,
             reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
             on_epoch=report,
@@ -131,7 +179,7 @@ class _Job:
             self.session.screen.say(f"{entry.name} fold {self.fold}: going on after epoch {training.position.epoch}")
         else:
             self.session.screen.say(
-                f"{entry.name} fold {self.fold}: {len(train)} training and {len(validation)} held-out cases, "
+                f"{entry.name} fold {self.fold}: {count(len(train), 'training case')}, {len(validation) or 'none'} held out, "
                 f"patch {'×'.join(map(str, entry.patch_size))}, batch {entry.batch_size}, on {training.describe()}"
             )
         report.draw(training.run())
@@ -144,20 +192,16 @@ class EpochReport:
         session: Where to say it.
         layout: Where the picture goes.
         title: Of the picture.
+        epochs: How many there will be; None where a budget decides.
     """
 
-    def __init__(self, session: Session, layout: FoldLayout, title: str) -> None:
-        self._session, self._layout, self._title = session, layout, title
+    def __init__(self, session: Session, layout: FoldLayout, title: str, epochs: int | None) -> None:
+        self._session, self._layout, self._title, self._epochs = session, layout, title, epochs
         self._next_drawing = 0.0
 
     def __call__(self, history: Sequence[EpochRecord], seconds_left: float) -> None:
         """One line per epoch."""
-        last = history[-1]
-        dice = ", ".join(f"{name} {number(value)}" for name, value in list(last.dice.items())[:4]) + (" …" if len(last.dice) > 4 else "")
-        self._session.screen.say(
-            f"epoch {last.epoch + 1}: loss {last.train_loss:.3f}, online Dice {dice}, "
-            f"{last.iterations} steps in {duration(last.seconds)}, {duration(seconds_left)} left"
-        )
+        self._session.screen.say(epoch_line(history[-1], self._epochs, seconds_left))
         now = time.monotonic()
         if now >= self._next_drawing:
             self.draw(history)
@@ -168,9 +212,24 @@ class EpochReport:
         progress_figure([record.model_dump(mode="json") for record in history], self._layout.progress, self._title)
 
 
+def epoch_line(last: EpochRecord, epochs: int | None, seconds_left: float) -> str:
+    """An epoch in at most ``EPOCH_WIDTH`` characters: the mean Dice always, that of the single classes as far as there is room."""
+    begin = f"epoch {last.epoch + 1}{f' of {epochs}' if epochs is not None else ''}: loss {last.train_loss:.3f}"
+    end = f", {last.iterations} step{'s' if last.iterations != 1 else ''} in {duration(last.seconds)}, {duration(seconds_left)} left"
+    if last.validation_loss is None:
+        return begin + end  # trained on all cases: there is nothing to take a Dice of
+    begin += f", online Dice {number(last.mean_dice)}"
+    classes = [f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in last.dice.items()]
+    for shown in range(len(classes) if len(classes) > 1 else 0, 0, -1):
+        listed = f" ({', '.join(classes[:shown])}{', …' if shown < len(classes) else ''})"
+        if len(begin + listed + end) <= EPOCH_WIDTH:
+            return begin + listed + end
+    return begin + end
+
+
 def show_scores(session: Session, scores: Scores, title: str) -> None:
     """Mean Dice and IoU of every class, and of all."""
     public = scores.to_public()
     rows = [(name, number(entry["dice"]), number(entry["iou"])) for name, entry in public["classes"].items()]
     rows.append(("mean", number(public["mean"]["dice"]), number(public["mean"]["iou"])))
-    session.screen.table(f"{title} ({len(public['cases'])} cases)", ("class", "Dice", "IoU"), rows, right=(1, 2))
+    session.screen.table(f"{title} ({count(len(public['cases']), 'case')})", ("class", "Dice", "IoU"), rows, right=(1, 2))

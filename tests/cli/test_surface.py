@@ -1,0 +1,98 @@
+"""The contract with the user: every command and every option, written out. A change here is a change for everybody's scripts."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import typer
+
+from autounet import __version__
+from autounet.cli.main import app
+
+COMMON = {"--quiet -q", "--verbose -v", "--debug"}
+
+SURFACE = {
+    "plan": COMMON
+    | {"--dataset -d", "--preset", "--gpu-memory", "--overwrite", "--data", "--runs", "--workers", "--json"},
+    "train": COMMON
+    | {"--dataset -d", "--fold -f", "--configuration -c", "--preset", "--epochs", "--iterations", "--budget", "--resume --no-resume"}
+    | {"--overwrite", "--seed", "--device", "--precision", "--data", "--runs", "--workers"},
+    "predict": COMMON
+    | {"--input -i", "--output -o", "--dataset -d", "--model -m", "--configuration -c", "--fold -f", "--mirror --no-mirror"}
+    | {"--overwrite", "--device", "--precision", "--runs", "--workers", "--json"},
+    "preprocess": COMMON | {"--dataset -d", "--configuration -c", "--preset", "--data", "--runs", "--workers"},
+    "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--data", "--workers", "--json"},
+    "demo": {"--output -o", "--budget", "--device", "--debug"},
+}  # fmt: skip
+
+REQUIRED = {
+    "plan": {"--dataset -d"},
+    "train": {"--dataset -d", "--fold -f"},
+    "predict": {"--input -i", "--output -o"},
+    "preprocess": {"--dataset -d"},
+    "evaluate": {"--predictions -p", "--labels -g"},
+    "demo": set(),
+}
+
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def spelled(option: Any) -> str:
+    return " ".join(sorted([*option.opts, *option.secondary_opts], key=lambda name: (not name.startswith("--"), name.startswith("--no-"))))
+
+
+def test_commands() -> None:
+    assert set(COMMANDS) == set(SURFACE)
+
+
+@pytest.mark.parametrize("command", SURFACE)
+def test_options(command: str) -> None:
+    options = {spelled(option): option for option in COMMANDS[command].params}
+    assert set(options) == SURFACE[command]
+    assert {name for name, option in options.items() if option.required} == REQUIRED[command]
+    assert all(option.help for option in options.values())
+
+
+@pytest.mark.parametrize("command", SURFACE)
+def test_help_names_every_option(command: str, autounet: Callable[..., Any]) -> None:
+    ended = autounet(command, "-h")
+    assert ended.code == 0
+    for option in SURFACE[command]:
+        assert all(name in ended.out for name in option.split()), option
+
+
+def test_version(autounet: Callable[..., Any]) -> None:
+    ended = autounet("--version")
+    assert (ended.code, ended.out) == (0, f"autounet {__version__}\n")
+
+
+def test_help_is_instructive(autounet: Callable[..., Any]) -> None:
+    ended = autounet("--help")
+    assert ended.code == 0
+    assert "Three commands: plan looks at the data and decides, train learns, predict segments new images." in ended.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Usage: autounet"),
+        (["plann", "-d", "x"], "No such command 'plann'"),
+        (["plan"], "Missing option '-d' / '--dataset'"),
+        (["train", "-d", "x"], "Missing option '-f' / '--fold'"),
+        (["plan", "-d", "x", "--presett", "small"], "No such option: --presett"),
+        (["plan", "-d", "x", "surplus"], "unexpected extra argument"),
+        (["plan", "-d", "x", "--gpu-memory", "much"], "'--gpu-memory'"),
+        (["train", "-d", "x", "-f", "0", "--epochs", "0"], "'--epochs'"),
+        (["train", "-d", "x", "-f", "0", "--iterations", "-3"], "'--iterations'"),
+        (["train", "-d", "x", "-f", "0", "--seed", "-1"], "'--seed'"),
+        (["train", "-d", "x", "-f", "0", "--workers", "two"], "'--workers'"),
+        (["predict", "-i", "x"], "Missing option '-o' / '--output'"),
+    ],
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], words: str, autounet: Callable[..., Any]) -> None:
+    ended = autounet(*arguments)
+    assert ended.code == 2
+    shown = re.sub(r"\s+", " ", ended.text)
+    assert words in shown, shown
+    assert "Traceback" not in shown
