@@ -25,7 +25,7 @@ def tile_starts(size: int, tile: int) -> list[int]:
     if size <= tile:
         return [0]
     count = math.ceil((size - tile) / (tile * 0.5)) + 1
-    return [int(start) for start in np.round(np.linspace(0, size - tile, count))]
+    return sorted({int(start) for start in np.round(np.linspace(0, size - tile, count))})  # a tile of one voxel would come twice
 
 
 def count_tiles(shape: Sequence[int], patch_size: Sequence[int]) -> int:
@@ -44,7 +44,7 @@ def gaussian_weights(patch_size: tuple[int, ...]) -> Tensor:
     weights /= weights.max()
     # Far corners underflow to 0 and would divide by 0 where no other tile reaches.
     weights = np.maximum(weights, weights[weights > 0].min())
-    return torch.from_numpy(weights.astype(np.float32)).clamp_(min=1e-7)
+    return torch.from_numpy(weights.astype(np.float32))
 
 
 def predict_scores(

@@ -154,7 +154,7 @@ def test_he_initialisation() -> None:
 
 
 def test_residual_blocks_start_as_their_shortcut() -> None:
-    spec, patch = SPECS["residual 3D"]
+    spec = SPECS["residual 3D"][0]
     network = build_network(spec)
     block = network.encoder.stages[1][1]
     assert isinstance(block, ResidualBlock)
