@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def test_tiles_cover_everything_at_most_half_a_tile_apart(size: int, tile: int) 
     starts = tile_starts(size, tile)
     assert starts[0] == 0
     assert starts[-1] == max(size - tile, 0)
-    assert all(0 < after - before <= tile / 2 + 1 for before, after in zip(starts, starts[1:], strict=False))
+    assert all(0 < after - before <= tile / 2 + 1 for before, after in pairwise(starts))
 
 
 def test_gaussian_equals_nnunets(golden: dict[str, Any]) -> None:

@@ -1,0 +1,232 @@
+"""Predicting real files: geometry, order, failures."""
+
+import gzip
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import pytest
+import SimpleITK
+import torch
+from PIL import Image
+from torch import Tensor
+
+from autounet.inference.run import PredictionJob, predict_cases, validation_seconds
+from autounet.labels import LabelSpec, StructureClass
+from autounet.plan import Configuration, Normalization, Plan
+from autounet.runtime import Runtime
+
+CPU = torch.device("cpu")
+LABELS = LabelSpec(classes=(StructureClass(name="bright", values=(5,)),))
+MakePlan = Callable[..., tuple[Plan, Configuration]]
+
+
+def above_100(patches: Tensor) -> Tensor:
+    """Scores of background and of what is brighter than 100, from unchanged intensities."""
+    return torch.cat((100 - patches[:, :1], patches[:, :1] - 100), 1)
+
+
+def oblique_affine() -> npt.NDArray[np.float64]:
+    """Axes turned and mirrored, three different spacings, an odd origin."""
+    angle = 0.3
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-0.9, 1.3, 2.1])
+    affine[:3, 3] = (-77.25, 12.5, 301.75)
+    return affine
+
+
+def write_volume(path: Path, seed: int = 0) -> npt.NDArray[np.int16]:
+    """Values 50 and 150 in blocks, with a margin of zeros; (x, y, z) as nibabel has it."""
+    volume = np.full((14, 12, 10), 50, np.int16)
+    rng = np.random.default_rng(seed)
+    volume[rng.random(volume.shape) > 0.5] = 150
+    volume[:2] = volume[:, :1] = 0
+    path.parent.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(volume, oblique_affine()), path)
+    return volume
+
+
+@pytest.fixture
+def volume_plan(make_plan: MakePlan) -> tuple[Plan, Configuration]:
+    """Nothing is resampled; axes turned so that z comes last."""
+    return make_plan((1.3, 0.9, 2.1), transpose=(1, 2, 0), patch=(6, 8, 8), labels=LABELS)
+
+
+def job(folder: Path, case: str, ending: str = ".nii.gz") -> PredictionJob:
+    return PredictionJob(case, (folder / "in" / f"{case}_0000{ending}",), folder / "out" / f"{case}{ending}")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_labels_of_a_threshold_on_exactly_the_images_geometry(
+    tmp_path: Path, volume_plan: tuple[Plan, Configuration], workers: int
+) -> None:
+    jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
+    volumes = [write_volume(entry.images[0], seed) for seed, entry in enumerate(jobs)]
+    done: list[str] = []
+    problems = predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=workers), on_done=lambda entry: done.append(entry.case))
+    assert problems == []
+    assert done == ["a", "b", "c"]
+    for entry, volume in zip(jobs, volumes, strict=True):
+        image, labels = nibabel.load(entry.images[0]), nibabel.load(entry.output)
+        np.testing.assert_array_equal(np.asarray(labels.dataobj), np.where(volume > 100, 5, 0))
+        np.testing.assert_array_equal(labels.affine, image.affine)
+        np.testing.assert_array_equal(labels.header.get_zooms(), image.header.get_zooms())
+        for key in ("qform_code", "sform_code", "xyzt_units", "srow_x", "quatern_b", "qoffset_x", "pixdim"):
+            np.testing.assert_array_equal(labels.header[key], image.header[key])
+        first, second = SimpleITK.ReadImage(str(entry.images[0])), SimpleITK.ReadImage(str(entry.output))
+        assert (first.GetOrigin(), first.GetSpacing(), first.GetDirection()) == (
+            second.GetOrigin(),
+            second.GetSpacing(),
+            second.GetDirection(),
+        )
+
+
+def test_planar_images_stay_planar(tmp_path: Path, make_plan: MakePlan) -> None:
+    plan, configuration = make_plan((1.0, 1.0), patch=(16, 16), labels=LABELS, ending=".png")
+    entry = job(tmp_path, "cell", ".png")
+    entry.images[0].parent.mkdir()
+    pixels = np.random.default_rng(0).integers(1, 255, (33, 21)).astype(np.uint8)
+    Image.fromarray(pixels).save(entry.images[0])
+    assert predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=1)) == []
+    with Image.open(entry.output) as written:
+        assert written.mode == "L"
+        np.testing.assert_array_equal(np.asarray(written), np.where(pixels > 100, 5, 0))
+
+
+def test_resampled_there_and_back(tmp_path: Path, make_plan: MakePlan) -> None:
+    """A bright block keeps its place to half a voxel when the network's grid is another."""
+    plan, configuration = make_plan((1.0, 1.5, 0.8), patch=(8, 8, 8), labels=LABELS)
+    entry = job(tmp_path, "block")
+    volume = np.full((24, 20, 16), 50, np.int16)
+    volume[6:18, 5:15, 4:12] = 150
+    entry.images[0].parent.mkdir()
+    nibabel.save(nibabel.Nifti1Image(volume, np.diag([1.0, 1.1, 1.2, 1.0])), entry.images[0])
+    assert predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=0)) == []
+    found = np.asarray(nibabel.load(entry.output).dataobj) == 5
+    assert found[7:17, 6:14, 5:11].all()
+    found[5:19, 4:16, 3:13] = False
+    assert not found.any()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_files_do_not_stop_the_others(tmp_path: Path, volume_plan: tuple[Plan, Configuration], workers: int) -> None:
+    jobs = [job(tmp_path, case) for case in ("a_good", "b_truncated", "c_missing", "d_nan", "e_channels", "f_good")]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    jobs[1].images[0].write_bytes(jobs[1].images[0].read_bytes()[:200])
+    jobs[2].images[0].unlink()
+    not_a_number = np.full((8, 8, 8), np.nan, np.float32)
+    nibabel.save(nibabel.Nifti1Image(not_a_number, np.eye(4)), jobs[3].images[0])
+    nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8, 2), np.float32), np.eye(4)), jobs[4].images[0])
+    problems = predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=workers))
+    assert sorted(problem.case for problem in problems) == ["b_truncated", "c_missing", "d_nan", "e_channels"]
+    told = {problem.case: problem.what for problem in problems}
+    assert "no such file" in told["c_missing"]
+    assert "NaN" in told["d_nan"]
+    assert "wrong number of channels" in told["e_channels"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_good.nii.gz", "f_good.nii.gz"]
+
+
+def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    good = job(tmp_path, "b")
+    write_volume(good.images[0])
+    bad = PredictionJob("a", good.images, tmp_path / "file" / "a.nii.gz")
+    problems = predict_cases(above_100, CPU, *volume_plan, [bad, good], Runtime(workers=1))
+    assert [problem.case for problem in problems] == ["a"]
+    assert "cannot be written" in problems[0].what
+    assert good.output.is_file()
+
+
+def test_mirroring_is_the_default_and_can_be_left_out(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+    entry, calls = job(tmp_path, "a"), []
+
+    def counting(patches: Tensor) -> Tensor:
+        calls.append(len(patches))
+        return above_100(patches)
+
+    write_volume(entry.images[0])
+    predict_cases(counting, CPU, *volume_plan, [entry], Runtime(workers=0), mirror=False)
+    plain = sum(calls)
+    calls.clear()
+    predict_cases(counting, CPU, *volume_plan, [entry], Runtime(workers=0))
+    assert sum(calls) == 8 * plain
+    shape = (11, 10, 12)  # in the order y, z, x: what is left of 12, 10, 14 without the empty margins
+    assert validation_seconds([shape], volume_plan[1], 0.5, mirror=False) == plain * 0.5
+    assert validation_seconds([shape, shape], volume_plan[1], 0.5) == 2 * 8 * plain * 0.5
+
+
+def test_no_more_than_a_few_cases_are_in_memory(tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any) -> None:
+    """Reading runs at most one case ahead of the network, writing at most one behind."""
+    from autounet.inference import run
+
+    jobs = [job(tmp_path, f"{number}") for number in range(8)]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    alive, most, lock = 0, 0, threading.Lock()
+    prepare, write = run.prepare_case, run.write_labels
+
+    def counted_prepare(*arguments: Any) -> Any:
+        nonlocal alive, most
+        with lock:
+            alive, most = alive + 1, max(most, alive + 1)
+        return prepare(*arguments)
+
+    def counted_write(*arguments: Any, **named: Any) -> None:
+        nonlocal alive
+        write(*arguments, **named)
+        with lock:
+            alive -= 1
+
+    monkeypatch.setattr(run, "prepare_case", counted_prepare)
+    monkeypatch.setattr(run, "write_labels", counted_write)
+    assert predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=2), mirror=False) == []
+    assert alive == 0
+    assert most <= 5  # one prepared and one under way, one in the network, one written and one waiting for it
+
+
+def test_an_interruption_leaves_no_half_written_file(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+    jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    calls = 0
+
+    def interrupted(patches: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > 6:
+            raise KeyboardInterrupt
+        return above_100(patches)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_cases(interrupted, CPU, *volume_plan, jobs, Runtime(workers=1), mirror=False)
+    for path in (tmp_path / "out").glob("*") if (tmp_path / "out").is_dir() else ():
+        assert path.name in {"a.nii.gz", "b.nii.gz"}
+        gzip.decompress(path.read_bytes())
+
+
+def test_normalised_inside_the_mask_as_in_training(tmp_path: Path, make_plan: MakePlan) -> None:
+    """An all-zero image is no error of prediction: it is background."""
+    schemes = (Normalization(scheme="zscore", use_mask=True),)
+    plan, configuration = make_plan((1.0, 1.0, 1.0), patch=(8, 8, 8), labels=LABELS, schemes=schemes)
+    entry = job(tmp_path, "empty")
+    entry.images[0].parent.mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.zeros((9, 8, 7), np.int16), np.eye(4)), entry.images[0])
+    assert predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=0)) == []
+    assert (np.asarray(nibabel.load(entry.output).dataobj) == 0).all()
+
+
+def test_errors_of_the_program_are_not_hidden(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+    entry = job(tmp_path, "a")
+    write_volume(entry.images[0])
+
+    def wrong(patches: Tensor) -> Tensor:
+        raise ArithmeticError("a bug")
+
+    with pytest.raises(ArithmeticError, match="a bug"):
+        predict_cases(wrong, CPU, *volume_plan, [entry], Runtime(workers=1))
