@@ -312,7 +312,7 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
     problems.extend(
         Problem(case_id, f"label map {file.name} without an image in imagesTr", "add the image or remove the label map")
         for case_id, file in by_case.items()
-        if case_id not in groups
+        if case_id not in groups and case_id.removesuffix("_0000") not in groups
     )
     return cases, split_ending(chosen[0])[1]
 

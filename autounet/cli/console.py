@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from autounet.errors import AutounetError, DatasetError
+from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.runtime import Advance
 
 PLAIN_SECONDS = 20.0
@@ -85,11 +85,18 @@ class Screen:
         """An error, with a table of all problems where it has several."""
         self.err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         if isinstance(error, DatasetError) and error.problems:
-            shown = error.problems[:MOST_PROBLEMS]
-            rows = [(problem.case, problem.what, problem.remedy) for problem in shown]
-            self.err.print(_table(("case", "what is wrong", "what to do"), rows, ()))
-            if len(error.problems) > len(shown):
-                self.err.print(f"… and {len(error.problems) - len(shown)} more")
+            self.err.print(self._problems(error.problems[:MOST_PROBLEMS]))
+            if len(error.problems) > MOST_PROBLEMS:
+                self.err.print(f"… and {len(error.problems) - MOST_PROBLEMS} more")
+
+    def _problems(self, problems: Sequence[Problem]) -> Table:
+        """A table of three columns where they fit on the lines, else of two, with the remedies below the findings."""
+        rows = [(problem.case, problem.what, problem.remedy) for problem in problems]
+        table = _table(("case", "what is wrong", "what to do"), rows, ())
+        if self.err.measure(table, options=self.err.options.update(max_width=10_000)).maximum <= self.err.width:
+            return table
+        narrow = [(case, f"{what}\n→ {remedy[:1].upper()}{remedy[1:]}") for case, what, remedy in rows]
+        return _table(("case", "what is wrong, and → what to do"), narrow, ())
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Advance]:

@@ -69,7 +69,7 @@ def refused() -> Refused:
         assert "Traceback" not in ended.err
         assert "unexpected" not in ended.err
         assert ended.err.count("error:") + ended.err.count("─ Error ─") == 1, ended.err
-        missing = [word for word in words if word not in ended.text]
+        missing = [word for word in words if word.lower() not in ended.text.lower()]
         assert not missing, (missing, ended.err)
         return ended
 
