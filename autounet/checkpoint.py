@@ -30,7 +30,7 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{path}: weights cannot be read", found=error, remedy="train this fold again") from None
+        raise ArtefactError(f"{path}: weights cannot be read", found=error, remedy="train this fold again with --overwrite") from None
 
 
 def read_about(path: Path) -> dict[str, str]:
@@ -39,7 +39,7 @@ def read_about(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"{path}: weights cannot be read", found=error, remedy="train this fold again") from None
+        raise ArtefactError(f"{path}: weights cannot be read", found=error, remedy="train this fold again with --overwrite") from None
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

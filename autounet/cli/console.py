@@ -38,8 +38,8 @@ class Screen:
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.out = Console(highlight=False, width=_width(sys.stdout))
-        self.err = Console(stderr=True, highlight=False, width=_width(sys.stderr))
+        self.out = Console(highlight=False, emoji=False, width=_width(sys.stdout))
+        self.err = Console(stderr=True, highlight=False, emoji=False, width=_width(sys.stderr))
         self._live: Progress | None = None
 
     def say(self, text: str) -> None:
