@@ -35,6 +35,17 @@ class Normalization(Frozen):
     std: float = 1.0
 
 
+class OptimizerSpec(Frozen):
+    """SGD with Nesterov momentum; the defaults are nnU-Net's, for long trainings."""
+
+    learning_rate: float = 1e-2
+    """At the start; it decays to 0."""
+    momentum: float = 0.99
+
+
+NNUNET_OPTIMIZER = OptimizerSpec()
+
+
 class NetworkSpec(Frozen):
     """A U-Net in numbers: enough to build it, and to count its activations and parameters without building it.
 
@@ -89,6 +100,7 @@ class Plan(Artefact):
     gpu_memory_gb: float
     epochs: int
     """Training length unless another is asked for."""
+    optimizer: OptimizerSpec = NNUNET_OPTIMIZER
     ndim: int
     channels: tuple[str, ...]
     labels: LabelSpec

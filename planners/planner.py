@@ -10,7 +10,7 @@ from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.geometry import Triple
 from autounet.networks.cost import parameters
-from autounet.plan import Configuration, Decision, Normalization, Plan
+from autounet.plan import NNUNET_OPTIMIZER, Configuration, Decision, Normalization, Plan
 from autounet.planners.budget import Budget, FittedPatch, batch_size, fit_patch, network_for
 from autounet.planners.lowres import low_resolution
 from autounet.planners.normalization import normalizations
@@ -53,6 +53,7 @@ def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu
         preset=preset.name,
         gpu_memory_gb=memory,
         epochs=preset.epochs,
+        optimizer=preset.optimizer,
         ndim=fingerprint.ndim,
         channels=fingerprint.channels,
         labels=fingerprint.labels,
@@ -72,6 +73,11 @@ def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu
             Decision(name="resampling", value=interpolation, reason=interpolation_reason),
             Decision(
                 name="training length", value=count(preset.epochs, "epoch"), reason=f"preset '{preset.name}'; another can be asked for"
+            ),
+            Decision(
+                name="optimizer",
+                value=f"SGD, learning rate {preset.optimizer.learning_rate:g}, Nesterov momentum {preset.optimizer.momentum:g}",
+                reason="nnU-Net's" if preset.optimizer == NNUNET_OPTIMIZER else "short trainings: nnU-Net's 0.99 gathers speed too slowly",
             ),
         ),
     )

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from autounet.artefact import Frozen
+from autounet.plan import NNUNET_OPTIMIZER, OptimizerSpec
 
 
 class Target(Frozen):
@@ -40,6 +41,7 @@ class Preset(Frozen):
     volumetric: Target
     epochs: int
     """Training length unless another is asked for."""
+    optimizer: OptimizerSpec = NNUNET_OPTIMIZER
     min_batch: int = 2
     min_edge: int = 4
     """Smallest size of a feature map along an axis that was halved."""
@@ -78,6 +80,8 @@ PRESETS: dict[str, Preset] = {
         planar=Target(features=11_000_000, batch=6, patch_batch=6, max_features=192, max_batch=32),
         volumetric=Target(features=40_000_000, batch=2, patch_batch=2, max_features=128, max_batch=4),
         epochs=50,
+        # Momentum 0.99 gathers speed over hundreds of steps, which a short training does not have (docs/experiments.md).
+        optimizer=OptimizerSpec(learning_rate=0.05, momentum=0.9),
     ),
     # nnunetv2 2.8.1, experiment_planners/residual_unets/residual_encoder_unet_planners.py. In 2D the patch must leave room for the
     # measured batch of 12 (the plain planner is content with 2), and a batch may hold the whole dataset.

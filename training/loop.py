@@ -17,7 +17,7 @@ from autounet.errors import ArtefactError, AutounetError
 from autounet.labels import LabelSpec
 from autounet.layout import FoldLayout
 from autounet.networks.build import build_network
-from autounet.plan import Configuration
+from autounet.plan import NNUNET_OPTIMIZER, Configuration, OptimizerSpec
 from autounet.runtime import Runtime
 from autounet.training.augmentation.pipeline import Augmentation
 from autounet.training.history import EpochRecord, write_history
@@ -27,7 +27,6 @@ from autounet.training.schedule import Length, Position, Schedule
 
 log = logging.getLogger(__name__)
 
-MOMENTUM = 0.99
 WEIGHT_DECAY = 3e-5
 GRADIENT_NORM = 12.0
 EMA = 0.9
@@ -54,6 +53,7 @@ class FoldJob:
     """Seconds of one forward pass of one patch → seconds to keep for validating the held-out cases at the end."""
     on_epoch: Callable[[list[EpochRecord], float], None]
     """Called after every epoch with the history and the seconds left."""
+    optimizer: OptimizerSpec = NNUNET_OPTIMIZER
 
 
 class FoldTraining:
@@ -69,12 +69,18 @@ class FoldTraining:
         self._device = pick_device(runtime)
         self._dtype = pick_precision(runtime, self._device)
         self._network = build_network(job.configuration.network, runtime.seed).to(self._device)
-        self._optimizer = torch.optim.SGD(self._network.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+        self._optimizer = torch.optim.SGD(
+            self._network.parameters(),
+            lr=job.optimizer.learning_rate,
+            momentum=job.optimizer.momentum,
+            weight_decay=WEIGHT_DECAY,
+            nesterov=True,
+        )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
         self._augmentation = Augmentation(job.configuration, tuple(range(job.configuration.ndim)))
         network = job.configuration.network
         self._loss = SegmentationLoss(job.labels, job.configuration.batch_dice, len(network.blocks_decoder))
-        self._schedule = Schedule(job.length)
+        self._schedule = Schedule(job.length, learning_rate=job.optimizer.learning_rate)
         self._history: list[EpochRecord] = []
         self._iterations = 0
         self._reserved = 0.0
@@ -115,7 +121,7 @@ class FoldTraining:
         self._clock = time.perf_counter()
         if self._iterations == 0 or self._job.length.budget_seconds is None:
             self._fit_to_length()
-        self._schedule = Schedule(self._job.length, self._reserved)
+        self._schedule = Schedule(self._job.length, self._reserved, self._job.optimizer.learning_rate)
         while not self._schedule.is_over(self.position):
             self._history.append(self._epoch())
             self._checkpoint()
@@ -230,7 +236,7 @@ class FoldTraining:
             forward = time.perf_counter() - began
         self._reserved = min(self._job.reserve(forward), 0.5 * self._job.length.budget_seconds)
         step_seconds = float(np.median(times[WARM_UP_STEPS:])) * (1 + VALIDATION_SHARE / 3)
-        self._iterations = Schedule(self._job.length, self._reserved).iterations_for(step_seconds)
+        self._iterations = Schedule(self._job.length, self._reserved, self._job.optimizer.learning_rate).iterations_for(step_seconds)
         fresh = build_network(self._job.configuration.network, self._runtime.seed)
         self._network.load_state_dict(fresh.state_dict())
         self._optimizer.state.clear()

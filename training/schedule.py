@@ -40,10 +40,11 @@ class Schedule:
     Args:
         length: What was asked for.
         reserved_seconds: Part of the budget kept for the validation at the end.
+        learning_rate: At the start.
     """
 
-    def __init__(self, length: Length, reserved_seconds: float = 0.0) -> None:
-        self.length = length
+    def __init__(self, length: Length, reserved_seconds: float = 0.0, learning_rate: float = INITIAL_LEARNING_RATE) -> None:
+        self.length, self.initial = length, learning_rate
         self.training_seconds = None if length.budget_seconds is None else max(length.budget_seconds - reserved_seconds, 0.0)
 
     def progress(self, at: Position) -> float:
@@ -54,7 +55,7 @@ class Schedule:
 
     def learning_rate(self, at: Position) -> float:
         """Polynomial decay per epoch: nnU-Net's (1 - e/E)^0.9, with time in place of epochs under a budget."""
-        return INITIAL_LEARNING_RATE * float((1 - self.progress(at)) ** POLYNOMIAL)
+        return self.initial * float((1 - self.progress(at)) ** POLYNOMIAL)
 
     def is_over(self, at: Position) -> bool:
         """Whether to stop before epoch ``at.epoch``. Under a budget: when another epoch would not fit."""

@@ -172,6 +172,7 @@ class _Job:
             length=length,
             reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
             on_epoch=report,
+            optimizer=self.plan.optimizer,
         )
         training = FoldTraining(job, runtime)
         if layout.resume.exists():
