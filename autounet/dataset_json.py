@@ -85,8 +85,12 @@ def _labels(raw: Mapping[str, Any], path: Path) -> LabelSpec:
     classes, ignore, background = [], None, None
     for name, values in _named_values(declared, path):
         if values == (0,):
+            if background is not None:
+                raise DatasetError(f"{path}: two labels have the value 0", found=quoted(declared), remedy="keep one as the background")
             background = name
         elif name.lower() == "ignore" and len(values) == 1:
+            if ignore is not None:
+                raise DatasetError(f"{path}: two labels are named 'ignore'", found=quoted(declared), remedy="keep one of them")
             ignore = values[0]
         else:
             classes.append(StructureClass(name=name, values=values))
@@ -124,7 +128,7 @@ def _named_values(declared: Mapping[str, Any], path: Path) -> list[tuple[str, tu
             raise DatasetError(
                 f"{path}: label '{name}' is malformed",
                 found=quoted(value),
-                expected="a whole number, or a list of whole numbers for a region",
+                expected=f"a whole number up to {LARGEST_LABEL}, or a list of them for a region",
                 remedy="write the value that marks it in the label maps",
             )
         found.append((name, tuple(values)))

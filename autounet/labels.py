@@ -17,6 +17,9 @@ from autounet.errors import DatasetError
 IntArray = npt.NDArray[Any]
 """An array of any integer type."""
 
+LARGE_VALUE = 2**20
+"""Label values from here on (atlases have such) are looked up by search: a table of all values would take too much memory."""
+
 
 class StructureClass(Frozen):
     """One foreground structure that is predicted and scored."""
@@ -54,6 +57,8 @@ class LabelSpec(Frozen):
             raise ValueError(f"regions_class_order: {len(self.paint_order)} entries for {len(self.classes)} regions")
         if not self.overlapping and len(self.foreground_values) != len(self.classes):
             raise ValueError("labels: two classes share a value")
+        if self.ignore_value is not None and self.ignore_value < 1:
+            raise ValueError("labels: the ignore value must be a positive integer (0 is background)")
         if self.ignore_value is not None and self.ignore_value in self.foreground_values:
             raise ValueError("labels: the ignore value is also a class")
         return self
@@ -119,6 +124,9 @@ class LabelSpec(Frozen):
         dtype = np.uint8 if len(order) <= 256 else np.uint16
         if order == tuple(range(len(order))):
             return values.astype(dtype)
+        if max(order) >= LARGE_VALUE:
+            ascending = np.argsort(order)
+            return np.asarray(ascending.astype(dtype)[np.searchsorted(allowed, values)])
         table = np.zeros(max(order) + 1, dtype)
         table[list(order)] = np.arange(len(order), dtype=dtype)
         return np.asarray(table[values])
@@ -126,7 +134,8 @@ class LabelSpec(Frozen):
     def unknown_values(self, values: IntArray) -> list[int]:
         """Values of a label map that the dataset's labels do not name, ascending."""
         low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-        if low >= 0 and self.allowed_values == tuple(range(self.allowed_values[-1] + 1)) and high <= self.allowed_values[-1]:
+        highest = self.allowed_values[-1]
+        if low >= 0 and high <= highest == len(self.allowed_values) - 1:  # 0, 1, 2, … without gaps
             return []
         return [int(value) for value in np.setdiff1d(values, np.array(self.allowed_values))]
 

@@ -53,7 +53,7 @@ def decide(scores: Tensor, labels: LabelSpec) -> Tensor:
 def paint(regions: npt.NDArray[Any], labels: LabelSpec) -> npt.NDArray[Any]:
     """Number of the last painted region → the label value it is painted with."""
     values = np.array((0, *labels.paint_order))
-    dtype = np.uint8 if values.max() < 2**8 else np.uint16
+    dtype = np.uint8 if values.max() < 2**8 else np.uint16 if values.max() < 2**16 else np.int32
     return np.asarray(values.astype(dtype)[regions])
 
 

@@ -141,6 +141,7 @@ def test_regions_are_painted_in_their_order() -> None:
     found = restore_labels(scores, trace_of((1, 1, 6), (1, 1, 6)), (1.0, 1.0, 1.0), REGIONS)
     assert found.tolist() == [[[0, 1, 2, 300, 2, 0]]]
     assert paint(np.array([3, 0]), REGIONS).tolist() == [300, 0]
+    assert paint(np.array([3, 0]), REGIONS.model_copy(update={"paint_order": (1, 2, 70_000)})).tolist() == [70_000, 0]
     swapped = REGIONS.model_copy(update={"paint_order": (3, 2, 1)})
     assert restore_labels(scores, trace_of((1, 1, 6), (1, 1, 6)), (1.0, 1.0, 1.0), swapped).tolist() == [[[0, 3, 2, 1, 2, 0]]]
 

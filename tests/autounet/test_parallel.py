@@ -1,0 +1,116 @@
+"""Ordered, bounded work in threads."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from autounet.errors import AutounetError, ImageError
+from autounet.parallel import map_ordered
+
+PATIENCE = 10.0
+"""Seconds after which a thread that should have gone on is taken for stuck."""
+
+
+def workers_alive() -> int:
+    return sum(thread.name.startswith("autounet") for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 5])
+def test_results_come_in_the_order_of_the_items(workers: int) -> None:
+    def later_is_faster(item: int) -> int:
+        time.sleep((6 - item) * 0.005)
+        return item * item
+
+    assert list(map_ordered(later_is_faster, range(6), workers)) == [(item, item * item) for item in range(6)]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_nothing_to_do(workers: int) -> None:
+    assert list(map_ordered(lambda item: item, [], workers)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_an_error_of_the_data_takes_the_place_of_its_result(workers: int) -> None:
+    def half(item: int) -> int:
+        if item % 2:
+            raise ImageError(f"item {item} is odd")
+        return item // 2
+
+    found = [(item, str(result)) for item, result in map_ordered(half, range(5), workers)]
+    assert found == [(0, "0"), (1, "item 1 is odd"), (2, "1"), (3, "item 3 is odd"), (4, "2")]
+    assert isinstance(next(result for _, result in map_ordered(half, [1], workers)), AutounetError)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_mistake_of_the_program_is_raised_as_it_was(workers: int) -> None:
+    def divide(item: int) -> float:
+        return 1 / item
+
+    with pytest.raises(ZeroDivisionError):
+        list(map_ordered(divide, [1, 0, 1, 1, 1], workers))
+    assert workers_alive() == 0
+
+
+@pytest.mark.parametrize(("workers", "ahead", "most"), [(3, None, 4), (2, 1, 1), (1, 0, 0), (4, 2, 2)])
+def test_never_more_than_ahead_of_what_is_consumed(workers: int, ahead: int | None, most: int) -> None:
+    """Items are taken from the source only when there is room: memory does not grow with their number."""
+    taken = 0
+
+    def source() -> Iterator[int]:
+        nonlocal taken
+        for item in range(30):
+            taken += 1
+            yield item
+
+    for consumed, (item, result) in enumerate(map_ordered(lambda item: item, source(), workers, ahead), start=1):
+        assert item == result == consumed - 1
+        assert taken - consumed <= most
+        time.sleep(0.001)
+    assert taken == 30
+
+
+def test_as_many_at_once_as_workers() -> None:
+    """Three items that wait for each other end only if three threads have them."""
+    barrier = threading.Barrier(3)
+    results = list(map_ordered(lambda item: barrier.wait(PATIENCE) >= 0, range(3), 3))
+    assert results == [(0, True), (1, True), (2, True)]
+
+
+def test_without_workers_everything_happens_in_the_calling_thread_one_by_one() -> None:
+    log: list[str] = []
+
+    def work(item: int) -> str:
+        log.append(f"work {item}")
+        return threading.current_thread().name
+
+    for item, name in map_ordered(work, range(3), 0):
+        log.append(f"use {item}")
+        assert name == threading.current_thread().name
+    assert log == ["work 0", "use 0", "work 1", "use 1", "work 2", "use 2"]
+
+
+def test_closing_early_cancels_what_has_not_begun() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        time.sleep(0.02)
+        return item
+
+    results = map_ordered(work, range(1000), 1, ahead=500)
+    assert next(iter(results)) == (0, 0)
+    results.close()  # type: ignore[attr-defined]
+    assert len(begun) < 500
+    assert workers_alive() == 0
+
+
+def test_an_error_of_the_source_is_raised() -> None:
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("the list of items broke off")
+
+    with pytest.raises(OSError, match="broke off"):
+        list(map_ordered(lambda item: item, source(), 2))
+    assert workers_alive() == 0
