@@ -118,19 +118,41 @@ class Store:
         return stored
 
     def open(self, stored: StoredCase) -> "OpenCase":
-        """Opens the arrays lazily. Raises ArtefactError when one cannot be read."""
+        """Opens the arrays lazily. Raises ArtefactError when one cannot be read, now or later."""
         image_file, labels_file, foreground_file, _ = self.files(stored.case)
+        return OpenCase(
+            stored.case,
+            StoredArray.open(image_file),
+            StoredArray.open(labels_file),
+            _split(StoredArray.open(foreground_file)[:], stored.foreground_counts),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """An array on disk; indexing it reads only that part. A file that does not hold what was written is an ArtefactError."""
+
+    path: Path
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    """Read as a whole, whatever part of one is asked for."""
+    dtype: np.dtype[Any]
+    _array: Any
+
+    @classmethod
+    def open(cls, path: Path) -> "StoredArray":
+        """Opens the file without reading its values. Raises ArtefactError."""
         try:
-            return OpenCase(
-                stored.case,
-                blosc2.open(str(image_file), mode="r"),
-                blosc2.open(str(labels_file), mode="r"),
-                _split(blosc2.open(str(foreground_file), mode="r")[:], stored.foreground_counts),
-            )
+            array = blosc2.open(str(path), mode="r")
+            return cls(path, array.shape, array.chunks, array.dtype, array)
         except (OSError, RuntimeError, ValueError) as error:
-            raise ArtefactError(
-                f"{image_file}: prepared case cannot be read", found=error, remedy="delete the folder; it is made again when needed"
-            ) from None
+            raise _damaged(path, error) from None
+
+    def __getitem__(self, part: Any) -> npt.NDArray[Any]:
+        try:
+            return np.asarray(self._array[part])
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _damaged(self.path, error) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +188,11 @@ def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[n
             flat = np.sort(rng.choice(flat, limit, replace=False))
         found.append(np.stack(np.unravel_index(flat, labels_zyx.shape), axis=1).astype(np.int32))
     return found
+
+
+def _damaged(path: Path, error: Exception) -> ArtefactError:
+    remedy = f"delete {path.parent}: it is made again when needed"
+    return ArtefactError(f"{path}: prepared case cannot be read", found=str(error).split("\n")[0], remedy=remedy)
 
 
 def _split(voxels: npt.NDArray[np.int32], counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:

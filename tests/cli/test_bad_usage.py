@@ -336,8 +336,11 @@ def test_damaged_prepared_files_are_made_again(trained: Any, autounet: Autounet,
 def test_prepared_file_with_other_bytes_is_one_clear_error(trained: Any, refused: Autounet, runs_copy: Path) -> None:
     """A disk that returns other bytes than were written: the size is right, so it is found only when the file is read."""
     file = runs_copy / "Dataset012_Cells" / "prepared" / "2d" / "cell_0.b2nd"
-    file.write_bytes(bytes(file.stat().st_size))
-    refused(1, ["cell_0", "prepared"], *TRAIN, "-d", trained.cells, "-f", "1", "--runs", runs_copy)
+    whole = file.read_bytes()
+    for spoilt in (bytes(len(whole)), whole[:300] + bytes(byte ^ 255 for byte in whole[300:-300]) + whole[-300:]):
+        file.write_bytes(spoilt)
+        words = [f"{file}: prepared case cannot be read", f"delete {file.parent}"]
+        refused(1, words, *TRAIN, "-d", trained.cells, "-f", "1", "--runs", runs_copy)
 
 
 def test_damaged_weights(trained: Any, refused: Autounet, runs_copy: Path) -> None:
