@@ -230,7 +230,8 @@ def _listed_rows(raw: Mapping[str, Any], path: Path) -> list[Any]:
     """The training cases that dataset.json names, in either dialect; none if they are to be looked for in the folders."""
     listed, named = raw.get("training"), raw.get("dataset")
     if listed is not None and not isinstance(listed, list):
-        raise DatasetError(f"{path}: 'training' is malformed", found=quoted(listed), expected=f"a list of {EXAMPLE_ENTRY}")
+        expected, remedy = f"a list of {EXAMPLE_ENTRY}", "correct it, or remove it: the cases are then looked for in imagesTr"
+        raise DatasetError(f"{path}: 'training' is malformed", found=quoted(listed), expected=expected, remedy=remedy)
     if listed or not isinstance(named, dict):
         return listed or []
     return [{"id": key, **entry} if isinstance(entry, dict) else entry for key, entry in named.items()]
