@@ -93,7 +93,7 @@ def test_what_is_no_artefact_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_binary_and_folder(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="no note here. Run `autounet plan`"):
+    with pytest.raises(ArtefactError, match=r"no note here\. Run `autounet plan`"):
         Note.load(tmp_path / "note.json")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ArtefactError, match="cannot be read as a note"):
@@ -115,12 +115,17 @@ def test_equal_content_equal_digest() -> None:
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     write_text_atomic(path, "old")
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        assert path.read_text() == "old"
-        assert temporary.parent == path.parent
-        assert temporary.name.endswith("file.txt")  # libraries that look at the ending see the right one
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            assert path.read_text() == "old"
+            assert temporary.parent == path.parent
+            assert temporary.name.endswith("file.txt")  # libraries that look at the ending see the right one
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert path.read_text() == "old"
     write_text_atomic(path, "new")
     assert path.read_text() == "new"
@@ -139,7 +144,7 @@ def test_files_get_the_rights_of_ordinary_new_files(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ArtefactError, match="cannot be written.*Check the folder's permissions and free space"):
+    with pytest.raises(ArtefactError, match=r"cannot be written.*Check the folder's permissions and free space"):
         write_text_atomic(tmp_path / "file" / "below" / "x.json", "text")
     (tmp_path / "folder").mkdir()
     with pytest.raises(ArtefactError, match="cannot be written"):

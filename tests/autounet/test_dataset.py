@@ -1,5 +1,6 @@
 """Dataset folders in both dialects, every mistake that can be made in them, folds, and finding a dataset by its name."""
 
+import contextlib
 import csv
 import json
 import os
@@ -282,11 +283,12 @@ class TestMalformed:
         entry = {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}
         assert problems_of(nnunet(tmp_path / "d", dataset={name: entry}))
 
+    json_key = st.text(max_size=3) | st.sampled_from(["0", "1", "--1"])
     json_value = st.recursive(
-        st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=4) | st.sampled_from(["0", "1", "-1", "--1", "²", "ignore"]),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.sampled_from(["0", "1", "--1"]), inner, max_size=3),
+        st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | json_key | st.sampled_from(["-1", "²", "ignore"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(json_key, inner, max_size=3),
         max_leaves=6,
-    )  # fmt: skip
+    )
 
     @given(key=st.sampled_from(["channel_names", "labels", "training", "dataset", "file_ending", "regions_class_order"]), value=json_value)
     @example(key="labels", value={"--1": "a", "0": "b"})
@@ -294,10 +296,8 @@ class TestMalformed:
     @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_whatever_stands_there_it_is_read_or_one_dataset_error(self, tmp_path: Path, key: str, value: Any) -> None:
         root = nnunet(tmp_path / "d", **{key: value})
-        try:
+        with contextlib.suppress(DatasetError):
             assert read_dataset(root).labels.classes
-        except DatasetError as error:
-            assert str(error)
 
 
 class TestFolds:
