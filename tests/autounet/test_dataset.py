@@ -16,6 +16,13 @@ from autounet.dataset import find_dataset, five_folds, group_channels, image_fil
 from autounet.dataset_json import read_labels_of
 from autounet.errors import DatasetError, UsageError
 
+JSON_KEY = st.text(max_size=3) | st.sampled_from(["0", "1", "--1"])
+JSON_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | JSON_KEY | st.sampled_from(["-1", "²", "ignore"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(JSON_KEY, inner, max_size=3),
+    max_leaves=6,
+)
+
 DESCRIPTION = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "organ": 1}, "numTraining": 2, "file_ending": ".nii.gz"}
 
 
@@ -283,14 +290,7 @@ class TestMalformed:
         entry = {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}
         assert problems_of(nnunet(tmp_path / "d", dataset={name: entry}))
 
-    json_key = st.text(max_size=3) | st.sampled_from(["0", "1", "--1"])
-    json_value = st.recursive(
-        st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | json_key | st.sampled_from(["-1", "²", "ignore"]),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(json_key, inner, max_size=3),
-        max_leaves=6,
-    )
-
-    @given(key=st.sampled_from(["channel_names", "labels", "training", "dataset", "file_ending", "regions_class_order"]), value=json_value)
+    @given(key=st.sampled_from(["channel_names", "labels", "training", "dataset", "file_ending", "regions_class_order"]), value=JSON_VALUE)
     @example(key="labels", value={"--1": "a", "0": "b"})
     @example(key="channel_names", value={"²": "MRI"})
     @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
