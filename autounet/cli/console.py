@@ -193,7 +193,7 @@ def _width(stream: Any) -> int | None:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int]) -> Table:
     table = Table()
     for position, column in enumerate(columns):
-        table.add_column(column, justify="right" if position in right else "left", overflow="fold")
+        table.add_column(escape(column), justify="right" if position in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table

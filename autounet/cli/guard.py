@@ -66,9 +66,9 @@ def interrupt_on_sigterm() -> None:
 
 def _unexpected(error: Exception) -> AutounetError:
     name = type(error).__name__
-    if isinstance(error, OSError) and error.filename is not None:
-        remedy = "check the path, its permissions and the free space"
-        return AutounetError(f"{error.filename}: cannot be read or written", found=error.strerror, remedy=remedy)
+    if isinstance(error, OSError) and error.strerror:
+        what = "the system refuses to read or write" if error.filename is None else f"{error.filename}: cannot be read or written"
+        return AutounetError(what, found=error.strerror, remedy="check paths, permissions and free space")
     if isinstance(error, MemoryError) or name in ("OutOfMemoryError", "AcceleratorError") or "can't allocate memory" in str(error):
         return AutounetError(
             "out of memory", found=str(error).split("\n")[0] or name, remedy="close other programs, or plan with less: --preset small"

@@ -1,6 +1,7 @@
 """The entry point and the commands' options. What a command does is imported when it runs, so that help is instant."""
 
 import io
+import os
 import sys
 from contextvars import ContextVar
 from pathlib import Path
@@ -207,8 +208,7 @@ def run(arguments: list[str]) -> int:
 def main() -> None:
     """The console script."""
     interrupt_on_sigterm()
-    _never_fail_to_print(sys.stdout)
-    _never_fail_to_print(sys.stderr)
+    sys.stdout, sys.stderr = _safe(sys.stdout), _safe(sys.stderr)
     sys.exit(run(sys.argv[1:]))
 
 
@@ -218,10 +218,13 @@ def _open(**settings: Any) -> "Session":
     return open_session(arguments=_arguments.get(), **settings)
 
 
-def _never_fail_to_print(stream: TextIO | None) -> None:
-    """Lets a terminal that lacks a character show a stand-in for it."""
+def _safe(stream: TextIO | None) -> TextIO:
+    """The stream, which shows a stand-in for characters it lacks; what goes to a closed one (``>&-``) is lost."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from autounet.training.sampler import initial_patch_size, rotation_rule
 from autounet.training.schedule import Length
 
 EPOCH_WIDTH = 100
-"""Columns of an epoch's line."""
+"""Columns of an epoch's line with the Dice of its classes."""
 
 DRAWING_PAUSE = 50
 """The curves are drawn again after so many times what drawing took: at most 2 % of the time."""
@@ -216,10 +216,10 @@ class EpochReport:
 def epoch_line(last: EpochRecord, epochs: int | None, seconds_left: float) -> str:
     """An epoch in at most ``EPOCH_WIDTH`` characters: the mean Dice always, that of the single classes as far as there is room."""
     begin = f"epoch {last.epoch + 1}{f' of {epochs}' if epochs is not None else ''}: loss {last.train_loss:.3f}"
-    end = f", {last.iterations} step{'s' if last.iterations != 1 else ''} in {duration(last.seconds)}, {duration(seconds_left)} left"
+    end = f", {duration(last.seconds)}, {duration(seconds_left)} left"
     if last.validation_loss is None:
         return begin + end  # trained on all cases: there is nothing to take a Dice of
-    begin += f", online Dice {number(last.mean_dice)}"
+    begin += f", online Dice {'–' if last.mean_dice is None else f'{last.mean_dice:.3f}'}"
     classes = [f"{name} {'–' if value is None else f'{value:.2f}'}" for name, value in last.dice.items()]
     for shown in range(len(classes) if len(classes) > 1 else 0, 0, -1):
         listed = f" ({', '.join(classes[:shown])}{', …' if shown < len(classes) else ''})"
