@@ -67,7 +67,7 @@ PRESETS: dict[str, Preset] = {
         epochs=1000,
     ),
     # Half the features (a quarter of the work per voxel) and patches of about a quarter million voxels: 8×192×160 for cardiac MRI,
-    # 256×256 for microscopy, which still show whole structures; small images gain patches, up to a few per batch.
+    # 256×256 for microscopy, which still show whole structures; two patches a step (more steps beat larger ones, docs/experiments.md).
     "small": Preset(
         name="small",
         summary="the same rules with half the features and small patches: for a CPU, or for a few minutes",
@@ -78,10 +78,10 @@ PRESETS: dict[str, Preset] = {
         blocks_decoder=(2,),
         max_dataset_fraction=0.05,
         planar=Target(features=11_000_000, batch=6, patch_batch=6, max_features=192, max_batch=32),
-        volumetric=Target(features=40_000_000, batch=2, patch_batch=2, max_features=128, max_batch=4),
+        volumetric=Target(features=40_000_000, batch=2, patch_batch=2, max_features=128, max_batch=2),
         epochs=50,
         # Momentum 0.99 gathers speed over hundreds of steps, which a short training does not have (docs/experiments.md).
-        optimizer=OptimizerSpec(learning_rate=0.05, momentum=0.9),
+        optimizer=OptimizerSpec(learning_rate=0.1, momentum=0.9),
     ),
     # nnunetv2 2.8.1, experiment_planners/residual_unets/residual_encoder_unet_planners.py. In 2D the patch must leave room for the
     # measured batch of 12 (the plain planner is content with 2), and a batch may hold the whole dataset.

@@ -78,5 +78,5 @@ def test_preset_may_limit_the_batch() -> None:
     budget = Budget(PRESETS["small"], 3, 1.0)
     patch = fit_patch((1.0, 1.0, 1.0), (36.0, 50.0, 35.0), budget, 1, 3)
     size, reason = batch_size(patch, budget, 1e12)
-    assert size == 4
-    assert reason.startswith("preset 'small' takes at most 4; 8 would fit")
+    assert size == 2
+    assert reason.startswith("preset 'small' takes at most 2; 8 would fit")

@@ -90,7 +90,7 @@ def test_batch_dice_needs_a_low_resolution_stage(make_fingerprint: Make) -> None
 @pytest.mark.parametrize(
     ("spacing", "shape", "cases", "patches"),
     [
-        ((1.0, 1.0, 1.0), (36, 50, 35), 260, {"3d_fullres": ((40, 56, 40), 4)}),
+        ((1.0, 1.0, 1.0), (36, 50, 35), 260, {"3d_fullres": ((40, 56, 40), 2)}),
         ((10.0, 1.5, 1.5), (10, 256, 224), 40, {"3d_fullres": ((8, 192, 160), 2)}),
         ((1.0, 1.0, 1.0), (1, 512, 512), 20, {"2d": ((256, 256), 4)}),
     ],

@@ -1,0 +1,61 @@
+"""The commands that the documents show are run, and the page of options is the program's own."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from autounet.cli.main import app, run
+from autounet.phantom import write_phantom
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def shown_commands(document: Path) -> list[list[str]]:
+    """The ``$ autounet …`` lines of a document's console blocks, without the program's name."""
+    blocks = re.findall(r"^```console\n(.*?)^```", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    lines = [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ autounet ")]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def test_the_page_of_options_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("make_command_line", ROOT / "docs" / "make_command_line.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = module.PAGE.read_text(encoding="utf-8")
+    assert written == module.page(), "run python docs/make_command_line.py"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_option_that_is_shown_exists(document: Path) -> None:
+    """Each command line in a document is parsed by the program, up to the point where it would begin to work."""
+    from typer.main import get_command
+
+    group = get_command(app)
+    for arguments in shown_commands(document):
+        command = group.commands[arguments[0]]  # type: ignore[attr-defined]
+        context = command.make_context(arguments[0], arguments[1:])  # raises for an unknown or missing option
+        assert context.params
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every command of the tutorial in order, in an empty folder. Only the training time is cut to one step."""
+    monkeypatch.chdir(tmp_path)
+    commands = shown_commands(ROOT / "docs" / "tutorial.md")
+    assert [arguments[0] for arguments in commands] == ["demo", "plan", "train", "predict", "evaluate"]
+    write_phantom(Path("autounet_demo/data"))  # what `autounet demo` begins with; the demo itself is these same commands
+    for arguments in commands[1:]:
+        if "--budget" in arguments:
+            place = arguments.index("--budget")
+            arguments[place : place + 2] = ["--epochs", "1", "--iterations", "1"]
+        assert run(arguments) == 0, shlex.join(arguments)
+    written = sorted(path.name for path in Path("tutorial_predictions").iterdir())
+    truths = sorted(path.name for path in Path("autounet_demo/data/Dataset001_Phantom/labelsTs").iterdir())
+    assert written == truths
+    assert "mean Dice" in capfd.readouterr().out
