@@ -101,19 +101,23 @@ class FoldTraining:
 
     def resume(self) -> None:
         """Takes up a checkpoint. Raises ArtefactError if it is damaged or does not fit this plan."""
-        state = load_state(self._job.layout.resume)
-        if state.get("about") != self._job.about:
-            raise ArtefactError(
-                f"{self._job.layout.resume}: checkpoint of another plan or fold",
-                found=state.get("about"),
-                expected=self._job.about,
-                remedy="start anew with --overwrite, or restore the plan",
-            )
-        self._network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-        self._history = [EpochRecord.model_validate(row) for row in state["history"]]
-        self._iterations, self._reserved = int(state["iterations"]), float(state["reserved"])
+        path, expected = self._job.layout.resume, self._job.about
+        state = load_state(path)
+        found = state.get("about")
+        if found != expected:
+            known = found if isinstance(found, dict) else {}
+            others = sorted(name for name in known | expected if known.get(name) != expected.get(name))
+            remedy = "start anew with --overwrite, or restore what it was made with"
+            raise ArtefactError(f"{path}: checkpoint of another run", found=f"another {' and '.join(others)}", remedy=remedy)
+        try:
+            self._network.load_state_dict(state["network"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self._scaler.load_state_dict(state["scaler"])
+            self._history = [EpochRecord.model_validate(row) for row in state["history"]]
+            self._iterations, self._reserved = int(state["iterations"]), float(state["reserved"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            found = str(error).split("\n")[0]
+            raise ArtefactError(f"{path}: is not a checkpoint of this network", found=found, remedy="start anew with --overwrite") from None
         log.info("resumed after epoch %d", self.position.epoch)
 
     def run(self) -> list[EpochRecord]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from autounet.checkpoint import load_state, save_state
 from autounet.cli.locks import one_at_a_time
 
 Autounet = Callable[..., Any]
@@ -355,6 +356,11 @@ def test_damaged_weights(trained: Any, refused: Autounet, runs_copy: Path) -> No
 def test_damaged_checkpoint(trained: Any, refused: Autounet, autounet: Autounet, runs_copy: Path) -> None:
     fold = runs_copy / "Dataset012_Cells" / "models" / "2d" / "fold_0"
     (fold / "weights.safetensors").unlink()
+    state = load_state(fold / "resume.pt")
+    save_state(fold / "resume.pt", {**state, "network": {}})
+    refused(
+        1, ["resume.pt: is not a checkpoint of this network", "--overwrite"], *TRAIN, "-d", trained.cells, "-f", "0", "--runs", runs_copy
+    )
     (fold / "resume.pt").write_bytes((fold / "resume.pt").read_bytes()[:5000])
     command = (*TRAIN, "-d", trained.cells, "-f", "0", "--runs", runs_copy)
     ended = refused(1, [str(fold / "resume.pt"), "cannot be read", "delete it to start this fold anew"], *command)
@@ -382,6 +388,8 @@ def test_changed_data_are_noticed_and_named(
     # The folds are other ones now: what fold 0 has learnt from may be held out today.
     words = ["trained on other cases than fold 0 has now", "--overwrite"]
     refused(1, words, *TRAIN, "-f", "0", *command)
+    (runs / "Dataset011_Boxes" / "models" / "3d_fullres" / "fold_0" / "weights.safetensors").unlink()
+    refused(1, ["resume.pt: checkpoint of another run: found another cases", "--overwrite"], *TRAIN, "-f", "0", *command)
     assert autounet(*TRAIN, "-f", "0", *command, "--overwrite").code == 0
 
 
@@ -389,3 +397,10 @@ def test_two_commands_do_not_train_one_fold(trained: Any, refused: Autounet, run
     fold = runs_copy / "Dataset012_Cells" / "models" / "2d" / "fold_0"
     with one_at_a_time(fold / ".lock", lambda: None):
         refused(1, ["another command is training this fold"], *TRAIN, "-d", trained.cells, "-f", "0", "--runs", runs_copy)
+
+
+def test_demo_that_cannot_work(refused: Autounet, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused(1, ["cannot be written", "-o"], "demo", "-o", tmp_path / "file" / "demo")
+    refused(2, ["--budget soon: not a time"], "demo", "-o", tmp_path / "demo", "--budget", "soon")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
