@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from autounet.errors import AutounetError, Problem
+from autounet.errors import AutounetError, ImageError, Problem
 from autounet.images import check_finite, read_channels, write_labels
 from autounet.inference.restore import restore_labels
 from autounet.inference.window import Forward, count_tiles, predict_scores
@@ -63,6 +63,12 @@ def predict_cases(
     def prepare(job: PredictionJob) -> PreparedCase:
         image, grid = read_channels(job.images, len(plan.channels))
         check_finite(image, job.case)
+        if grid.ndim < configuration.ndim:
+            raise ImageError(
+                f"{job.images[0]}: is a planar (2D) image",
+                expected=f"a volume, as in {plan.dataset}, which the model has learnt from",
+                remedy="use a model trained on planar images",
+            )
         return prepare_case(image, grid, plan, configuration, None, job.case)
 
     def finish(job: PredictionJob, prepared: PreparedCase, scores: torch.Tensor) -> None:

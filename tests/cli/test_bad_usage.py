@@ -162,7 +162,7 @@ def test_predict_to_where_nothing_can_be_written(trained: Any, refused: Autounet
 def test_bad_images_do_not_stop_the_others(
     trained: Any, predict: tuple[Any, ...], autounet: Autounet, kit: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """One good image among seven bad ones; each of these gets its reason, and the exit code says that some failed."""
+    """One good image among bad ones; each of these gets its reason, and the exit code says that some failed."""
     images = tmp_path / "images"
     good = nib.load(trained.volumes / "imagesTr" / "box_00_0000.nii.gz").get_fdata().T.astype(np.float32)
     kit.save_nifti(images / "good_0000.nii.gz", good)
@@ -174,14 +174,22 @@ def test_bad_images_do_not_stop_the_others(
     (images / "cut.nii.gz").write_bytes((images / "cut.nii.gz").read_bytes()[:3000])
     (images / "empty.nii.gz").write_bytes(b"")
     Image.new("RGB", (30, 30)).save(images / "colour.png")
+    Image.new("L", (30, 30), 99).save(images / "planar.png")
     ended = autounet(*predict, "-i", images, "--json")
     assert ended.code == 1
     answer = json.loads(ended.out)
     assert answer["predicted"] == [str(tmp_path / "out" / "good.nii.gz")]
-    assert set(answer["failed"]) == {"two files", "two_in_one", "nan", "cut", "empty", "colour"}
-    for words in ("2 channel files, but 1 channel", "found 2 channels in 1 file, expected 1", "NaN", "damaged", "the file is empty"):
+    assert set(answer["failed"]) == {"two files", "two_in_one", "nan", "cut", "empty", "colour", "planar"}
+    for words in (
+        "2 channel files, but 1 channel",
+        "found 2 channels in 1 file, expected 1",
+        "NaN",
+        "damaged",
+        "the file is empty",
+        "is a planar (2D) image",
+    ):
         assert words in ended.err
-    assert "6 of 7 images could not be predicted; the others are done" in ended.err
+    assert "7 of 8 images could not be predicted; the others are done" in ended.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
 
 
