@@ -106,9 +106,10 @@ class FoldTraining:
         found = state.get("about")
         if found != expected:
             known = found if isinstance(found, dict) else {}
-            others = sorted(name for name in known | expected if known.get(name) != expected.get(name))
+            names = sorted(name for name in known | expected if known.get(name) != expected.get(name))
+            others = ["other cases" if name == "cases" else f"another {name}" for name in names]
             remedy = "start anew with --overwrite, or restore what it was made with"
-            raise ArtefactError(f"{path}: checkpoint of another run", found=f"another {' and '.join(others)}", remedy=remedy)
+            raise ArtefactError(f"{path}: checkpoint of another run", found=" and ".join(others), remedy=remedy)
         try:
             self._network.load_state_dict(state["network"])
             self._optimizer.load_state_dict(state["optimizer"])

@@ -397,7 +397,7 @@ def test_changed_data_are_noticed_and_named(
     words = ["trained on other cases than fold 0 has now", "--overwrite"]
     refused(1, words, *TRAIN, "-f", "0", *command)
     (runs / "Dataset011_Boxes" / "models" / "3d_fullres" / "fold_0" / "weights.safetensors").unlink()
-    refused(1, ["resume.pt: checkpoint of another run: found another cases", "--overwrite"], *TRAIN, "-f", "0", *command)
+    refused(1, ["resume.pt: checkpoint of another run: found other cases", "--overwrite"], *TRAIN, "-f", "0", *command)
     assert autounet(*TRAIN, "-f", "0", *command, "--overwrite").code == 0
 
 
