@@ -88,12 +88,12 @@ def case_name(number: int) -> str:
 
 
 def make_volume(seed: int, number: int) -> Volume:
-    """Generates one case: about 24..36 x 64..80 x 64..80 voxels of 2..3 x 1..1.3 x 1..1.3 mm."""
+    """Generates one case: about 17..27 x 46..64 x 46..64 voxels of 2.8..4 x 1.35..1.75 x 1.35..1.75 mm."""
     rng = np.random.default_rng([seed, number])
-    thickness, width = round(rng.uniform(2.0, 3.0), 2), round(rng.uniform(1.0, 1.3), 2)
+    thickness, width = round(rng.uniform(2.8, 4.0), 2), round(rng.uniform(1.35, 1.75), 2)
     spacing: TripleMm = (thickness, width, width)
     field_mm = (rng.uniform(68, 76), rng.uniform(80, 86), rng.uniform(80, 86))
-    limits = ((24, 36), (64, 80), (64, 80))
+    limits = ((17, 27), (46, 64), (46, 64))
     z, y, x = (int(np.clip(round(f / s), *limit)) for f, s, limit in zip(field_mm, spacing, limits, strict=True))
     shape: Triple = (z, y, x)
     origin = (round(rng.uniform(-60, 0), 1), round(rng.uniform(-60, 0), 1), round(rng.uniform(-200, 200), 1))

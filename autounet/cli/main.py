@@ -182,7 +182,7 @@ def evaluate(
 @guarded
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the demo's data and results.")] = Path("autounet_demo"),
-    budget: Annotated[str, typer.Option("--budget", help="Training time.")] = "150s",
+    budget: Annotated[str, typer.Option("--budget", help="Training time.")] = "180s",
     device: options.Device = "auto",
     debug: options.Debug = False,
 ) -> None:

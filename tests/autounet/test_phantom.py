@@ -25,12 +25,12 @@ def test_sizes_and_spacings_vary_within_the_stated_bounds(volumes: list[Volume])
         assert volume.image_zyx.shape == volume.labels_zyx.shape == volume.grid.shape_zyx
         assert volume.image_zyx.dtype == np.int16
         z, y, x = volume.grid.shape_zyx
-        assert 24 <= z <= 36
-        assert 64 <= y <= 80
-        assert 64 <= x <= 80
+        assert 17 <= z <= 27
+        assert 46 <= y <= 64
+        assert 46 <= x <= 64
         thickness, height, width = volume.grid.spacing_mm_zyx
-        assert 2 <= thickness <= 3
-        assert 1 <= height == width <= 1.3
+        assert 2.8 <= thickness <= 4
+        assert 1.35 <= height == width <= 1.75
     assert len({volume.grid.spacing_mm_zyx for volume in volumes}) == 16
 
 
