@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,13 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autounet.errors import ArtefactError
+
+
+PARTIAL = ".partial-"
+"""Names of files that are being written begin so."""
+
+LONGEST_NAME = 200
+"""Of a long file name so many bytes are kept beside that: file systems end at 255."""
 
 
 class Frozen(BaseModel):
@@ -111,6 +118,12 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left half-written; only for a folder that no other process is writing to."""
+    for path in folder.glob(f"{PARTIAL}*"):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     """Gives a temporary name beside ``path`` (same suffixes) to write to, and renames it on success.
@@ -123,13 +136,11 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="-" + path.name, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        # mkstemp makes files for the owner alone; give the rights an ordinary new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        # Not tempfile's: its files are for the owner alone, which others who share a run folder could not read.
+        ending = path.name.encode()[-LONGEST_NAME:].decode(errors="ignore")
+        draft = path.parent / f"{PARTIAL}{uuid.uuid4().hex[:12]}-{ending}"
+        draft.touch(exist_ok=False)
+        temporary = draft
         yield temporary
         if durable:
             with temporary.open("rb+") as written:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from autounet.artefact import digest_of
+from autounet.artefact import digest_of, remove_leftovers
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import ArtefactError, AutounetError, DatasetError, ImageError, Problem
 from autounet.images import check_finite, read_channels, read_labels
@@ -35,11 +35,14 @@ def recipe_of(plan: Plan, configuration: Configuration) -> str:
 def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configuration, folder: Path, runtime: Runtime) -> list[StoredCase]:
     """Prepares every case that is missing, half-written or stale, and returns all, in the dataset's order.
 
+    One process at a time: what a killed one left half-written is removed.
+
     Raises:
         DatasetError: Cases failed; the others are prepared, and ``problems`` has every failure.
         ArtefactError: The store cannot be written to; no further case is tried.
     """
     store = Store(folder, recipe_of(plan, configuration))
+    remove_leftovers(folder)
     found = {case.id: _find(case, store) for case in dataset.cases}
     todo = [case for case in dataset.cases if found[case.id] is None]
     stale = sum(store.files(case.id)[3].exists() for case in todo)

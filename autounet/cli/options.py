@@ -12,7 +12,10 @@ Data = Annotated[
 ]
 Runs = Annotated[Path | None, typer.Option("--runs", help="Folder for everything that is made. Default: ./autounet_runs, $AUTOUNET_RUNS.")]
 PresetName = Annotated[
-    str | None, typer.Option("--preset", help="nnunet (a GPU of 8 GB), small (a CPU or a few minutes). Default: the plan's, or nnunet.")
+    str | None,
+    typer.Option(
+        "--preset", help="nnunet (8 GB of GPU memory), small (a CPU, or a few minutes), resenc-m, -l, -xl. Default: the plan's, or nnunet."
+    ),
 ]
 GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", help="GPU memory to plan for, in GB.")]
 ConfigurationName = Annotated[str | None, typer.Option("-c", "--configuration", help="2d or 3d_fullres. Default: 3d_fullres if planned.")]

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autounet.artefact import digest_of
+from autounet.artefact import digest_of, remove_leftovers
 from autounet.checkpoint import read_about
 from autounet.cli.console import duration, number
 from autounet.cli.locks import one_at_a_time
@@ -96,6 +96,8 @@ class _Job:
         busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
         make_folder(layout.root)
         with one_at_a_time(layout.lock, lambda: busy):
+            remove_leftovers(layout.root)
+            remove_leftovers(layout.validation)
             return self._run(layout, length, fresh)
 
     def _run(self, layout: FoldLayout, length: Length, fresh: bool) -> Scores | None:

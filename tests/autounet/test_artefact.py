@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autounet.artefact import Artefact, Frozen, atomic_path, digest_of, readable_json, write_text_atomic
+from autounet.artefact import Artefact, Frozen, atomic_path, digest_of, readable_json, remove_leftovers, write_text_atomic
 from autounet.errors import ArtefactError
 
 
@@ -150,3 +150,19 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
     with pytest.raises(ArtefactError, match="cannot be written"):
         write_text_atomic(tmp_path / "folder", "text")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "plan.json"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []  # an interrupt cleans up by itself
+    (tmp_path / ".partial-0123456789ab-plan.json").write_text("half")
+    (tmp_path / "plan.json").write_text("whole")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_the_longest_file_name_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("c" * 250 + ".json")
+    write_text_atomic(path, "{}")
+    assert path.read_text() == "{}"
