@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autounet.errors import ArtefactError
 
-
 PARTIAL = ".partial-"
 """Names of files that are being written begin so."""
 
