@@ -41,7 +41,8 @@ class Grid(Frozen):
     def differences(self, other: "Grid", tolerance: float = 1e-3) -> list[str]:
         """What differs between two grids, in words; empty when they agree.
 
-        ``tolerance`` is relative to the spacing for spacing and origin, absolute for the direction's cosines.
+        ``tolerance`` is relative for the spacing and absolute for the direction's cosines. Origins may differ by ten times that
+        part of the spacing, and by what float32 headers round.
         """
         found = []
         if self.shape_zyx != other.shape_zyx:
@@ -49,7 +50,7 @@ class Grid(Frozen):
         pairs = zip(self.spacing_mm_zyx, other.spacing_mm_zyx, strict=True)
         if any(not math.isclose(a, b, rel_tol=tolerance) for a, b in pairs):
             found.append(f"spacing {_mm(self.spacing_mm_zyx)} and {_mm(other.spacing_mm_zyx)} mm (z, y, x)")
-        reach = tolerance * max(1.0, *self.spacing_mm_zyx) * 10
+        reach = 10 * tolerance * max(self.spacing_mm_zyx) + 1e-6 * max(abs(value) for value in self.origin_mm_xyz)
         if any(abs(a - b) > reach for a, b in zip(self.origin_mm_xyz, other.origin_mm_xyz, strict=True)):
             found.append(f"origin {_mm(self.origin_mm_xyz)} and {_mm(other.origin_mm_xyz)} mm (x, y, z)")
         if any(abs(a - b) > tolerance for a, b in zip(self.direction, other.direction, strict=True)):

@@ -1,4 +1,4 @@
-"""Bounded, ordered work in threads. torch, blosc2, zlib and ITK release the interpreter's lock, so threads are enough."""
+"""Bounded, ordered work in threads. torch, zlib and ITK release the interpreter's lock, so threads are enough."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

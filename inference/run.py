@@ -1,8 +1,8 @@
 """Predict many cases: reading and preparing, the network, and restoring and writing overlap; memory stays bounded."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,6 @@ def predict_cases(
     jobs: Sequence[PredictionJob],
     runtime: Runtime,
     mirror: bool = True,
-    on_done: Callable[[PredictionJob], None] = lambda job: None,
 ) -> list[Problem]:
     """Predicts and writes every case; returns the failures, each with its own reason, after all others are done.
 
@@ -51,16 +50,45 @@ def predict_cases(
         plan: Its plan.
         configuration: Its configuration.
         jobs: Cases; each output file is written atomically.
-        runtime: Workers and progress.
+        runtime: Workers and progress; one thread reads ahead and one writes behind, whatever their number, and none with 0.
         mirror: Average over mirrored copies.
-        on_done: Called for each written case.
     """
     problems: list[Problem] = []
 
-    def fail(job: PredictionJob, error: AutounetError) -> None:
-        problems.append(Problem(job.case, str(error), "correct the image and run the command again"))
+    def done(job: PredictionJob, error: AutounetError | None) -> None:
+        if error is not None:
+            problems.append(Problem(job.case, str(error), "correct the image and run the command again"))
+        advance(1, job.case)
 
-    def prepare(job: PredictionJob) -> PreparedCase:
+    def scored() -> Iterator[tuple[PredictionJob, PreparedCase, torch.Tensor]]:
+        """The middle of the chain; what fails before or in it ends here."""
+        for job, prepared in map_ordered(lambda job: _prepare(job, plan, configuration), jobs, min(runtime.workers, 1), ahead=1):
+            if isinstance(prepared, AutounetError):
+                done(job, prepared)
+                continue
+            try:
+                with _memory_of(job.case):
+                    scores = _scores(forward, device, configuration, prepared, mirror, advance)
+            except AutounetError as error:
+                done(job, error)
+                continue
+            yield job, prepared, scores
+
+    def finish(item: tuple[PredictionJob, PreparedCase, torch.Tensor]) -> None:
+        job, prepared, scores = item
+        with _memory_of(job.case):
+            restored = restore_labels(scores, prepared.trace, target_spacing(prepared.trace, configuration), plan.labels)
+            write_labels(job.output, restored, prepared.trace.grid, like=job.images[0])
+
+    with runtime.progress("predict", len(jobs)) as advance:
+        for (job, _, _), result in map_ordered(finish, scored(), min(runtime.workers, 1), ahead=1):
+            done(job, result)
+    return problems
+
+
+def _prepare(job: PredictionJob, plan: Plan, configuration: Configuration) -> PreparedCase:
+    """Reads a case and brings it to the network's grid. Raises ImageError."""
+    with _memory_of(job.case):
         image, grid = read_channels(job.images, len(plan.channels))
         check_finite(image, job.case)
         if grid.ndim < configuration.ndim:
@@ -71,37 +99,22 @@ def predict_cases(
             )
         return prepare_case(image, grid, plan, configuration, None, job.case)
 
-    def finish(job: PredictionJob, prepared: PreparedCase, scores: torch.Tensor) -> None:
-        target = target_spacing(prepared.trace, configuration)
-        restored = restore_labels(scores, prepared.trace, target, plan.labels)
-        write_labels(job.output, restored, prepared.trace.grid, like=job.images[0])
-        on_done(job)
 
-    with runtime.progress("predict", len(jobs)) as advance, ThreadPoolExecutor(1, thread_name_prefix="write") as writer:
-        pending: list[tuple[PredictionJob, Future[None]]] = []
-
-        def collect(keep: int) -> Iterator[tuple[PredictionJob, Future[None]]]:
-            while len(pending) > keep:
-                yield pending.pop(0)
-
-        def settle(keep: int) -> None:
-            for job, future in collect(keep):
-                try:
-                    future.result()
-                except AutounetError as error:
-                    fail(job, error)
-                advance(1, job.case)
-
-        for job, prepared in map_ordered(prepare, jobs, min(runtime.workers, 1), ahead=1):
-            if isinstance(prepared, AutounetError):
-                fail(job, prepared)
-                advance(1, job.case)
-                continue
-            scores = _scores(forward, device, configuration, prepared, mirror, advance)
-            pending.append((job, writer.submit(finish, job, prepared, scores)))
-            settle(1)
-        settle(0)
-    return problems
+@contextmanager
+def _memory_of(case: str) -> Iterator[None]:
+    """Makes running out of memory the failure of one case, not of all."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise ImageError(
+            f"{case}: not enough memory",
+            found=str(error).split("\n")[0] or None,
+            remedy="predict it with --device cpu or on a larger machine",
+        ) from None
 
 
 def validation_seconds(

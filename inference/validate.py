@@ -25,7 +25,10 @@ def validate_fold(
     cases: dict[str, Case] = {case.id: case for case in dataset.cases if case.id in set(held_out)}
     ensemble = Ensemble(plan, configuration, [layout.weights], runtime)
     jobs = [PredictionJob(name, case.images, layout.validation / f"{name}{label_ending(plan.file_ending)}") for name, case in cases.items()]
-    problems = predict_cases(ensemble, ensemble.device, plan, configuration, jobs, runtime)
+    # An interrupted validation goes on: what these weights have predicted is kept.
+    trained = layout.weights.stat().st_mtime_ns
+    todo = [job for job in jobs if not job.output.exists() or job.output.stat().st_mtime_ns < trained]
+    problems = predict_cases(ensemble, ensemble.device, plan, configuration, todo, runtime)
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}

@@ -16,6 +16,9 @@ from torch import Tensor
 Forward = Callable[[Tensor], Tensor]
 """(n, c, *patch) → scores (n, outputs, *patch), float32."""
 
+GPU_SHARE = 0.3
+"""Two cases' sums may lie on the GPU at once, and the network needs room beside them."""
+
 SIGMA_SHARE = 1 / 8
 """Standard deviation of the weights as a share of the tile."""
 
@@ -57,7 +60,7 @@ def predict_scores(
     device: torch.device,
     advance: Callable[[int], None] = lambda tiles: None,
 ) -> Tensor:
-    """Scores of a whole prepared image: (outputs, z, y, x) float32 on ``device``.
+    """Scores of a whole prepared image: (outputs, z, y, x) float32, on ``device`` or, where they would crowd a GPU, on the CPU.
 
     Args:
         forward: The network, or the mean of several.
@@ -81,22 +84,30 @@ def predict_scores(
     corners = list(product(*axes))
     weights = gaussian_weights(patch_size).to(device)
     total: Tensor | None = None
-    norm = torch.zeros(padded.shape[1:], device=device)
     for first in range(0, len(corners), batch_size):
         chosen = corners[first : first + batch_size]
         regions = [tuple(slice(start, start + side) for start, side in zip(corner, window, strict=True)) for corner in chosen]
         tiles = torch.stack([padded[(slice(None), *region)] for region in regions]).to(device)
         scores = mirrored(forward, tiles[:, :, 0] if planar else tiles, mirror_axes) * weights
         if total is None:
-            total = torch.zeros((scores.shape[1], *padded.shape[1:]), device=device)
-        for region, score in zip(regions, scores, strict=True):
+            held = _where_to_hold(device, 4 * (scores.shape[1] + 1) * padded[0].numel())
+            total, norm = torch.zeros((scores.shape[1], *padded.shape[1:]), device=held), torch.zeros(padded.shape[1:], device=held)
+            weights_held = weights.to(held)
+        for region, score in zip(regions, scores.to(held), strict=True):
             total[(slice(None), *region)] += score[:, None] if planar else score
-            norm[region] += weights
+            norm[region] += weights_held
         advance(len(chosen))
     assert total is not None  # there is at least one tile
     total /= norm
     inner = tuple(slice(low, low + extent) for low, extent in zip(before, size, strict=True))
     return total[(slice(None), *inner)]
+
+
+def _where_to_hold(device: torch.device, needed_bytes: int) -> torch.device:
+    """The device for the sums over tiles: its own memory, unless they would take more than ``GPU_SHARE`` of what is free."""
+    if device.type != "cuda" or needed_bytes <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return device
+    return torch.device("cpu")
 
 
 def mirrored(forward: Forward, tiles: Tensor, mirror_axes: tuple[int, ...]) -> Tensor:

@@ -43,3 +43,8 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
         if not target.is_relative_to(ROOT) or not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_placeholder_is_left(document: Path) -> None:
+    assert not re.search(r"^@\w+@$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -15,7 +15,7 @@ STAGES = ("planners", "preprocessing", "training", "inference")
 
 FLOORS = (
     ("", "artefact", "dataset", "dataset_json", "errors", "fingerprint", "geometry", "labels", "layout", "plan", "runtime"),
-    ("bundle", "checkpoint", "device", "evaluation", "images", "interop", "networks", "parallel", "phantom"),
+    ("checkpoint", "device", "evaluation", "images", "interop", "networks", "parallel", "phantom"),
     ("planners", "preprocessing"),
     ("training", "inference"),
     ("report",),

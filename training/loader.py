@@ -17,8 +17,8 @@ from autounet.preprocessing.case import OUTSIDE
 from autounet.preprocessing.store import OpenCase, Store, StoredCase
 from autounet.training.sampler import CaseSummary, PatchRequest, draw_batch
 
-CACHE_BYTES = 4 * 2**30
-"""Prepared cases are kept in memory as long as they fit into this."""
+CACHE_BYTES = 2 * 2**30
+"""A loader keeps its prepared cases in memory if they fit into this; a training has two loaders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class BatchLoader:
         workers: Threads; 0 reads in the calling thread. The batches are the same for any number.
         stream: Tells generators of training and validation apart.
         seed: Of the run.
+        pinned: Batches lie in page-locked memory, from which copies to a CUDA device run in the background.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class BatchLoader:
         workers: int,
         stream: int,
         seed: int,
+        pinned: bool = False,
     ) -> None:
+        self._pinned = pinned
         self._planar = len(patch_size) == 2
         self._loaded, self._patch = _three(loaded), _three(patch_size)
         self._batch_size, self._workers, self._stream, self._seed = batch_size, workers, stream, seed
@@ -86,7 +89,8 @@ class BatchLoader:
         if self._planar:
             image, labels = image[:, :, 0], labels[:, 0]
         names = tuple(self._cases[request.case].case for request in requests)
-        return Batch(torch.from_numpy(image), torch.from_numpy(labels), names)
+        batch = Batch(torch.from_numpy(image), torch.from_numpy(labels), names)
+        return Batch(batch.image.pin_memory(), batch.labels.pin_memory(), names) if self._pinned else batch
 
 
 def copy_patch(case: OpenCase, request: PatchRequest, image: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> None:

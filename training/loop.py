@@ -68,6 +68,7 @@ class FoldTraining:
         self._job, self._runtime = job, runtime
         self._device = pick_device(runtime)
         self._dtype = pick_precision(runtime, self._device)
+        torch.backends.cudnn.benchmark = True  # patches have one size: the fastest convolutions are worth looking for (CUDA only)
         self._network = build_network(job.configuration.network, runtime.seed).to(self._device)
         self._optimizer = torch.optim.SGD(
             self._network.parameters(),
@@ -151,7 +152,10 @@ class FoldTraining:
                 waited += time.perf_counter() - asked
                 losses.append(self._step(batch, at.epoch, step))
                 advance()
-        train_loss = float(torch.stack(losses).mean())
+        each = torch.stack(losses)
+        # In fp16 the scaler skips steps that overflow and lowers its scale: a few of them are no fault.
+        finite = each[each.isfinite()] if self._scaler.is_enabled() else each
+        train_loss = float(finite.mean())
         # A finite loss can still have a gradient that is not, so the weights of the last step count too.
         if not (math.isfinite(train_loss) and all(bool(parameter.isfinite().all()) for parameter in self._network.parameters())):
             raise AutounetError(
@@ -270,8 +274,12 @@ class FoldTraining:
         save_state(layout.resume, state)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        return batch.image.to(self._device, non_blocking=True), batch.labels.to(self._device, non_blocking=True)
+        # Only CUDA's copies from pinned memory may go on in the background: elsewhere the source may be gone before they end.
+        behind = self._device.type == "cuda"
+        return batch.image.to(self._device, non_blocking=behind), batch.labels.to(self._device, non_blocking=behind)
 
     def _synchronise(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
+        elif self._device.type == "mps":
+            torch.mps.synchronize()

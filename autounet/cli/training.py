@@ -158,6 +158,7 @@ class _Job:
                 workers=runtime.workers,
                 stream=stream,
                 seed=runtime.seed,
+                pinned=pick_device(runtime).type == "cuda",
             )
 
         held_out = stored[len(train) :]

@@ -18,8 +18,8 @@ EPSILON = 1e-5
 class InstanceNorm(nn.Module):
     """Instance normalisation with a scale and shift per channel (statistics over space, per sample and channel).
 
-    Group normalisation with one channel a group is the same function as torch's instance norm, and was measured to be a
-    little faster on CPUs in bf16.
+    Group normalisation with one channel a group is the same function, and was measured to be a little faster on CPUs in bf16;
+    on GPUs autocast would compute it in float32, at twice the memory.
     """
 
     def __init__(self, channels: int) -> None:
@@ -29,6 +29,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, *space) → the same shape."""
+        if x.device.type != "cpu":
+            return nn.functional.instance_norm(x, None, None, self.weight, self.bias, use_input_stats=True, eps=EPSILON)
         return nn.functional.group_norm(x, x.shape[1], self.weight, self.bias, EPSILON)
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from autounet.inference import window
 from autounet.inference.run import PredictionJob, predict_cases, validation_seconds
 from autounet.labels import LabelSpec, StructureClass
 from autounet.plan import Configuration, Normalization, Plan
@@ -67,10 +68,8 @@ def test_labels_of_a_threshold_on_exactly_the_images_geometry(
 ) -> None:
     jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
     volumes = [write_volume(entry.images[0], seed) for seed, entry in enumerate(jobs)]
-    done: list[str] = []
-    problems = predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=workers), on_done=lambda entry: done.append(entry.case))
+    problems = predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=workers))
     assert problems == []
-    assert done == ["a", "b", "c"]
     for entry, volume in zip(jobs, volumes, strict=True):
         image, labels = nibabel.load(entry.images[0]), nibabel.load(entry.output)
         np.testing.assert_array_equal(np.asarray(labels.dataobj), np.where(volume > 100, 5, 0))
@@ -230,3 +229,33 @@ def test_errors_of_the_program_are_not_hidden(tmp_path: Path, volume_plan: tuple
 
     with pytest.raises(ArithmeticError, match="a bug"):
         predict_cases(wrong, CPU, *volume_plan, [entry], Runtime(workers=1))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("Tried to allocate 20.00 GiB")], ids=["host", "gpu"])
+def test_a_case_that_runs_out_of_memory_does_not_stop_the_others(
+    tmp_path: Path, volume_plan: tuple[Plan, Configuration], workers: int, error: Exception
+) -> None:
+    jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
+    for seed, entry in enumerate(jobs):
+        write_volume(entry.images[0], seed)
+    calls = []
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        calls.append(len(patches))
+        if len(calls) == 1:
+            raise error
+        return above_100(patches)
+
+    problems = predict_cases(forward, CPU, *volume_plan, jobs, Runtime(workers=workers), mirror=False)
+    assert [problem.case for problem in problems] == ["a"]
+    assert "not enough memory" in problems[0].what
+    assert [entry.output.exists() for entry in jobs] == [False, True, True]
+
+
+def test_sums_that_would_crowd_a_gpu_are_held_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * 2**30, 80 * 2**30))
+    gpu = torch.device("cuda")
+    assert window._where_to_hold(gpu, 3 * 2**30) == gpu
+    assert window._where_to_hold(gpu, 4 * 2**30) == CPU
+    assert window._where_to_hold(CPU, 2**60) == CPU

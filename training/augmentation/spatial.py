@@ -83,11 +83,25 @@ def apply_spatial(image: Tensor, labels: Tensor, draw: SpatialDraw, patch_size: 
     matrices = torch.from_numpy(theta.copy()).to(image.device, torch.float32)
     grid = torch.nn.functional.affine_grid(matrices, [len(chosen), 1, *patch_size], align_corners=False)
     cut_image[chosen] = torch.nn.functional.grid_sample(image[chosen], grid, mode="bilinear", align_corners=False)
-    # Labels move up so that grid_sample's zero outside means OUTSIDE.
-    shifted = (labels[chosen] - OUTSIDE).float()[:, None]
-    sampled = torch.nn.functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)[:, 0]
-    cut_labels[chosen] = sampled.to(labels.dtype) + OUTSIDE
+    cut_labels[chosen] = _nearest(labels[chosen], grid)
     return cut_image, cut_labels
+
+
+def _nearest(labels: Tensor, grid: Tensor) -> Tensor:
+    """Nearest labels at grid_sample's coordinates, OUTSIDE beyond the edges; grid_sample itself has no 3D nearest on every device.
+
+    Args:
+        labels: (n, *size) integers.
+        grid: (n, *out, d), -1 to 1 over the input, last axis first.
+    """
+    size = torch.tensor(labels.shape[1:], device=grid.device)
+    at = (((grid.flip(-1) + 1) * size - 1) / 2).round().long()
+    inside = ((at >= 0) & (at < size)).all(-1)
+    flat = torch.zeros_like(at[..., 0])
+    for axis, extent in enumerate(labels.shape[1:]):
+        flat = flat * extent + at[..., axis].clamp(0, extent - 1)
+    picked = labels.flatten(1).gather(1, flat.flatten(1)).view(flat.shape)
+    return picked.masked_fill(~inside, OUTSIDE)
 
 
 def apply_mirror(image: Tensor, labels: Tensor, flips: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
