@@ -7,6 +7,7 @@ for which a preset's targets were measured. All per-axis values are in the netwo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from autounet.planners.words import million, percent, times
 
 START_EDGE = {2: 2048, 3: 256}
 """The first patch has as many voxels as a square or cube of this edge: more than any GPU of today can train with."""
+
+
+FEWEST_VOXELS = 16**3
+"""A patch of fewer voxels sees too little to be worth searching for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def fit_patch(spacing_mm: Sequence[float], median_shape: Sequence[float], budget
     while features / target.batch * target.patch_batch > budget.features:
         shrunk = True
         smaller = _shrink(spacing_mm, skeleton, median_shape, preset.min_edge)
-        if smaller is None or smaller.stages == 1:
+        if smaller is None:
             raise UsageError(
                 f"no network of preset '{preset.name}' is small enough for {budget.gpu_memory_gb:g} GB of memory",
                 found=f"{million(features)} activations for a patch of {times(skeleton.patch_size)} voxels",
@@ -136,9 +141,22 @@ def batch_size(patch: FittedPatch, budget: Budget, dataset_voxels: float) -> tup
 
 
 def _shrink(spacing_mm: Sequence[float], skeleton: Topology, median_shape: Sequence[float], min_edge: int) -> Topology | None:
-    """The next smaller patch, or None when there is none."""
+    """The next smaller patch that still gives a network, or None when there is none.
+
+    nnU-Net shortens the axis that covers most of the image. Where that would leave nothing to halve (two very coarse axes), the next
+    axis is taken instead, as long as the patch keeps ``FEWEST_VOXELS``.
+    """
     ratios = [edge / size for edge, size in zip(skeleton.patch_size, median_shape, strict=True)]
-    axis = max(range(len(ratios)), key=lambda candidate: (ratios[candidate], candidate))
+    first, *others = sorted(range(len(ratios)), key=lambda candidate: (ratios[candidate], candidate), reverse=True)
+    for axis in (first, *others):
+        smaller = _shrink_axis(spacing_mm, skeleton, axis, min_edge)
+        if smaller is not None and smaller.stages > 1 and (axis == first or prod(smaller.patch_size) >= FEWEST_VOXELS):
+            return smaller
+    return None
+
+
+def _shrink_axis(spacing_mm: Sequence[float], skeleton: Topology, axis: int, min_edge: int) -> Topology | None:
+    """The next smaller size of one axis, or None when there is none."""
     # Less of an axis may mean fewer halvings, hence a smaller multiple: ask what it would be, then take off only that,
     # or valid sizes are skipped (224 between 256 and 192).
     trial = list(skeleton.patch_size)
