@@ -251,7 +251,7 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
                 expected=EXAMPLE_ENTRY,
                 remedy="correct this entry",
             )
-        files = tuple(root / item for item in images)
+        files = _channel_files(tuple(root / item for item in images), channels)
         label_file = root / label
         case_id = str(row.get("id") or re.sub(r"_0000$", "", split_ending(label_file)[0]))
         if case_id in seen:
@@ -260,7 +260,7 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
             continue
         seen[case_id] = label_file
         found = [
-            *_name_problems(case_id),
+            *name_problems(case_id),
             *(
                 Problem(case_id, f"file not found: {_below(file, root)}", "restore the file or remove the entry")
                 for file in (*files, label_file)
@@ -278,6 +278,16 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
         if not found:
             cases.append(Case(id=case_id, images=files, label=label_file))
     return cases, split_ending(cases[0].images[0])[1] if cases else ""
+
+
+def _channel_files(files: tuple[Path, ...], channels: int) -> tuple[Path, ...]:
+    """The files meant by an entry that names a case, or its first channel, where the files carry nnU-Net's suffixes (v1 wrote such)."""
+    if len(files) > 1 or (files[0].is_file() and (channels == 1 or not split_ending(files[0])[0].endswith("_0000"))):
+        return files
+    stem, ending = split_ending(files[0])
+    stem = stem.removesuffix("_0000")
+    found = tuple(path for number in range(channels) if (path := files[0].with_name(f"{stem}_{number:04d}{ending}")).is_file())
+    return found or files
 
 
 def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: list[Problem]) -> tuple[list[Case], str]:
@@ -301,7 +311,7 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
     cases: list[Case] = []
     groups = group_channels(chosen)
     for case_id, paths in groups.items():
-        found = [*_name_problems(case_id), *channel_problems(case_id, paths, channels)]
+        found = [*name_problems(case_id), *channel_problems(case_id, paths, channels)]
         if case_id not in by_case:
             remedy = "add the label map or remove the image"
             if f"{case_id}_0000" in by_case:
@@ -360,11 +370,13 @@ def _channel_count_problem(case_id: str, files: int, channels: int) -> Problem:
     return Problem(case_id, what, "add the missing files" if files < channels else "remove files, or name all channels in dataset.json")
 
 
-def _name_problems(case_id: str) -> list[Problem]:
+def name_problems(case_id: str) -> list[Problem]:
     """Names that cannot be the name of a file of the run folder as well."""
     shown = case_id.encode(errors="backslashreplace").decode()
     if shown != case_id or case_id in (".", "..") or any(character in "/\\" or ord(character) < 32 for character in case_id):
         return [Problem(shown, "is a name that not every file system can have", "rename the case")]
+    if case_id.endswith((".seg", ".foreground")):
+        return [Problem(case_id, "ends as files of prepared cases do", "rename the case")]
     return []
 
 

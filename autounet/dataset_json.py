@@ -145,6 +145,14 @@ def _paint_order(raw: Mapping[str, Any], classes: list[StructureClass], path: Pa
             expected=f"a list of {len(classes)} of the label values {', '.join(map(str, sorted(known)[:12]))}",
             remedy="give the value to paint for each region, in their order; later ones are painted over earlier ones",
         )
+    for value, entry in zip(paint, classes, strict=True):
+        if value not in entry.values or paint.count(value) > 1:
+            raise DatasetError(
+                f"{path}: 'regions_class_order' paints region '{entry.name}' with {value}",
+                found=quoted(paint),
+                expected=f"for each region a value of its own; '{entry.name}' has {', '.join(map(str, entry.values[:12]))}",
+                remedy="give the value that marks the region and none painted after it",
+            )
     return tuple(paint)
 
 

@@ -75,3 +75,9 @@ class Problem:
     """What is wrong, with what was found and what was expected."""
     remedy: str
     """What to do about it."""
+
+    @classmethod
+    def of(cls, case: str, error: AutounetError, remedy: str) -> "Problem":
+        """An error of one case as a finding; ``remedy`` serves where the error has none of its own."""
+        what = AutounetError(error.what, found=error.found, expected=error.expected).describe()
+        return cls(case, what, error.remedy or remedy)

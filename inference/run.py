@@ -57,7 +57,7 @@ def predict_cases(
 
     def done(job: PredictionJob, error: AutounetError | None) -> None:
         if error is not None:
-            problems.append(Problem(job.case, str(error), "correct the image and run the command again"))
+            problems.append(Problem.of(job.case, error, "correct the image and run the command again"))
         advance(1, job.case)
 
     def scored() -> Iterator[tuple[PredictionJob, PreparedCase, torch.Tensor]]:
@@ -91,7 +91,9 @@ def _prepare(job: PredictionJob, plan: Plan, configuration: Configuration) -> Pr
     with _memory_of(job.case):
         image, grid = read_channels(job.images, len(plan.channels))
         check_finite(image, job.case)
-        if grid.ndim < configuration.ndim:
+        if not image.any():
+            raise ImageError(f"{job.images[0]}: every voxel is zero", remedy="check how the image was made")
+        if grid.ndim < configuration.ndim or (grid.ndim == 2 and plan.transpose[0] != 0):
             raise ImageError(
                 f"{job.images[0]}: is a planar (2D) image",
                 expected=f"a volume, as in {plan.dataset}, which the model has learnt from",
@@ -113,7 +115,7 @@ def _memory_of(case: str) -> Iterator[None]:
         raise ImageError(
             f"{case}: not enough memory",
             found=str(error).split("\n")[0] or None,
-            remedy="predict it with --device cpu or on a larger machine",
+            remedy="check the spacing in its header; if that is right, predict it on a machine with more memory, or with --device cpu",
         ) from None
 
 

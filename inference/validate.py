@@ -1,6 +1,6 @@
 """Predict the held-out cases of a fold on their original grid, and score them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autounet.artefact import digest_of
 from autounet.dataset import Case, DatasetSpec
@@ -15,7 +15,13 @@ from autounet.runtime import Runtime
 
 
 def validate_fold(
-    dataset: DatasetSpec, held_out: Sequence[str], plan: Plan, configuration: Configuration, layout: FoldLayout, runtime: Runtime
+    dataset: DatasetSpec,
+    held_out: Sequence[str],
+    plan: Plan,
+    configuration: Configuration,
+    layout: FoldLayout,
+    runtime: Runtime,
+    made_from: Mapping[str, str] | None = None,
 ) -> Scores:
     """Writes a label map for every held-out case into the fold's ``validation`` folder, and ``scores.json``.
 
@@ -33,7 +39,9 @@ def validate_fold(
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}
     weights = digest_of([layout.weights.stat().st_size, layout.weights.stat().st_mtime_ns])
-    scores = evaluate_cases(files, plan.labels, runtime, made_from={"plan": plan.recipe(configuration.name), "weights": weights})
+    scores = evaluate_cases(
+        files, plan.labels, runtime, made_from={"plan": plan.recipe(configuration.name), "weights": weights, **(made_from or {})}
+    )
     scores.save(layout.scores)
     return scores
 

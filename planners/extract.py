@@ -96,11 +96,11 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
 
 
 def dataset_digest(dataset: DatasetSpec) -> str:
-    """Hash of what a fingerprint is made from: channels, labels, cases, and name and size of each file (no file is read).
-
-    A folder copied to another machine keeps its digest. A file changed to another of exactly the same size goes unnoticed.
-    """
-    files = [[case.id, *([file.name, file.stat().st_size] for file in (*case.images, case.label))] for case in dataset.cases]
+    """Hash of what a fingerprint is made from: channels, labels, cases, and name, size and time of each file (no file is read)."""
+    files = [
+        [case.id, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in (*case.images, case.label))]
+        for case in dataset.cases
+    ]
     return digest_of([list(dataset.channels), dataset.labels.model_dump(mode="json"), files])
 
 
@@ -254,5 +254,4 @@ def _raise_problems(dataset: DatasetSpec, facts: Sequence[_CaseFacts]) -> None:
 
 
 def _problem(case_id: str, error: AutounetError) -> Problem:
-    what = AutounetError(error.what, found=error.found, expected=error.expected).describe()
-    return Problem(case_id, what, error.remedy or "replace the file or remove the case")
+    return Problem.of(case_id, error, "replace the file or remove the case")

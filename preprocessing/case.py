@@ -89,7 +89,7 @@ def nonzero_mask(image_czyx: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     return filled
 
 
-MAX_PREPARED_VOXELS = 2**33
+MAX_PREPARED_VOXELS = 2**31
 """Refuse to resample to more than this: a spacing in the wrong unit, rather than a real image."""
 
 

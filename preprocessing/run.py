@@ -54,7 +54,7 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configurati
             if isinstance(result, ArtefactError):
                 raise result
             if isinstance(result, AutounetError):
-                problems.append(Problem(case.id, str(result), "correct the case or remove it from the dataset"))
+                problems.append(Problem.of(case.id, result, "correct the case or remove it from the dataset"))
             else:
                 found[case.id] = result
             advance(1, case.id)

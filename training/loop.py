@@ -105,9 +105,15 @@ class FoldTraining:
         path, expected = self._job.layout.resume, self._job.about
         state = load_state(path)
         found = state.get("about")
-        if found != expected:
-            known = found if isinstance(found, dict) else {}
-            names = sorted(name for name in known | expected if known.get(name) != expected.get(name))
+        known = found if isinstance(found, dict) else {}
+        names = sorted(name for name in known | expected if known.get(name) != expected.get(name))
+        if "files" in names:
+            # Times change when a dataset is copied: no reason to refuse.
+            log.warning("%s: begun on images or labels that have changed since; --overwrite starts anew", path.parent)
+            names.remove("files")
+        if state.get("seed") not in (None, self._runtime.seed):
+            log.warning("%s: begun with --seed %s and goes on with %s", path.parent, state["seed"], self._runtime.seed)
+        if names or not isinstance(found, dict):
             others = ["other cases" if name == "cases" else f"another {name}" for name in names]
             remedy = "start anew with --overwrite, or restore what it was made with"
             raise ArtefactError(f"{path}: checkpoint of another run", found=" and ".join(others), remedy=remedy)
@@ -264,6 +270,7 @@ class FoldTraining:
             "history": [record.model_dump() for record in self._history],
             "iterations": self._iterations,
             "reserved": self._reserved,
+            "seed": self._runtime.seed,
         }
         layout, last = self._job.layout, self._history[-1]
         before = [record.ema_dice for record in self._history[:-1] if record.ema_dice is not None]

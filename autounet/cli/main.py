@@ -96,7 +96,7 @@ def train(
     from autounet.cli.stages import Wanted
     from autounet.cli.training import Wish, run_train
 
-    run_train(session, dataset, fold, configuration, Wanted(preset), Wish(epochs, iterations, budget), overwrite or not resume)
+    run_train(session, dataset, fold, configuration, Wanted(preset), Wish(epochs, iterations, budget, resume, overwrite))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from autounet.dataset import (
     group_channels,
     image_files,
     matching_folders,
+    name_problems,
     split_ending,
 )
 from autounet.device import pick_device, pick_precision
@@ -54,9 +55,14 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
         )
     cases = find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
-    problems = [problem for case, files in cases.items() for problem in channel_problems(case, files, len(plan.channels))]
-    unusable = {problem.case for problem in problems}
-    jobs = [PredictionJob(case, files, outputs[case]) for case, files in cases.items() if case not in unusable]
+    problems = [
+        problem for case, files in cases.items() for problem in (*name_problems(case), *channel_problems(case, files, len(plan.channels)))
+    ]
+    jobs = [
+        PredictionJob(case, files, outputs[case])
+        for case, files in cases.items()
+        if not name_problems(case) and not channel_problems(case, files, len(plan.channels))
+    ]
     todo = [job for job in jobs if request.overwrite or not job.output.exists()]
     check_writable(next(iter(outputs.values())).parent, "-o")
     folds = ", ".join(entry.fold for entry in trained)
@@ -168,6 +174,8 @@ def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path)
             raise UsageError(
                 f"-o {output}: is the folder of the images, where label maps would pass for images", remedy="choose another folder"
             )
+        if (output.parent / "dataset.json").is_file() and output.name.lower().startswith(("labels", "images")):
+            raise UsageError(f"-o {output}: is a folder of the dataset, whose files would be replaced", remedy="choose another folder")
         outputs = {case: output / f"{case}{label_ending(split_ending(files[0])[1])}" for case, files in cases.items()}
     inputs = {file.resolve() for files in cases.values() for file in files}
     clash = [path for path in outputs.values() if path.resolve() in inputs]

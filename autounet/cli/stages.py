@@ -134,7 +134,9 @@ def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Sp
         if there.made_from == made_from:
             _check_splits(there, ids, layout)
             return there
-        session.screen.say("the dataset's cases have changed: new folds")
+        kept = layout.splits.with_suffix(".before.json")
+        there.save(kept)
+        session.screen.warn(f"the dataset's cases have changed: new folds; the old ones are kept in {kept}. Train all folds again.")
     except ArtefactError as error:
         if layout.splits.exists():
             raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=SPLITS_REMEDY) from None

@@ -1,5 +1,6 @@
 """``autounet train``: train folds, and score each on the cases it has not seen."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,11 +39,15 @@ DRAWING_PAUSE = 50
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the command line says about the length of training."""
+    """What the command line says about how to train."""
 
     epochs: int | None
     iterations: int
     budget: str | None
+    resume: bool
+    """Go on from a checkpoint."""
+    overwrite: bool
+    """Replace what is trained, and the plan it was trained with."""
 
     def check(self) -> None:
         """Raises UsageError when the length makes no sense."""
@@ -57,23 +62,23 @@ class Wish:
         return Length(epochs=self.epochs or plan.epochs, iterations=self.iterations, budget_seconds=seconds)
 
 
-def run_train(session: Session, dataset: str, fold: str, configuration: str | None, wanted: Wanted, length: Wish, fresh: bool) -> None:
+def run_train(session: Session, dataset: str, fold: str, configuration: str | None, wanted: Wanted, wish: Wish) -> None:
     """Plans and prepares what is missing, then trains and validates the folds."""
     folds = parse_folds(fold, FOLDS)
     wanted.check()
-    length.check()
+    wish.check()
     pick_precision(session.runtime, pick_device(session.runtime))
     spec, layout = load_dataset(session, dataset)
     if folds != ["all"]:
         five_folds([case.id for case in spec.cases])  # too few cases: say so before any work
     with recorded(session, layout) as record:
         with alone(session, layout):
-            plan, _ = fresh_plan(session, spec, layout, wanted, overwrite=fresh)
+            plan, _ = fresh_plan(session, spec, layout, wanted, wish.overwrite)
             chosen = choose_configuration(plan, configuration)
             splits = [cases_of_fold(session, spec, layout, name) for name in folds]
             prepare_dataset(spec, plan, chosen, layout.prepared(chosen.name), session.runtime)
         for name, split in zip(folds, splits, strict=True):
-            scores = _Job(session, spec, layout, plan, chosen, name, split).run(length.of(plan), fresh)
+            scores = _Job(session, spec, layout, plan, chosen, name, split).run(wish)
             if scores is not None:
                 record.setdefault("scores", {})[f"{chosen.name} fold {name}"] = scores.to_public()["mean"]
 
@@ -90,7 +95,7 @@ class _Job:
     fold: str
     split: Split
 
-    def run(self, length: Length, fresh: bool) -> Scores | None:
+    def run(self, wish: Wish) -> Scores | None:
         """Trains unless it is trained, then validates unless it is validated."""
         layout = self.layout.fold(self.configuration.name, self.fold)
         busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
@@ -98,29 +103,41 @@ class _Job:
         with one_at_a_time(layout.lock, lambda: busy):
             remove_leftovers(layout.root)
             remove_leftovers(layout.validation)
-            return self._run(layout, length, fresh)
+            return self._run(layout, wish)
 
-    def _run(self, layout: FoldLayout, length: Length, fresh: bool) -> Scores | None:
+    def _run(self, layout: FoldLayout, wish: Wish) -> Scores | None:
         split = self.split
-        if fresh:
-            for path in (layout.weights, layout.weights_best, layout.resume, layout.history, layout.scores):
+        if wish.overwrite:
+            for path in (layout.weights, layout.weights_best, layout.scores, layout.progress):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(layout.validation, ignore_errors=True)
+        if wish.overwrite or not (wish.resume or layout.weights.exists()):
+            for path in (layout.resume, layout.history):
                 path.unlink(missing_ok=True)
         title = f"{self.configuration.name} fold {self.fold}"
         if layout.weights.exists():
             check_plan(layout.weights, self.plan, self.configuration.name)
             self._check_cases(layout)
             self.session.screen.say(f"{title} is trained already ({layout.root}); --overwrite trains it anew")
-            if layout.scores.exists():
-                scores = Scores.load(layout.scores)
+            scores = self._scores_there(layout)
+            if scores is not None:
                 show_scores(self.session, scores, f"{title}: held-out cases on their original grid")
                 return scores
         else:
-            self._train(length, split.train, split.validation, layout)
+            self._train(wish.of(self.plan), split.train, split.validation, layout)
         if not split.validation:
             self.session.screen.result(f"{title}: trained on all cases, so there is nothing to validate on. Weights: {layout.weights}")
             return None
         self.session.screen.say(f"{title}: predicting {count(len(split.validation), 'held-out case')}")
-        scores = validate_fold(self.dataset, split.validation, self.plan, self.configuration, layout, self.session.runtime)
+        scores = validate_fold(
+            self.dataset,
+            split.validation,
+            self.plan,
+            self.configuration,
+            layout,
+            self.session.runtime,
+            {"files": self._files(split.validation)},
+        )
         show_scores(self.session, scores, f"{title}: held-out cases on their original grid")
         self.session.screen.result(f"Weights, curves and predictions are in {layout.root}")
         return scores
@@ -132,11 +149,35 @@ class _Job:
             "configuration": self.configuration.name,
             "fold": self.fold,
             "cases": digest_of(sorted(self.split.train)),
+            "files": self._files(self.split.train),
         }
 
+    def _files(self, cases: Sequence[str]) -> str:
+        """Digest of the raw files of cases, as they were when the cases were prepared."""
+        _, stored = open_cases(self.plan, self.configuration, self.layout.prepared(self.configuration.name), cases)
+        return digest_of([[source.model_dump() for source in case.sources] for case in stored])
+
+    def _scores_there(self, layout: FoldLayout) -> Scores | None:
+        """The scores, if they are of the held-out files as they are now."""
+        if not layout.scores.exists():
+            return None
+        scores = Scores.load(layout.scores)
+        if scores.made_from.get("files") == self._files(self.split.validation):
+            return scores
+        self.session.screen.warn("the held-out images or labels have changed since they were scored: predicting and scoring them again")
+        shutil.rmtree(layout.validation, ignore_errors=True)
+        return None
+
     def _check_cases(self, layout: FoldLayout) -> None:
-        """Raises ArtefactError when the weights have seen other cases: held-out ones of today might be among them."""
-        found = read_about(layout.weights).get("cases")
+        """Warns when the training files have changed since.
+
+        Raises:
+            ArtefactError: The weights have seen other cases: held-out ones of today might be among them.
+        """
+        about = read_about(layout.weights)
+        if about.get("files") != self._files(self.split.train):
+            self.session.screen.warn(f"{layout.root}: trained on images or labels that have changed since; --overwrite trains anew")
+        found = about.get("cases")
         if found not in (None, self._about()["cases"]):
             raise ArtefactError(
                 f"{layout.root}: trained on other cases than fold {self.fold} has now",

@@ -158,5 +158,4 @@ def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:
 def _problems_of(case: str, error: AutounetError) -> list[Problem]:
     if isinstance(error, DatasetError) and error.problems:
         return list(error.problems)
-    what = AutounetError(error.what, found=error.found, expected=error.expected).describe()
-    return [Problem(case, what, error.remedy or "correct or remove the file")]
+    return [Problem.of(case, error, "correct or remove the file")]

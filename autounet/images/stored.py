@@ -157,7 +157,7 @@ def _whole_numbers(volume: AnyArray, stored: Stored, path: Path) -> IntArray:
             y, x = np.argwhere(wrong)[0]
             raise ImageError(
                 f"{path}: a label map holds whole numbers only",
-                found=f"{true[y, x]:.6g} at voxel ({z}, {y}, {x}) (z, y, x)",
+                found=f"{true[y, x]:.10g} at voxel ({z}, {y}, {x}) (z, y, x)",
                 remedy="save the label map with an integer type, without interpolation",
             )
         if whole.min() < 0:

@@ -18,7 +18,7 @@ from torch import Tensor
 from autounet.inference import window
 from autounet.inference.run import PredictionJob, predict_cases, validation_seconds
 from autounet.labels import LabelSpec, StructureClass
-from autounet.plan import Configuration, Normalization, Plan
+from autounet.plan import Configuration, Plan
 from autounet.runtime import Runtime
 
 CPU = torch.device("cpu")
@@ -209,15 +209,16 @@ def test_an_interruption_leaves_no_half_written_file(tmp_path: Path, volume_plan
         gzip.decompress(path.read_bytes())
 
 
-def test_normalised_inside_the_mask_as_in_training(tmp_path: Path, make_plan: MakePlan) -> None:
-    """An all-zero image is no error of prediction: it is background."""
-    schemes = (Normalization(scheme="zscore", use_mask=True),)
-    plan, configuration = make_plan((1.0, 1.0, 1.0), patch=(8, 8, 8), labels=LABELS, schemes=schemes)
+def test_an_empty_image_is_refused(tmp_path: Path, make_plan: MakePlan) -> None:
+    """There is nothing to normalise and nothing to segment: a network would answer with noise."""
+    plan, configuration = make_plan((1.0, 1.0, 1.0), patch=(8, 8, 8), labels=LABELS)
     entry = job(tmp_path, "empty")
     entry.images[0].parent.mkdir()
     nibabel.save(nibabel.Nifti1Image(np.zeros((9, 8, 7), np.int16), np.eye(4)), entry.images[0])
-    assert predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=0)) == []
-    assert (np.asarray(nibabel.load(entry.output).dataobj) == 0).all()
+    (problem,) = predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=0))
+    assert problem.case == "empty"
+    assert "every voxel is zero" in problem.what
+    assert not entry.output.exists()
 
 
 def test_errors_of_the_program_are_not_hidden(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
