@@ -1,0 +1,131 @@
+"""Data, plans and folds that change between two commands: what was made from the old ones is never passed off as new."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+Autounet = Callable[..., Any]
+
+
+@pytest.fixture
+def data_copy(trained: Any, tmp_path: Path) -> Path:
+    """A copy of the datasets, times included, that a test may change."""
+    return Path(shutil.copytree(trained.data, tmp_path / "data"))
+
+
+def test_changed_labels_are_scored_again(trained: Any, data_copy: Path, runs_copy: Path, autounet: Autounet, kit: SimpleNamespace) -> None:
+    """Box and core change places in every label map, at the same file size or not: the old table would be wrong."""
+    for path in (data_copy / kit.volumes / "labelsTr").glob("*.nii.gz"):
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)
+        nib.save(nib.Nifti1Image(np.choose(values, [0, 3, 2, 1]).astype(np.uint8), image.affine), path)
+    again = autounet("train", "-d", "11", "-f", "0", *kit.short, "--data", data_copy, "--runs", runs_copy)
+    assert again.code == 0
+    assert "changed since they were scored" in again.text
+    assert "trained on images or labels that have changed since" in again.text
+    fold = runs_copy / kit.volumes / "models" / "3d_fullres" / "fold_0"
+    scored = autounet("evaluate", "-p", fold / "validation", "-g", data_copy / kit.volumes / "labelsTr", "-d", data_copy / kit.volumes)
+    assert scored.code == 1  # three cases were in training and have no prediction
+    repeated = autounet("train", "-d", "11", "-f", "0", *kit.short, "--data", data_copy, "--runs", runs_copy)
+    assert "changed since they were scored" not in repeated.text
+
+
+def test_a_header_changed_in_place_is_noticed(data_copy: Path, runs_copy: Path, autounet: Autounet, kit: SimpleNamespace) -> None:
+    """A file of the same size and a later time is another file."""
+    where = ("--data", data_copy, "--runs", runs_copy)
+    assert "Up to date" in autounet("plan", "-d", "11", *where).out
+    path = data_copy / kit.volumes / "imagesTr" / "box_00_0000.nii.gz"
+    path.touch()
+    again = autounet("plan", "-d", "11", *where)
+    assert "the dataset has changed" in again.text
+    assert "box_00" in again.text
+
+
+def test_no_resume_keeps_the_plan_of_trained_models(
+    trained: Any, runs_copy: Path, refused: Autounet, autounet: Autounet, kit: SimpleNamespace
+) -> None:
+    where = ("--data", trained.data, "--runs", runs_copy)
+    before = (runs_copy / kit.volumes / "plan.json").read_bytes()
+    refused(2, ["would not fit the models", "--overwrite"], "train", "-d", "11", "-f", "1", "--no-resume", "--preset", "nnunet", *where)
+    assert (runs_copy / kit.volumes / "plan.json").read_bytes() == before
+    assert autounet("train", "-d", "11", "-f", "0", "--no-resume", *kit.short, *where).code == 0  # finished weights stay
+    assert "trained already" in autounet("train", "-d", "11", "-f", "0", "--no-resume", *kit.short, *where).text
+
+
+def test_folds_of_other_cases_are_kept_beside_the_new_ones(
+    trained: Any, data_copy: Path, runs_copy: Path, autounet: Autounet, kit: SimpleNamespace
+) -> None:
+    old = (runs_copy / kit.volumes / "splits.json").read_bytes()
+    for folder, name in (("imagesTr", "box_00_0000.nii.gz"), ("labelsTr", "box_00.nii.gz")):
+        shutil.copy2(data_copy / kit.volumes / folder / name, data_copy / kit.volumes / folder / name.replace("box_00", "box_09"))
+    kit.edit_json(data_copy / kit.volumes / "dataset.json", numTraining=7)
+    again = autounet("train", "-d", "11", "-f", "1", *kit.short, "--data", data_copy, "--runs", runs_copy)
+    assert again.code == 0
+    assert "splits.before.json" in again.text
+    assert (runs_copy / kit.volumes / "splits.before.json").read_bytes() == old
+
+
+def test_label_folders_of_a_dataset_are_no_output_folders(trained: Any, data_copy: Path, refused: Autounet, kit: SimpleNamespace) -> None:
+    before = kit.snapshot(data_copy)
+    folder = data_copy / kit.volumes
+    arguments = ("-i", folder / "imagesTr", "-o", folder / "labelsTr", "-d", "11", "--runs", trained.runs, "--overwrite")
+    refused(2, ["labelsTr", "folder of the dataset"], "predict", *arguments)
+    assert kit.snapshot(data_copy) == before
+
+
+def test_a_file_name_that_is_no_text_fails_alone(trained: Any, tmp_path: Path, autounet: Autounet, kit: SimpleNamespace) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = trained.volumes / "imagesTr" / "box_00_0000.nii.gz"
+    shutil.copy(source, folder / "good_0000.nii.gz")
+    try:
+        shutil.copy(source, bytes(folder) + b"/bad\xff_0000.nii.gz")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    ended = autounet("predict", "-i", folder, "-o", tmp_path / "out", "-d", "11", "--runs", trained.runs, "--no-mirror")
+    assert ended.code == 1
+    assert "name that not every file system can have" in ended.text
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+
+
+def test_v1_lists_of_training_cases_find_their_channel_files(tmp_path: Path, autounet: Autounet, kit: SimpleNamespace) -> None:
+    """nnU-Net v1 listed ``case.nii.gz`` where the files are ``case_0000.nii.gz``, ``case_0001.nii.gz``."""
+    root = kit.write_volumes(tmp_path / "data" / kit.volumes)
+    for path in sorted((root / "imagesTr").iterdir()):
+        shutil.copy(path, path.with_name(path.name.replace("_0000", "_0001")))
+    rows = [{"image": f"./imagesTr/box_{n:02d}.nii.gz", "label": f"./labelsTr/box_{n:02d}.nii.gz"} for n in range(6)]
+    kit.edit_json(root / "dataset.json", training=rows, channel_names={"0": "T1", "1": "T2"}, numTraining=None)
+    planned = autounet("plan", "-d", root, "--runs", tmp_path / "runs", "--preset", "small")
+    assert planned.code == 0, planned.err
+    assert "T1, T2" in planned.out
+
+
+def test_each_region_is_painted_with_a_value_of_its_own(tmp_path: Path, refused: Autounet, kit: SimpleNamespace) -> None:
+    root = kit.write_volumes(tmp_path / "data" / kit.volumes)
+    regions = {"background": 0, "whole": [1, 3], "core": [3]}
+    for order in ([3, 1], [3, 3]):
+        kit.edit_json(root / "dataset.json", labels=regions, regions_class_order=order)
+        refused(1, ["regions_class_order", "core" if order == [3, 1] else "whole"], "plan", "-d", root, "--runs", tmp_path / "runs")
+
+
+def test_a_planar_image_is_not_cut_across_the_slices_of_a_volume(tmp_path: Path, autounet: Autounet, kit: SimpleNamespace) -> None:
+    """The coarse axis of these volumes is y, so a slice of the model is x by z: a planar image has no such slice."""
+    root = kit.write_volumes(tmp_path / "data" / kit.volumes)
+    for path in root.glob("*Tr/*.nii.gz"):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([1.0, 6.0, 1.0, 1.0])), path)
+    where = ("--runs", tmp_path / "runs")
+    trained = autounet("train", "-d", root, "-f", "0", "-c", "2d", "--preset", "small", *kit.short, *where)
+    assert trained.code == 0, trained.err
+    Image.fromarray(np.full((24, 28), 120, np.uint8)).save(tmp_path / "slice.png")
+    ended = autounet("predict", "-i", tmp_path / "slice.png", "-o", tmp_path / "out.png", "-c", "2d", *where)
+    assert ended.code == 1
+    assert "planar" in ended.text
+    assert not (tmp_path / "out.png").exists()
