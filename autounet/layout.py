@@ -91,6 +91,11 @@ class FoldLayout:
         return self.root / ".lock"
 
     @property
+    def overlays(self) -> Path:
+        """Held-out cases: image, truth, prediction, errors."""
+        return self.root / "validation.png"
+
+    @property
     def validation(self) -> Path:
         """Predictions of the held-out cases."""
         return self.root / "validation"

@@ -8,10 +8,8 @@ import typer
 from autounet.cli.session import Session, check_writable, parse_duration
 from autounet.dataset import image_files, split_ending
 from autounet.dataset_json import read_labels_of
-from autounet.evaluation.overlap import overlap
-from autounet.images import read_image, read_labels
+from autounet.evaluation.folders import evaluate_cases
 from autounet.phantom import write_phantom
-from autounet.report.overlay import OverlayRow, overlay_figure
 
 
 def run_demo(session: Session, run: Callable[[list[str]], int], folder: Path, budget: str, device: str) -> None:
@@ -33,19 +31,18 @@ def run_demo(session: Session, run: Callable[[list[str]], int], folder: Path, bu
         code = run(command)
         if code:
             raise typer.Exit(code)
-    picture = _picture(dataset, predictions, truths, folder / "demo.png")
+    picture = _picture(dataset, predictions, truths, folder / "demo.png", session)
     session.screen.result(f"Image, truth, prediction and errors of the test volumes: {picture}")
 
 
-def _picture(dataset: Path, predictions: Path, truths: Path, path: Path) -> Path:
-    """One row per test volume. The labels of a phantom are its class indices."""
+def _picture(dataset: Path, predictions: Path, truths: Path, path: Path, session: Session) -> Path:
+    """One row per test volume."""
+    files = {
+        case: Files(dataset / "imagesTs" / f"{case}_0000.nii.gz", truth, predictions / truth.name)
+        for truth in image_files(truths)
+        if (case := split_ending(truth)[0])
+    }
     labels = read_labels_of(dataset)
-    rows = []
-    for truth_file in image_files(truths):
-        case = split_ending(truth_file)[0]
-        image, grid = read_image(dataset / "imagesTs" / f"{case}_0000.nii.gz")
-        truth, prediction = read_labels(truth_file)[0], read_labels(predictions / truth_file.name)[0]
-        dice = {name: score.dice for name, score in overlap(prediction, truth, labels).items()}
-        rows.append(OverlayRow(case, image[0], truth, prediction, grid.spacing_mm_zyx, dice))
-    overlay_figure(rows, path, labels.names, "autounet demo: test volumes that the network has not seen")
+    scores = evaluate_cases({case: (entry.prediction, entry.truth) for case, entry in files.items()}, labels, session.runtime)
+    draw_overlays(files, scores, labels, path, "autounet demo: test volumes that the network has not seen")
     return path

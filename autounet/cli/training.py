@@ -9,6 +9,7 @@ from autounet.artefact import digest_of, remove_leftovers
 from autounet.checkpoint import read_about
 from autounet.cli.console import duration, number
 from autounet.cli.locks import one_at_a_time
+from autounet.cli.pictures import Files, draw_overlays
 from autounet.cli.session import Session, alone, make_folder, parse_duration, recorded
 from autounet.cli.stages import Wanted, cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
 from autounet.dataset import FOLDS, DatasetSpec, Split, five_folds
@@ -17,7 +18,7 @@ from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.evaluation.scores import Scores
 from autounet.inference.model import check_plan
 from autounet.inference.run import validation_seconds
-from autounet.inference.validate import validate_fold
+from autounet.inference.validate import label_ending, validate_fold
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
@@ -108,7 +109,7 @@ class _Job:
     def _run(self, layout: FoldLayout, wish: Wish) -> Scores | None:
         split = self.split
         if wish.overwrite:
-            for path in (layout.weights, layout.weights_best, layout.scores, layout.progress):
+            for path in (layout.weights, layout.weights_best, layout.scores, layout.progress, layout.overlays):
                 path.unlink(missing_ok=True)
             shutil.rmtree(layout.validation, ignore_errors=True)
         if wish.overwrite or not (wish.resume or layout.weights.exists()):
@@ -139,8 +140,20 @@ class _Job:
             {"files": self._files(split.validation)},
         )
         show_scores(self.session, scores, f"{title}: held-out cases on their original grid")
-        self.session.screen.result(f"Weights, curves and predictions are in {layout.root}")
+        self._draw(scores, layout)
+        self.session.screen.result(f"Weights, curves, predictions and a picture of them are in {layout.root}")
         return scores
+
+    def _draw(self, scores: Scores, layout: FoldLayout) -> None:
+        """Held-out cases beside their truth."""
+        ending = label_ending(self.plan.file_ending)
+        files = {
+            case.id: Files(case.images[0], case.label, layout.validation / f"{case.id}{ending}")
+            for case in self.dataset.cases
+            if case.id in scores.cases
+        }
+        title = f"{self.plan.dataset}, {self.configuration.name}, fold {self.fold}: held-out cases"
+        draw_overlays(files, scores, self.plan.labels, layout.overlays, title)
 
     def _about(self) -> dict[str, str]:
         """What the weights are of; a checkpoint of anything else is not taken up."""

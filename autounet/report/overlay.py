@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ TEXT_COLUMN, TEXT_LINE = 2.1, 0.175
 TITLE, HEADINGS, LEGEND_LINE = 0.42, 0.3, 0.24
 FLATTEST, TALLEST = 0.5, 1.4
 """A row's height relative to the width of a panel."""
+
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +90,25 @@ def choose_slice(truth_zyx: IntArray | None, prediction_zyx: IntArray, classes: 
 
 
 def choose_rows(rows: Sequence[OverlayRow], limit: int) -> list[OverlayRow]:
-    """All rows, or a third each with the worst, the median and the best mean Dice, from worst to best.
+    """All rows, or a third each with the worst, the median and the best mean Dice, from worst to best."""
+    return [rows[number] for number in ranked_choice({number: mean_dice(row.dice) for number, row in enumerate(rows)}, limit)]
 
-    Rows without any Dice are passed over when there is a choice.
+
+def ranked_choice(means: Mapping[Key, float | None], limit: int) -> list[Key]:
+    """All keys, in their order, or a third each with the worst, the median and the best mean, from worst to best.
+
+    Keys without a mean are passed over when there is a choice.
     """
-    if len(rows) <= limit:
-        return list(rows)
-    means = {number: mean for number, row in enumerate(rows) if (mean := mean_dice(row.dice)) is not None}
-    ranked = sorted(means, key=lambda number: means[number])
+    if len(means) <= limit:
+        return list(means)
+    known = {key: mean for key, mean in means.items() if mean is not None}
+    ranked = sorted(known, key=lambda key: known[key])
     if len(ranked) <= limit:
-        return [rows[number] for number in ranked] or list(rows[:limit])
+        return ranked or list(means)[:limit]
     third = limit // 3
     middle = limit - 2 * third
     start = (len(ranked) - middle) // 2
-    chosen = ranked[:third] + ranked[start : start + middle] + ranked[-third:] if third else ranked[:limit]
-    return [rows[number] for number in chosen]
+    return ranked[:third] + ranked[start : start + middle] + ranked[-third:] if third else ranked[:limit]
 
 
 def describe_choice(shown: int, total: int) -> str:
