@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from autounet.cli.pictures import Files, draw_overlays
 from autounet.cli.session import Session, check_writable, parse_duration
 from autounet.dataset import image_files, split_ending
 from autounet.dataset_json import read_labels_of
