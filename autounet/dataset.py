@@ -8,11 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-
-from autounet.artefact import Artefact, Frozen
+from autounet.artefact import Frozen
 from autounet.dataset_json import channels_and_labels, load_description, quoted
 from autounet.errors import DatasetError, Problem, UsageError
 from autounet.labels import LabelSpec
@@ -23,7 +21,6 @@ IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".t
 LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg"))
 """File endings that label maps may have: JPEG's lossy compression changes label values."""
 
-FOLDS = 5
 
 MOST_NAMES = 20
 """Names of datasets that a message lists."""
@@ -51,48 +48,6 @@ class DatasetSpec(Frozen):
     cases: tuple[Case, ...]
     """Sorted by identifier."""
     file_ending: str
-
-
-class Split(Frozen):
-    """Cases of one fold."""
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-
-
-class Splits(Artefact):
-    """Training and validation cases of every fold."""
-
-    KIND: ClassVar[str] = "splits"
-    VERSION: ClassVar[int] = 1
-
-    kind: str = KIND
-    schema_version: int = VERSION
-    folds: tuple[Split, ...]
-
-
-def five_folds(case_ids: Sequence[str]) -> tuple[Split, ...]:
-    """nnU-Net's five folds: ``KFold(5, shuffle=True, random_state=12345)`` of scikit-learn over the sorted identifiers.
-
-    Source: nnunetv2 2.8.1, ``utilities/crossval_split.py``.
-
-    Raises:
-        DatasetError: There are fewer cases than folds.
-    """
-    ids = np.sort(np.array(list(case_ids)))
-    if len(ids) < FOLDS:
-        raise DatasetError(
-            "five-fold cross-validation needs at least five training cases",
-            found=f"{len(ids)} case{'s' if len(ids) != 1 else ''}",
-            remedy="train one model on all cases with `-f all`, or add cases",
-        )
-    order = np.arange(len(ids))
-    # scikit-learn's KFold shuffles with this legacy generator; any other gives other folds.
-    np.random.RandomState(12345).shuffle(order)
-    return tuple(
-        Split(train=tuple(ids[np.sort(np.setdiff1d(order, held_out))].tolist()), validation=tuple(ids[np.sort(held_out)].tolist()))
-        for held_out in np.array_split(order, FOLDS)
-    )
 
 
 def find_dataset(query: str, search: Sequence[Path]) -> Path:

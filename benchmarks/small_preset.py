@@ -16,9 +16,10 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from autounet.dataset import DatasetSpec, Splits, read_dataset
+from autounet.dataset import DatasetSpec, read_dataset
 from autounet.evaluation.scores import Scores
 from autounet.layout import FoldLayout, RunLayout
+from autounet.splits import Splits
 from benchmarks.measure import AUTOUNET, CommandFailed, machine, run_measured, show_table, verdict, write_json
 
 FOLD = "0"

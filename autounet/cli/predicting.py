@@ -8,7 +8,6 @@ from autounet.cli.console import duration
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import parse_folds, some
 from autounet.dataset import (
-    FOLDS,
     IMAGE_ENDINGS,
     LABEL_ENDINGS,
     channel_problems,
@@ -27,6 +26,7 @@ from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
+from autounet.splits import FOLDS
 
 
 @dataclass(frozen=True, slots=True)

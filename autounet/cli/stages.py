@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from autounet.artefact import digest_of
 from autounet.cli.session import Session
-from autounet.dataset import FOLDS, DatasetSpec, Split, Splits, five_folds, read_dataset
+from autounet.dataset import DatasetSpec, read_dataset
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
+from autounet.splits import FOLDS, Split, Splits, five_folds
 
 DEFAULT_PRESET = "nnunet"
 MOST_CHANGES = 6

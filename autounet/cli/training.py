@@ -12,7 +12,7 @@ from autounet.cli.locks import one_at_a_time
 from autounet.cli.pictures import Files, draw_overlays
 from autounet.cli.session import Session, alone, make_folder, parse_duration, recorded
 from autounet.cli.stages import Wanted, cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
-from autounet.dataset import FOLDS, DatasetSpec, Split, five_folds
+from autounet.dataset import DatasetSpec
 from autounet.device import pick_device, pick_precision
 from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.evaluation.scores import Scores
@@ -25,6 +25,7 @@ from autounet.planners.words import count
 from autounet.preprocessing.run import open_cases, prepare_dataset
 from autounet.preprocessing.store import StoredCase
 from autounet.report.figures import progress_figure
+from autounet.splits import FOLDS, Split, five_folds
 from autounet.training.history import EpochRecord
 from autounet.training.loader import BatchLoader
 from autounet.training.loop import FoldJob, FoldTraining

@@ -1,0 +1,53 @@
+"""The folds of the cross-validation: which cases train and which are held out."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from autounet.artefact import Artefact, Frozen
+from autounet.errors import DatasetError
+
+FOLDS = 5
+
+
+class Split(Frozen):
+    """Cases of one fold."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+class Splits(Artefact):
+    """Training and validation cases of every fold."""
+
+    KIND: ClassVar[str] = "splits"
+    VERSION: ClassVar[int] = 1
+
+    kind: str = KIND
+    schema_version: int = VERSION
+    folds: tuple[Split, ...]
+
+
+def five_folds(case_ids: Sequence[str]) -> tuple[Split, ...]:
+    """nnU-Net's five folds: ``KFold(5, shuffle=True, random_state=12345)`` of scikit-learn over the sorted identifiers.
+
+    Source: nnunetv2 2.8.1, ``utilities/crossval_split.py``.
+
+    Raises:
+        DatasetError: There are fewer cases than folds.
+    """
+    ids = np.sort(np.array(list(case_ids)))
+    if len(ids) < FOLDS:
+        raise DatasetError(
+            "five-fold cross-validation needs at least five training cases",
+            found=f"{len(ids)} case{'s' if len(ids) != 1 else ''}",
+            remedy="train one model on all cases with `-f all`, or add cases",
+        )
+    order = np.arange(len(ids))
+    # scikit-learn's KFold shuffles with this legacy generator; any other gives other folds.
+    np.random.RandomState(12345).shuffle(order)
+    return tuple(
+        Split(train=tuple(ids[np.sort(np.setdiff1d(order, held_out))].tolist()), validation=tuple(ids[np.sort(held_out)].tolist()))
+        for held_out in np.array_split(order, FOLDS)
+    )
