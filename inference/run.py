@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from autounet.errors import AutounetError, ImageError, Problem
+from autounet.geometry import Trace
 from autounet.images import check_finite, read_channels, write_labels
 from autounet.inference.restore import restore_labels
 from autounet.inference.window import Forward, count_tiles, predict_scores
@@ -31,6 +32,21 @@ class PredictionJob:
     case: str
     images: tuple[Path, ...]
     output: Path
+
+
+@dataclass(slots=True)
+class _Scored:
+    """A case on its way to the writer, which takes the scores out: whoever still holds this holds little memory."""
+
+    job: PredictionJob
+    trace: Trace
+    scores: torch.Tensor | None
+
+    def take(self) -> torch.Tensor:
+        """The scores, once."""
+        scores, self.scores = self.scores, None
+        assert scores is not None
+        return scores
 
 
 def predict_cases(
@@ -60,7 +76,7 @@ def predict_cases(
             problems.append(Problem.of(job.case, error, "correct the image and run the command again"))
         advance(1, job.case)
 
-    def scored() -> Iterator[tuple[PredictionJob, PreparedCase, torch.Tensor]]:
+    def scored() -> Iterator[_Scored]:
         """The middle of the chain; what fails before or in it ends here."""
         for job, prepared in map_ordered(lambda job: _prepare(job, plan, configuration), jobs, min(runtime.workers, 1), ahead=1):
             if isinstance(prepared, AutounetError):
@@ -68,21 +84,20 @@ def predict_cases(
                 continue
             try:
                 with _memory_of(job.case):
-                    scores = _scores(forward, device, configuration, prepared, mirror, advance)
+                    result = _Scored(job, prepared.trace, _scores(forward, device, configuration, prepared, mirror, advance))
             except AutounetError as error:
                 done(job, error)
                 continue
-            yield job, prepared, scores
+            yield result
 
-    def finish(item: tuple[PredictionJob, PreparedCase, torch.Tensor]) -> None:
-        job, prepared, scores = item
-        with _memory_of(job.case):
-            restored = restore_labels(scores, prepared.trace, target_spacing(prepared.trace, configuration), plan.labels)
-            write_labels(job.output, restored, prepared.trace.grid, like=job.images[0])
+    def finish(case: _Scored) -> None:
+        with _memory_of(case.job.case):
+            restored = restore_labels(case.take(), case.trace, target_spacing(case.trace, configuration), plan.labels)
+            write_labels(case.job.output, restored, case.trace.grid, like=case.job.images[0])
 
     with runtime.progress("predict", len(jobs)) as advance:
-        for (job, _, _), result in map_ordered(finish, scored(), min(runtime.workers, 1), ahead=1):
-            done(job, result)
+        for case, result in map_ordered(finish, scored(), min(runtime.workers, 1), ahead=1):
+            done(case.job, result)
     return problems
 
 

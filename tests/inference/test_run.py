@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from autounet.inference import window
+from autounet.inference import run, window
 from autounet.inference.run import PredictionJob, predict_cases, validation_seconds
 from autounet.labels import LabelSpec, StructureClass
 from autounet.plan import Configuration, Plan
@@ -260,3 +261,25 @@ def test_sums_that_would_crowd_a_gpu_are_held_on_the_cpu(monkeypatch: pytest.Mon
     assert window._where_to_hold(gpu, 3 * 2**30) == gpu
     assert window._where_to_hold(gpu, 4 * 2**30) == CPU
     assert window._where_to_hold(CPU, 2**60) == CPU
+
+
+def test_scores_of_at_most_two_cases_are_held_at_once(tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any) -> None:
+    """One case is predicted while the one before is restored and written; scores of earlier ones are gone."""
+    jobs = [job(tmp_path, case) for case in ("a", "b", "c", "d", "e")]
+    for seed, entry in enumerate(jobs):
+        write_volume(entry.images[0], seed)
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+    genuine = run._scores
+
+    def counted(*arguments: Any) -> Tensor:
+        nonlocal most
+        scores = genuine(*arguments)
+        alive.append(weakref.ref(scores))
+        most = max(most, sum(reference() is not None for reference in alive))
+        return scores
+
+    monkeypatch.setattr(run, "_scores", counted)
+    assert predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=2), mirror=False) == []
+    assert len(alive) == 5
+    assert most <= 2
