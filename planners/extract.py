@@ -7,6 +7,7 @@ spaced quantiles of every case. Two differences are deliberate: voxels with the 
 labelled), and nothing is drawn at random except where a case has more than a million labelled voxels.
 """
 
+import logging
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
 from autounet.planners.words import count
 from autounet.runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 QUANTILES_PER_CASE = 10_000
 FEWEST_QUANTILES_PER_CASE = 1_000
@@ -81,6 +84,9 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
             advance(1, case.id)
     _raise_problems(dataset, facts)
     cases = tuple(entry.fingerprint for entry in facts if entry.fingerprint is not None)
+    for name in dataset.labels.names:
+        if not any(case.class_voxels[name] for case in cases):
+            log.warning("class '%s' is in none of the %s: nothing can be learnt of it", name, count(len(cases), "case"))
     relative = [prod(case.shape_after_crop_zyx) / prod(case.shape_zyx) for case in cases]
     labelled = [entry.channels for entry in facts if entry.channels]
     return Fingerprint(

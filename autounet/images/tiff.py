@@ -4,7 +4,10 @@ A 2D image has spacing 1: its resolution tags are mostly a printer's or a screen
 this program wrote into it where all three axes are known, else 1.
 """
 
+import json
 import logging
+import math
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from autounet.artefact import atomic_path
+from autounet.dataset import split_ending
 from autounet.errors import ImageError
 from autounet.geometry import Grid, TripleMm
 from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, planar_grid
@@ -65,7 +69,8 @@ def read(path: Path, as_labels: bool) -> Stored:
     _, depth, height, width = values.shape
     if not is_stack:
         return Stored(values, planar_grid(height, width))
-    return Stored(values, Grid(shape_zyx=(depth, height, width), spacing_mm_zyx=spacing or (1.0, 1.0, 1.0)))
+    spacing = _spacing_beside(path) or spacing or (1.0, 1.0, 1.0)
+    return Stored(values, Grid(shape_zyx=(depth, height, width), spacing_mm_zyx=spacing))
 
 
 def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
@@ -162,6 +167,29 @@ def _channels_first(pixels: AnyArray, axes: str, path: Path) -> tuple[AnyArray, 
     if channel == ["S"] and values.shape[0] in (2, 4):
         values = values[:-1]
     return values, bool(stack)
+
+
+def _spacing_beside(path: Path) -> TripleMm | None:
+    """Spacing from nnU-Net's file for TIFF stacks, ``case.json`` with {"spacing": [z, y, x]}; None when there is none.
+
+    Source: nnunetv2 2.8.1, ``imageio/tif_reader_writer.py``. Raises ImageError when it is malformed.
+    """
+    stem = split_ending(path)[0]
+    beside = path.with_name(re.sub(r"_[0-9]{4}$", "", stem) + ".json")
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or "spacing" not in content:
+            return None  # a file of another purpose
+        z, y, x = (float(value) for value in content["spacing"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise ImageError(
+            f"{beside}: no spacing for {path.name}", found=error, expected='{"spacing": [z, y, x]} in mm', remedy="correct or remove it"
+        ) from None
+    if not all(math.isfinite(value) and value > 0 for value in (z, y, x)):
+        raise ImageError(f"{beside}: spacing is not positive", found=content["spacing"], remedy="give mm between voxels along z, y, x")
+    return z, y, x
 
 
 def _stack_spacing(tif: Any) -> TripleMm | None:

@@ -94,6 +94,21 @@ def test_imagej_spacing(tmp_path: Path) -> None:
     assert save(spacing=0, unit="um").spacing_mm_zyx == UNIT
 
 
+def test_spacing_in_a_file_beside_as_nnunet_has_it(tmp_path: Path) -> None:
+    """``case.json`` serves the image ``case_0000.tif`` and, in its own folder, the label map ``case.tif``."""
+    for name in ("case_0000.tif", "case.tif", "other.tif"):
+        tifffile.imwrite(tmp_path / name, STACK)
+    (tmp_path / "case.json").write_text('{"spacing": [5, 1.5, 1.25]}')
+    (tmp_path / "other.json").write_text('{"Manufacturer": "of another purpose"}')
+    assert read_image(tmp_path / "case_0000.tif")[1].spacing_mm_zyx == (5.0, 1.5, 1.25)
+    assert read_labels(tmp_path / "case.tif")[1].spacing_mm_zyx == (5.0, 1.5, 1.25)
+    assert read_image(tmp_path / "other.tif")[1].spacing_mm_zyx == UNIT
+    for wrong in ("[5, 1.5]", "[0, 1, 1]", '"thick"'):
+        (tmp_path / "case.json").write_text(f'{{"spacing": {wrong}}}')
+        with pytest.raises(ImageError, match=r"case\.json.*spacing"):
+            read_image(tmp_path / "case_0000.tif")
+
+
 def test_ome_spacing(tmp_path: Path) -> None:
     def save(**metadata: Any) -> Grid:
         tifffile.imwrite(tmp_path / "a.tif", STACK, ome=True, photometric="minisblack", metadata={"axes": "ZYX", **metadata})
