@@ -38,6 +38,20 @@ class Grid(Frozen):
         affine[:3, 3] = self.origin_mm_xyz
         return affine
 
+    def radiological_flips(self) -> tuple[int, ...]:
+        """Array axes (of z, y, x: 1 and 2) to reverse so that a slice is seen as radiologists do.
+
+        Rows run from front to back or from head to feet, columns from the patient's right to left, whatever the file's order.
+        """
+        flips = []
+        matrix = np.array(self.direction).reshape(3, 3)
+        for array_axis, column in ((1, 1), (2, 0)):
+            world = int(np.abs(matrix[:, column]).argmax())
+            towards = matrix[world, column] if world < 2 else -matrix[world, column]
+            if towards < 0:
+                flips.append(array_axis)
+        return tuple(flips)
+
     def differences(self, other: "Grid", tolerance: float = 1e-3) -> list[str]:
         """What differs between two grids, in words; empty when they agree.
 

@@ -130,7 +130,8 @@ def batch_size(patch: FittedPatch, budget: Budget, dataset_voxels: float) -> tup
     seen = round(dataset_voxels * preset.max_dataset_fraction / float(np.prod(patch.topology.patch_size, dtype=np.float64)))
     limits = [(fits, f"{fits} patches fit into {budget.gpu_memory_gb:g} GB")]
     part = percent(preset.max_dataset_fraction)
-    limits.append((seen, f"a batch of {seen} holds {part} of the voxels of all training images, the most it may"))
+    holds = f"a batch of {seen} holds" if seen else "less than one patch holds"
+    limits.append((seen, f"{holds} {part} of the voxels of all training images, the most it may"))
     if target.max_batch is not None:
         limits.append((target.max_batch, f"preset '{preset.name}' takes at most {target.max_batch}"))
     size, reason = min(limits)

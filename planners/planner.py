@@ -63,7 +63,7 @@ def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu
         decisions=(
             Decision(name="configurations", value=", ".join(c.name for c in configurations), reason=which),
             Decision(name="target spacing", value=_spacing_shown(target, fingerprint.ndim), reason=target.reason),
-            Decision(name="axis order", value=", ".join("zyx"[axis] for axis in order), reason=order_reason),
+            Decision(name="axis order", value=", ".join("zyx"[axis] for axis in order[3 - fingerprint.ndim :]), reason=order_reason),
             Decision(
                 name="typical image",
                 value=f"{times(typical[3 - fingerprint.ndim :])} voxels",
@@ -133,7 +133,7 @@ def _configuration(common: _Common, name: str) -> Configuration | None:
     if patch.topology.stages == 1:
         return None
     if name == "2d":
-        batch_dice, dice_reason = True, "a single slice often lacks a structure: its own Dice would be meaningless"
+        batch_dice, dice_reason = True, "a single image or slice may lack a structure: its own Dice would be meaningless"
     else:
         lowres, why = low_resolution(patch, spacing, typical, budget, channels, declared)
         batch_dice = lowres is not None
@@ -193,6 +193,8 @@ def _network_decisions(patch: FittedPatch, preset: Preset, budget: Budget) -> tu
 
 
 def _spacing_shown(target: TargetSpacing, ndim: int) -> str:
+    if ndim == 2 and target.spacing_mm_zyx[1:] == (1.0, 1.0):
+        return "1×1 pixel"  # planar files rarely know their size in mm
     return mm(target.spacing_mm_zyx[1:] if ndim == 2 else target.spacing_mm_zyx)
 
 

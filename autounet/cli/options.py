@@ -8,7 +8,8 @@ import typer
 Dataset = Annotated[str, typer.Option("-d", "--dataset", help="Dataset: a path, a name, a prefix or a number (Task04, 4).")]
 OptionalDataset = Annotated[str | None, typer.Option("-d", "--dataset", help="Dataset: a path, a name, a prefix or a number.")]
 Data = Annotated[
-    list[Path] | None, typer.Option("--data", help="Folder of datasets; may be repeated. Default: ., ./data, ./raw, $AUTOUNET_DATA.")
+    list[Path] | None,
+    typer.Option("--data", help="Folder of datasets (repeatable). Default: $AUTOUNET_DATA, ., ./data, ./raw, $nnUNet_raw."),
 ]
 Runs = Annotated[Path | None, typer.Option("--runs", help="Folder for everything that is made. Default: ./autounet_runs, $AUTOUNET_RUNS.")]
 PresetName = Annotated[

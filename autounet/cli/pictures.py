@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from autounet.evaluation.scores import Scores
 from autounet.images import read_image, read_labels
 from autounet.labels import LabelSpec
@@ -34,7 +36,8 @@ def draw_overlays(files: Mapping[str, Files], scores: Scores, labels: LabelSpec,
         truth = labels.encode(read_labels(files[case].truth)[0], case)
         prediction = labels.encode(read_labels(files[case].prediction)[0], case)
         dice = {name: score.dice for name, score in scores.cases[case].items()}
-        rows.append(OverlayRow(case, image[0], truth, prediction, grid.spacing_mm_zyx, dice))
+        seen, truth, prediction = (np.flip(volume, grid.radiological_flips()) for volume in (image[0], truth, prediction))
+        rows.append(OverlayRow(case, seen, truth, prediction, grid.spacing_mm_zyx, dice))
     if len(chosen) < len(files):
         title += f" · {describe_choice(len(chosen), len(files))}"
     overlay_figure(rows, path, labels.names, title)

@@ -120,8 +120,8 @@ class _Job:
         if layout.weights.exists():
             check_plan(layout.weights, self.plan, self.configuration.name)
             self._check_cases(layout)
-            self.session.screen.say(f"{title} is trained already ({layout.root}); --overwrite trains it anew")
             scores = self._scores_there(layout)
+            self.session.screen.say(f"{title} is trained already ({layout.root}); --overwrite trains it anew")
             if scores is not None:
                 show_scores(self.session, scores, f"{title}: held-out cases on their original grid")
                 return scores

@@ -33,7 +33,7 @@ def progress_figure(history: Sequence[Mapping[str, Any]], path: Path, title: str
     figure = new_figure(PROGRESS_SIZE_IN, constrained=True)
     figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.01, ha="left")
     losses, dice, schedule = figure.subplots(1, 3, gridspec_kw={"width_ratios": (1, 1.25, 1)})
-    epochs = [int(row["epoch"]) for row in history]
+    epochs = [int(row["epoch"]) + 1 for row in history]  # people count from 1, as the terminal does
     _draw_losses(losses, epochs, history)
     _draw_dice(dice, epochs, history)
     _draw_schedule(schedule, epochs, history)
@@ -62,7 +62,7 @@ def _draw_dice(axes: "Axes", epochs: Sequence[int], history: Sequence[Mapping[st
     if best is not None:
         at, value = epochs[best], smooth[best]
         axes.plot([at], [value], "o", color=INK, markersize=8, markerfacecolor="white", markeredgewidth=2, zorder=5)
-        axes.set_title(f"best {value:.3f} in epoch {at}", fontsize=9.5, color=INK, loc="right")
+        axes.set_title(f"best smoothed mean {value:.3f}, epoch {at}", fontsize=9.5, color=INK, loc="right")
     axes.set_ylim(-0.02, 1.02)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     _legend(axes, "lower right", columns=2 if len(names) > 4 and named else 1)

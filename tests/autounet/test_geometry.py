@@ -125,3 +125,18 @@ def test_place_back_undoes_transpose_and_crop(shape: Triple, order: Triple, seed
     np.testing.assert_array_equal(placed.transpose(order)[box.slices()], kept)
     assert np.count_nonzero(placed) == kept.size
     assert (placed == labels)[placed > 0].all()
+
+
+@pytest.mark.parametrize(
+    ("direction", "flips"),
+    [
+        ((1, 0, 0, 0, 1, 0, 0, 0, 1), ()),  # rows to the back, columns to the left: as it is seen
+        ((-1, 0, 0, 0, -1, 0, 0, 0, 1), (1, 2)),  # NIfTI's usual RAS: both the other way
+        ((1, 0, 0, 0, 0, 1, 0, 1, 0), (1,)),  # coronal slices whose rows run up: head at the top
+        ((1, 0, 0, 0, 0, 1, 0, -1, 0), ()),  # and down
+        ((0.6, 0.8, 0, -0.8, 0.6, 0, 0, 0, 1), (2,)),  # turned by 53°: x runs to the front more than to the left
+    ],
+)
+def test_slices_are_seen_as_radiologists_do(direction: tuple[float, ...], flips: tuple[int, ...]) -> None:
+    grid = Grid(shape_zyx=(4, 5, 6), spacing_mm_zyx=(1.0, 1.0, 1.0), direction=tuple(float(value) for value in direction))
+    assert grid.radiological_flips() == flips
