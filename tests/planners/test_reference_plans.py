@@ -122,6 +122,6 @@ def test_planning_takes_well_under_a_second(shared: Path) -> None:
     """Also where nnU-Net takes longest: low resolutions are tried one by one."""
     name, dataset, raw, _ = next(row for row in rows(shared) if row[0] == "lightsheet")
     fingerprint = fingerprint_from_nnunet(raw, dataset, name)
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone, whatever else the machine does
     make_plan(fingerprint, PRESETS["resenc-xl"], file_ending=".tif")
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
