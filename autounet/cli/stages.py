@@ -108,11 +108,6 @@ def dataset_changes(old: Fingerprint, dataset: DatasetSpec, layout: RunLayout) -
     return "; ".join(changes)
 
 
-def saved_plan(layout: RunLayout) -> Plan:
-    """The plan as it is on disk. Raises ArtefactError."""
-    return Plan.load(layout.plan)
-
-
 def choose_configuration(plan: Plan, name: str | None) -> Configuration:
     """The configuration of ``-c``; by default ``3d_fullres`` if planned, else the first. Raises UsageError."""
     chosen = name or ("3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations)))

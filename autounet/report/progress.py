@@ -48,7 +48,7 @@ def _draw_losses(axes: "Axes", epochs: Sequence[int], history: Sequence[Mapping[
 
 
 def _draw_dice(axes: "Axes", epochs: Sequence[int], history: Sequence[Mapping[str, Any]]) -> None:
-    _decorate(axes, "Online Dice on validation patches", epochs)
+    _decorate(axes, "Online Dice", epochs)
     names = list(dict.fromkeys(name for row in history for name in row.get("dice") or ()))
     named = len(names) <= NAMED_CLASSES
     for name, colour in zip(names, class_colours(len(names)), strict=True):
@@ -65,7 +65,9 @@ def _draw_dice(axes: "Axes", epochs: Sequence[int], history: Sequence[Mapping[st
         axes.set_title(f"best smoothed mean {value:.3f}, epoch {at}", fontsize=9.5, color=INK, loc="right")
     axes.set_ylim(-0.02, 1.02)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    _legend(axes, "lower right", columns=2 if len(names) > 4 and named else 1)
+    # Where the curves end low, the legend goes above them.
+    ends_low = any(value < 0.5 for value in _column(history, "mean_dice")[-1:])
+    _legend(axes, "upper right" if ends_low else "lower right", columns=2 if len(names) > 4 and named else 1)
 
 
 def _draw_schedule(axes: "Axes", epochs: Sequence[int], history: Sequence[Mapping[str, Any]]) -> None:
