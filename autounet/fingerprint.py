@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from autounet.artefact import Artefact, Frozen
 from autounet.geometry import Triple, TripleMm
 from autounet.labels import LabelSpec
@@ -19,6 +21,22 @@ class Intensities(Frozen):
     percentile_99_5: float
 
 
+class MirroredClasses(Frozen):
+    """Two classes that are each other's mirror image, as the left and the right kidney are: mirrored, one would pass for the other."""
+
+    first: str
+    second: str
+    """Names of the classes, in the dataset's order."""
+    axis_zyx: int
+    """Array axis across which they lie, as read: 0 z, 1 y, 2 x."""
+    cases: int
+    """Cases that have both."""
+    likeness: float
+    """How well one, mirrored, covers the other: median Dice over these cases, 0 to 1."""
+    named: bool
+    """Their names differ in left and right alone."""
+
+
 class CaseFingerprint(Frozen):
     """One training case."""
 
@@ -29,13 +47,18 @@ class CaseFingerprint(Frozen):
     spacing_mm_zyx: TripleMm
     class_voxels: dict[str, int]
     """Voxels of each foreground class, by name."""
+    orientation: str = ""
+    """Where the array axes z, y, x point in the patient, nearest of L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior):
+    ``SPL`` is the usual order. Empty where the file does not know, as planar ones do not."""
+    components: dict[str, int] = Field(default_factory=dict)
+    """Planar images only: connected components of each class and of the background, by name (4-neighbourhood, specks left out)."""
 
 
 class Fingerprint(Artefact):
     """What the dataset is. Axes are z, y, x as read; nothing is transposed or resampled."""
 
     KIND: ClassVar[str] = "fingerprint"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     kind: str = KIND
     schema_version: int = VERSION
@@ -51,3 +74,5 @@ class Fingerprint(Artefact):
     """One per channel."""
     median_relative_size_after_crop: float
     """Median over cases of cropped voxels / all voxels."""
+    mirrored_classes: tuple[MirroredClasses, ...] = ()
+    """Pairs of classes that mirroring would mistake for each other."""

@@ -5,9 +5,12 @@ Per-axis values are in *transposed* order (the network's own axis order), as in 
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from autounet.artefact import Artefact, Frozen, digest_of
-from autounet.geometry import Triple
+from autounet.geometry import Triple, TripleMm
 from autounet.labels import LabelSpec
+from autounet.preset import NetworkKind, OptimizerSpec, Preset
 
 
 class Decision(Frozen):
@@ -35,15 +38,19 @@ class Normalization(Frozen):
     std: float = 1.0
 
 
-class OptimizerSpec(Frozen):
-    """SGD with Nesterov momentum; the defaults are nnU-Net's, for long trainings."""
+class LossSpec(Frozen):
+    """What training minimises."""
 
-    learning_rate: float = 1e-2
-    """At the start; it decays to 0."""
-    momentum: float = 0.99
-
-
-NNUNET_OPTIMIZER = OptimizerSpec()
+    kind: Literal["dice_ce", "border_ce"] = "dice_ce"
+    """See ``Preset.loss``."""
+    class_weights: tuple[float, ...] = ()
+    """``border_ce``: weight of each of the network's outputs; empty for 1 each."""
+    objects: tuple[int, ...] = ()
+    """``border_ce``: label indices whose connected components are the objects that must not run into each other (0: background)."""
+    border_weight: float = 10.0
+    """``border_ce``: weight added where two objects touch (w0 of Ronneberger et al. 2015)."""
+    border_sigma_px: float = 5.0
+    """``border_ce``: how fast that weight falls with the distance to both objects, in pixels of the network's grid."""
 
 
 class NetworkSpec(Frozen):
@@ -52,8 +59,8 @@ class NetworkSpec(Frozen):
     Stage 0 has full resolution; ``strides[i]`` leads into stage i. Per-axis entries have ``ndim`` values.
     """
 
-    kind: Literal["plain", "residual"]
-    """``plain``: ``blocks_encoder`` counts convolutions per stage; ``residual``: residual blocks per stage."""
+    kind: NetworkKind
+    """``blocks_encoder`` counts residual blocks per stage where this is ``residual``, else convolutions."""
     ndim: Literal[2, 3]
     in_channels: int
     outputs: int
@@ -79,6 +86,10 @@ class Configuration(Frozen):
     normalization: tuple[Normalization, ...]
     """One per channel."""
     network: NetworkSpec
+    mirror_axes: tuple[int, ...]
+    """Network axes along which training and prediction may mirror."""
+    previous_stage: str | None = None
+    """Configuration whose predictions are further inputs, one channel per foreground label: cascades only."""
     decisions: tuple[Decision, ...]
 
     @property
@@ -87,20 +98,53 @@ class Configuration(Frozen):
         return self.network.ndim
 
 
+NormalizationChoice = Literal["zscore", "zscore+mask", "ct", "rescale", "rgb", "none"]
+"""Schemes that can be asked for; with a mask, only the nonzero region is looked at and changed."""
+
+
+class Overrides(Frozen):
+    """What the user decided instead of the rules; None and empty leave it to them."""
+
+    spacing_mm_zyx: TripleMm | None = None
+    """Target spacing, axes as read; of planar images the first is kept as it is."""
+    patch_size: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    """By configuration, in the network's axis order."""
+    batch_size: dict[str, int] = Field(default_factory=dict)
+    """By configuration."""
+    normalization: tuple[NormalizationChoice | None, ...] = ()
+    """One per channel, None where the rules decide; empty for none."""
+    mirror_axes_zyx: tuple[int, ...] | None = None
+    """Array axes as read (0 z, 1 y, 2 x); empty for no mirroring."""
+    features: tuple[int, ...] | None = None
+    """Feature maps per stage; beyond the last number they go on doubling to the preset's limit, so that one number sets the base."""
+
+
+class PlanRequest(Frozen):
+    """What was asked for. The same fingerprint and request give the same plan."""
+
+    preset: Preset
+    """Whole, so that a plan can be made again wherever the preset came from."""
+    gpu_memory_gb: float | None = None
+    """Memory to plan for; None for the preset's own."""
+    overrides: Overrides = Overrides()
+
+
 class Plan(Artefact):
     """All decisions for a dataset."""
 
     KIND: ClassVar[str] = "plan"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     kind: str = KIND
     schema_version: int = VERSION
     dataset: str
-    preset: str
-    gpu_memory_gb: float
+    request: PlanRequest
     epochs: int
     """Training length unless another is asked for."""
-    optimizer: OptimizerSpec = NNUNET_OPTIMIZER
+    optimizer: OptimizerSpec
+    augmentation: Literal["nnunet", "unet2015"]
+    """See ``Preset.augmentation``."""
+    loss: LossSpec
     ndim: int
     channels: tuple[str, ...]
     labels: LabelSpec
@@ -111,6 +155,16 @@ class Plan(Artefact):
     configurations: dict[str, Configuration]
     decisions: tuple[Decision, ...]
     """Decisions that hold for every configuration."""
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset."""
+        return self.request.preset.name
+
+    @property
+    def gpu_memory_gb(self) -> float:
+        """Memory that was planned for."""
+        return self.request.preset.gpu_memory_gb if self.request.gpu_memory_gb is None else self.request.gpu_memory_gb
 
     def recipe(self, configuration: str) -> str:
         """Digest of all that a trained model of this configuration depends on; reasons and other configurations are not."""

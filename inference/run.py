@@ -138,7 +138,7 @@ def validation_seconds(
     shapes: Sequence[tuple[int, ...]], configuration: Configuration, forward_seconds: float, mirror: bool = True
 ) -> float:
     """Estimate of the time to predict prepared cases of these shapes, from one patch's forward pass."""
-    copies = 2**configuration.ndim if mirror else 1
+    copies = 2 ** len(configuration.mirror_axes) if mirror else 1
     tiles = sum(count_tiles(shape, configuration.patch_size) for shape in shapes)
     return tiles * copies * forward_seconds
 
@@ -160,7 +160,7 @@ def _scores(
             forward,
             torch.from_numpy(prepared.image_czyx),
             configuration.patch_size,
-            mirror_axes=tuple(range(configuration.ndim)) if mirror else (),
+            mirror_axes=configuration.mirror_axes if mirror else (),
             batch_size=TILE_BATCH if device.type == "cpu" else TILE_BATCH_GPU,
             device=device,
             advance=tiles_done,

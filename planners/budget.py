@@ -14,9 +14,9 @@ import numpy as np
 from autounet.errors import UsageError
 from autounet.networks.cost import activations
 from autounet.plan import NetworkSpec
-from autounet.planners.presets import Preset, Target
 from autounet.planners.topology import Topology, topology
 from autounet.planners.words import million, percent, times
+from autounet.preset import Preset, Target
 
 START_EDGE = {2: 2048, 3: 256}
 """The first patch has as many voxels as a square or cube of this edge: more than any GPU of today can train with."""

@@ -2,21 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.geometry import Triple
-from autounet.networks.cost import parameters
-from autounet.plan import NNUNET_OPTIMIZER, Configuration, Decision, Normalization, Plan
-from autounet.planners.budget import Budget, FittedPatch, batch_size, fit_patch, network_for
-from autounet.planners.lowres import low_resolution
+from autounet.plan import Decision, LossSpec, Plan, PlanRequest
+from autounet.planners.configurations import Common, plan_configurations
 from autounet.planners.normalization import normalizations
-from autounet.planners.presets import Preset
 from autounet.planners.spacing import TargetSpacing, axis_order, median_shape, resampling, target_spacing
-from autounet.planners.words import count, million, mm, times
+from autounet.planners.words import count, mm, times
+from autounet.preset import NNUNET_OPTIMIZER, Preset
 
 
 def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu_memory_gb: float | None = None) -> Plan:
@@ -45,23 +40,24 @@ def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu
     interpolation, interpolation_reason = resampling(spacings, target, fingerprint.ndim)
     spacing = tuple(target.spacing_mm_zyx[axis] for axis in order)
     typical = tuple(typical_zyx[axis] for axis in order)
-    configurations, which = _configurations(_Common(fingerprint, preset, memory, spacing, typical, schemes))
+    configurations, which = plan_configurations(Common(fingerprint, preset, memory, spacing, typical, schemes, (0, 1, 2)))
     images = count(len(fingerprint.cases), "image")
     return Plan(
         made_from={"fingerprint": fingerprint.digest()},
         dataset=fingerprint.dataset,
-        preset=preset.name,
-        gpu_memory_gb=memory,
+        request=PlanRequest(preset=preset, gpu_memory_gb=gpu_memory_gb),
         epochs=preset.epochs,
         optimizer=preset.optimizer,
+        augmentation=preset.augmentation,
+        loss=LossSpec(kind=preset.loss),
         ndim=fingerprint.ndim,
         channels=fingerprint.channels,
         labels=fingerprint.labels,
         file_ending=file_ending,
         transpose=order,
-        configurations={configuration.name: configuration for configuration in configurations},
+        configurations=configurations,
         decisions=(
-            Decision(name="configurations", value=", ".join(c.name for c in configurations), reason=which),
+            Decision(name="configurations", value=", ".join(configurations), reason=which),
             Decision(name="target spacing", value=_spacing_shown(target, fingerprint.ndim), reason=target.reason),
             Decision(name="axis order", value=", ".join("zyx"[axis] for axis in order[3 - fingerprint.ndim :]), reason=order_reason),
             Decision(
@@ -79,115 +75,6 @@ def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu
                 value=f"SGD, learning rate {preset.optimizer.learning_rate:g}, Nesterov momentum {preset.optimizer.momentum:g}",
                 reason="nnU-Net's" if preset.optimizer == NNUNET_OPTIMIZER else "short trainings: nnU-Net's 0.99 gathers speed too slowly",
             ),
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Common:
-    """What all configurations are planned from; per-axis values in the network's order."""
-
-    fingerprint: Fingerprint
-    preset: Preset
-    memory_gb: float
-    spacing_mm: tuple[float, ...]
-    typical: tuple[float, ...]
-    schemes: tuple[Normalization, ...]
-
-
-def _configurations(common: _Common) -> tuple[list[Configuration], str]:
-    """The configurations that make sense for the images, and why these."""
-    fingerprint, typical = common.fingerprint, common.typical
-    names: tuple[str, ...] = ("2d", "3d_fullres")
-    notes = ["the images are volumes"]
-    if fingerprint.ndim == 2 or typical[0] == 1:
-        names = ("2d",)
-        notes = ["the images are planar" if fingerprint.ndim == 2 else "a typical image is one slice thick"]
-    made: list[Configuration] = []
-    for name in names:
-        configuration = _configuration(common, name)
-        if configuration is None:
-            notes.append(f"no {name}: {times(typical[3 - (2 if name == '2d' else 3) :])} voxels are too few to halve even once")
-        else:
-            made.append(configuration)
-    if not made:
-        edge = common.preset.min_edge
-        raise ArtefactError(
-            f"fingerprint of '{fingerprint.dataset}': the images are too small for a U-Net",
-            found=f"a typical image of {times(typical)} voxels",
-            expected=f"at least {2 * edge} voxels along two axes of similar spacing, or {3 * edge} along one",
-            remedy="check the images' size and whether they are nearly all zero",
-        )
-    return made, "; ".join(notes)
-
-
-def _configuration(common: _Common, name: str) -> Configuration | None:
-    """One configuration; None when the images are so small that its network would have a single stage."""
-    fingerprint, preset = common.fingerprint, common.preset
-    axes = slice(1, None) if name == "2d" else slice(None)
-    spacing, typical = common.spacing_mm[axes], common.typical[axes]
-    # nnU-Net reckons with the entries of ``labels``; the network itself has one output fewer per region or ignore label.
-    channels, declared, outputs = len(fingerprint.channels), fingerprint.labels.declared, fingerprint.labels.outputs
-    budget = Budget(preset, len(spacing), common.memory_gb)
-    patch = fit_patch(spacing, typical, budget, channels, declared)
-    if patch.topology.stages == 1:
-        return None
-    if name == "2d":
-        batch_dice, dice_reason = True, "a single image or slice may lack a structure: its own Dice would be meaningless"
-    else:
-        lowres, why = low_resolution(patch, spacing, typical, budget, channels, declared)
-        batch_dice = lowres is not None
-        dice_reason = f"{why}: {'many lack a structure, so Dice is taken over the batch' if batch_dice else 'Dice is taken per patch'}"
-    # Also the 2D batch is limited by the voxels of whole images (nnU-Net does so), at the target spacing.
-    dataset_voxels = float(np.prod(common.typical, dtype=np.float64)) * len(fingerprint.cases)
-    size, size_reason = batch_size(patch, budget, dataset_voxels)
-    network = network_for(patch.topology, preset, budget.target, channels, outputs)
-    return Configuration(
-        name=name,
-        spacing_mm=spacing,
-        median_shape=typical,
-        patch_size=patch.topology.patch_size,
-        batch_size=size,
-        batch_dice=batch_dice,
-        normalization=common.schemes,
-        network=network,
-        decisions=(
-            Decision(name="patch size", value=times(patch.topology.patch_size), reason=patch.reason),
-            Decision(name="batch size", value=str(size), reason=size_reason),
-            *_network_decisions(patch, preset, budget),
-            Decision(
-                name="network size",
-                value=f"{million(parameters(network))} parameters",
-                reason=f"{count(channels, 'channel')} in, {count(outputs, 'output')}, {count(patch.topology.stages, 'stage')}",
-            ),
-            Decision(name="batch Dice", value="yes" if batch_dice else "no", reason=dice_reason),
-        ),
-    )
-
-
-def _network_decisions(patch: FittedPatch, preset: Preset, budget: Budget) -> tuple[Decision, ...]:
-    skeleton, network = patch.topology, patch.network
-    halvings = [multiple.bit_length() - 1 for multiple in skeleton.multiple_of]
-    flat = sum(set(kernel) != {3} for kernel in skeleton.kernel_sizes)
-    edge = preset.min_edge
-    kernels, kernel_reason = times((3,) * len(halvings)), "the spacings are within 2× of each other"
-    if flat:
-        kernels = f"{times(skeleton.kernel_sizes[0])} in stage{'s 0 to ' + str(flat - 1) if flat > 1 else ' 0'}, then {kernels}"
-        kernel_reason = "a kernel spans a coarse axis only once halving the others has brought their spacings within 2×"
-    unit = "convolutions" if network.kind == "plain" else "residual blocks"
-    return (
-        Decision(
-            name="halvings",
-            value=times(halvings),
-            reason=f"down to {times(skeleton.bottleneck)} voxels: an axis with {2 * edge} voxels or more is halved, "
-            f"as long as its spacing is within 2× of the finest",
-        ),
-        Decision(name="kernels", value=kernels, reason=kernel_reason),
-        Decision(
-            name="features",
-            value=", ".join(str(value) for value in network.features),
-            reason=f"doubling from {preset.base_features} to at most {budget.target.max_features}; "
-            f"{unit} per stage: {', '.join(str(value) for value in network.blocks_encoder)}",
         ),
     )
 

@@ -1,53 +1,6 @@
-"""Presets: what the planner aims at, as data. There is one planner; a preset only changes its numbers."""
+"""The built-in presets. There is one planner; a preset only changes its numbers."""
 
-from typing import Literal
-
-from autounet.artefact import Frozen
-from autounet.plan import NNUNET_OPTIMIZER, OptimizerSpec
-
-
-class Target(Frozen):
-    """How large networks of one dimensionality may become."""
-
-    features: int
-    """Activations (see ``networks.cost``) of one sample that are known to fit when training with ``batch`` samples."""
-    batch: int
-    """The batch size for which ``features`` was measured."""
-    patch_batch: int
-    """The patch is chosen as large as it can be at this batch size."""
-    max_features: int
-    """Feature maps per stage double from ``base_features`` up to this number."""
-    max_batch: int | None = None
-    """Upper limit of the batch size; None for none."""
-
-
-class Preset(Frozen):
-    """The numbers behind a plan."""
-
-    name: str
-    summary: str
-    kind: Literal["plain", "residual"]
-    gpu_memory_gb: float
-    """Memory for which the targets were measured, and the default memory to plan for."""
-    base_features: int
-    """Feature maps at full resolution."""
-    blocks_encoder: tuple[int, ...]
-    """Convolutions (plain) or residual blocks (residual) per stage; the last number holds for all further stages."""
-    blocks_decoder: tuple[int, ...]
-    """Convolutions per decoder stage, coarsest first; the last number holds for all further stages."""
-    max_dataset_fraction: float
-    """A batch may hold at most this part of the dataset's voxels (against overfitting)."""
-    planar: Target
-    volumetric: Target
-    epochs: int
-    """Training length unless another is asked for."""
-    optimizer: OptimizerSpec = NNUNET_OPTIMIZER
-    min_batch: int = 2
-    min_edge: int = 4
-    """Smallest size of a feature map along an axis that was halved."""
-    lowres_below: float = 0.25
-    """A patch that covers less than this part of a typical image calls for a low-resolution stage."""
-
+from autounet.preset import OptimizerSpec, Preset, Target
 
 _RESENC_BLOCKS = (1, 3, 4, 6)
 

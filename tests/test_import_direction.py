@@ -14,7 +14,21 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("planners", "preprocessing", "training", "inference")
 
 FLOORS = (
-    ("", "artefact", "dataset", "dataset_json", "errors", "fingerprint", "geometry", "labels", "layout", "plan", "runtime", "splits"),
+    (
+        "",
+        "artefact",
+        "dataset",
+        "dataset_json",
+        "errors",
+        "fingerprint",
+        "geometry",
+        "labels",
+        "layout",
+        "plan",
+        "preset",
+        "runtime",
+        "splits",
+    ),
     ("checkpoint", "device", "evaluation", "images", "interop", "networks", "parallel", "phantom"),
     ("planners", "preprocessing"),
     ("training", "inference"),

@@ -17,7 +17,8 @@ from autounet.errors import ArtefactError, AutounetError
 from autounet.labels import LabelSpec
 from autounet.layout import FoldLayout
 from autounet.networks.build import build_network
-from autounet.plan import NNUNET_OPTIMIZER, Configuration, OptimizerSpec
+from autounet.plan import Configuration
+from autounet.preset import NNUNET_OPTIMIZER, OptimizerSpec
 from autounet.runtime import Runtime
 from autounet.training.augmentation.pipeline import Augmentation
 from autounet.training.history import EpochRecord, write_history
@@ -78,7 +79,7 @@ class FoldTraining:
             nesterov=True,
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        self._augmentation = Augmentation(job.configuration, tuple(range(job.configuration.ndim)))
+        self._augmentation = Augmentation(job.configuration, job.configuration.mirror_axes)
         network = job.configuration.network
         self._loss = SegmentationLoss(job.labels, job.configuration.batch_dice, len(network.blocks_decoder))
         self._schedule = Schedule(job.length, learning_rate=job.optimizer.learning_rate)

@@ -39,6 +39,7 @@ def _configuration_json(entry: Configuration) -> dict[str, Any]:
         "spacing": list(entry.spacing_mm),
         "median_shape": list(entry.median_shape),
         "batch_dice": entry.batch_dice,
+        **({} if entry.previous_stage is None else {"previous_stage": entry.previous_stage}),
         "normalization": [scheme.scheme for scheme in entry.normalization],
         "use_mask_for_norm": [scheme.use_mask for scheme in entry.normalization],
         "architecture": {

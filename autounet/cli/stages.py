@@ -75,7 +75,7 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
     name = wanted.preset or (there.preset if there is not None and there.preset in PRESETS else DEFAULT_PRESET)
     memory = wanted.gpu_memory_gb
     if memory is None and there is not None and there.preset == name:
-        memory = there.gpu_memory_gb
+        memory = there.request.gpu_memory_gb
     fingerprint = fresh_fingerprint(session, dataset, layout)
     plan = make_plan(fingerprint, PRESETS[name], file_ending=dataset.file_ending, gpu_memory_gb=memory)
     if there is not None and there.digest() == plan.digest():

@@ -267,7 +267,7 @@ def test_a_preset_is_remembered(trained: Any, autounet: Autounet, tmp_path: Path
     command = ("plan", "-d", trained.volumes, "--runs", tmp_path, "--json")
     for more in (("--preset", "small", "--gpu-memory", "2"), ()):
         assert json.loads(autounet(*command, *more).out)["preset"] == "small"
-    assert json.loads((tmp_path / "Dataset011_Boxes" / "plan.json").read_text())["gpu_memory_gb"] == 2.0
+    assert json.loads((tmp_path / "Dataset011_Boxes" / "plan.json").read_text())["request"]["gpu_memory_gb"] == 2.0
 
 
 def test_damaged_fingerprint_is_made_anew(trained: Any, autounet: Autounet, runs_copy: Path) -> None:

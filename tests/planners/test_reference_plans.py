@@ -10,8 +10,6 @@ import pytest
 
 from autounet.interop.nnunet_fingerprint import fingerprint_from_nnunet
 from autounet.plan import Configuration
-from autounet.planners.budget import Budget, fit_patch
-from autounet.planners.lowres import low_resolution
 from autounet.planners.planner import make_plan
 from autounet.planners.presets import PRESETS
 
@@ -85,37 +83,17 @@ def test_every_reference_plan_is_reproduced(shared: Path) -> None:
             preset, memory = PLANNERS[planner]
             plan = make_plan(fingerprint, PRESETS[preset], file_ending=".nii.gz", gpu_memory_gb=memory)
             assert list(plan.transpose) == expected["transpose_forward"], (name, planner)
-            assert set(plan.configurations) == set(expected["configurations"]) & {"2d", "3d_fullres"}, (name, planner)
+            assert list(plan.configurations) == list(expected["configurations"]), (name, planner)
             for key, configuration in plan.configurations.items():
-                reference = flattened(expected["configurations"][key])
+                cascade = key == "3d_cascade_fullres"
+                assert configuration.previous_stage == ("3d_lowres" if cascade else None)
+                # nnU-Net's cascade inherits everything from the full resolution.
+                reference = flattened(expected["configurations"]["3d_fullres" if cascade else key])
                 ours = as_nnunet(configuration)
                 assert ours == {word: reference[word] for word in ours}, (name, planner, key)
                 assert configuration.spacing_mm == pytest.approx(reference["spacing"], abs=1e-6), (name, planner, key)
                 compared += 1
     assert compared >= 200
-
-
-def test_low_resolution_stage_is_that_of_nnunet(shared: Path) -> None:
-    """It is not part of our plan, but decides whether Dice is taken over the batch: its presence, spacing and patch are compared."""
-    present = 0
-    for name, dataset, raw, plans in rows(shared):
-        fingerprint = fingerprint_from_nnunet(raw, dataset, name)
-        for planner, expected in plans.items():
-            preset, memory = PLANNERS[planner]
-            full = expected["configurations"]["3d_fullres"]
-            budget = Budget(PRESETS[preset], 3, memory or PRESETS[preset].gpu_memory_gb)
-            spacing, median = full["spacing"], full["median_image_size_in_voxels"]
-            channels, outputs = len(fingerprint.channels), fingerprint.labels.declared
-            patch = fit_patch(spacing, median, budget, channels, outputs)
-            lowres, _ = low_resolution(patch, spacing, median, budget, channels, outputs)
-            reference = expected["configurations"].get("3d_lowres")
-            assert (lowres is None) == (reference is None), (name, planner)
-            if lowres is not None and reference is not None:
-                present += 1
-                assert lowres.spacing_mm == pytest.approx(reference["spacing"], abs=1e-6), (name, planner)
-                assert list(lowres.patch.topology.patch_size) == reference["patch_size"], (name, planner)
-                assert list(lowres.median_shape) == reference["median_image_size_in_voxels"], (name, planner)
-    assert present >= 10
 
 
 def test_planning_takes_well_under_a_second(shared: Path) -> None:

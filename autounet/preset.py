@@ -1,0 +1,73 @@
+"""Preset: what the planner aims at, as data. The planner holds the built-in ones; a user's is a small JSON file of the same form."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from autounet.artefact import Frozen
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+NetworkKind = Literal["plain", "residual", "unet2015"]
+"""``plain``: convolution, instance norm, leaky ReLU (nnU-Net's default). ``residual``: a residual encoder (nnU-Net's ResEnc).
+``unet2015``: the U-Net of Ronneberger et al. 2015, with unpadded convolutions and no norm; it sees planar images or slices."""
+
+
+class OptimizerSpec(Frozen):
+    """SGD with Nesterov momentum; the defaults are nnU-Net's, for long trainings."""
+
+    learning_rate: PositiveFloat = 1e-2
+    """At the start; it decays to 0."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+
+
+NNUNET_OPTIMIZER = OptimizerSpec()
+
+
+class Target(Frozen):
+    """How large networks of one dimensionality may become."""
+
+    features: Positive
+    """Activations (see ``networks.cost``) of one sample that are known to fit when training with ``batch`` samples."""
+    batch: Positive
+    """The batch size for which ``features`` was measured."""
+    patch_batch: Positive
+    """The patch is chosen as large as it can be at this batch size."""
+    max_features: Positive
+    """Feature maps per stage double from ``base_features`` up to this number."""
+    max_batch: Positive | None = None
+    """Upper limit of the batch size; None for none."""
+
+
+class Preset(Frozen):
+    """The numbers behind a plan."""
+
+    name: Annotated[str, Field(min_length=1)]
+    summary: str
+    kind: NetworkKind
+    gpu_memory_gb: PositiveFloat
+    """Memory for which the targets were measured, and the default memory to plan for."""
+    base_features: Positive
+    """Feature maps at full resolution."""
+    blocks_encoder: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Convolutions (plain) or residual blocks (residual) per stage; the last number holds for all further stages."""
+    blocks_decoder: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Convolutions per decoder stage, coarsest first; the last number holds for all further stages."""
+    max_dataset_fraction: PositiveFloat
+    """A batch may hold at most this part of the dataset's voxels (against overfitting)."""
+    planar: Target
+    volumetric: Target
+    epochs: Positive
+    """Training length unless another is asked for."""
+    optimizer: OptimizerSpec = NNUNET_OPTIMIZER
+    augmentation: Literal["nnunet", "unet2015"] = "nnunet"
+    """``nnunet``: its default list. ``unet2015``: elastic deformation on a 3×3 grid, rotation, mirroring and grey values."""
+    loss: Literal["dice_ce", "border_ce"] = "dice_ce"
+    """``dice_ce``: cross-entropy plus soft Dice at every resolution. ``border_ce``: cross-entropy weighted by class and, between
+    neighbouring objects, by nearness to both."""
+    min_batch: Positive = 2
+    min_edge: Positive = 4
+    """Smallest size of a feature map along an axis that was halved."""
+    lowres_below: Annotated[float, Field(ge=0)] = 0.25
+    """A patch that covers less than this part of a typical image calls for a low-resolution stage; 0 for never."""

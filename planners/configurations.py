@@ -1,0 +1,200 @@
+"""The configurations of a plan: 2d, 3d_lowres, 3d_fullres and 3d_cascade_fullres, where each makes sense.
+
+Rules of nnunetv2 2.8.1, ``default_experiment_planner.py`` (plan_experiment). Per-axis values are in the network's order.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from autounet.errors import ArtefactError
+from autounet.fingerprint import Fingerprint
+from autounet.networks.cost import parameters
+from autounet.plan import Configuration, Decision, NetworkSpec, Normalization
+from autounet.planners.budget import Budget, FittedPatch, batch_size, fit_patch, network_for
+from autounet.planners.lowres import LowResolution, low_resolution
+from autounet.planners.words import count, million, mm, times
+from autounet.preset import Preset
+
+FULL, LOW, CASCADE, PLANAR = "3d_fullres", "3d_lowres", "3d_cascade_fullres", "2d"
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What all configurations are planned from."""
+
+    fingerprint: Fingerprint
+    preset: Preset
+    memory_gb: float
+    spacing_mm: tuple[float, ...]
+    """Target spacing of three axes."""
+    typical: tuple[float, ...]
+    """The typical image at that spacing."""
+    schemes: tuple[Normalization, ...]
+    mirror_axes: tuple[int, ...]
+    """Of the three axes."""
+
+    @property
+    def voxels(self) -> float:
+        """Of all training images at the target spacing; nnU-Net reckons the 2D batch with it, too."""
+        return prod(self.typical) * len(self.fingerprint.cases)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to look at the data, before its batch is chosen."""
+
+    name: str
+    spacing_mm: tuple[float, ...]
+    typical: tuple[float, ...]
+    patch: FittedPatch
+    budget: Budget
+    voxels: float
+    """Of all training images, as the limit on the batch counts them."""
+
+
+def plan_configurations(common: Common) -> tuple[dict[str, Configuration], str]:
+    """The configurations that make sense for the images, and why these.
+
+    Raises:
+        ArtefactError: The images are too small for any network.
+        UsageError: No network is small enough for the memory.
+    """
+    fingerprint, typical = common.fingerprint, common.typical
+    notes = ["the images are volumes"]
+    is_flat = fingerprint.ndim == 2 or typical[0] == 1
+    if is_flat:
+        notes = ["the images are planar" if fingerprint.ndim == 2 else "a typical image is one slice thick"]
+    made: dict[str, Configuration] = {}
+    for name in (PLANAR,) if is_flat else (PLANAR, FULL):
+        view = _view(common, name)
+        if view.patch.topology.stages == 1:
+            notes.append(f"no {name}: {times(view.typical)} voxels are too few to halve even once")
+        elif name == PLANAR:
+            reason = "a single image or slice may lack a structure: its own Dice would be meaningless"
+            made[name] = _configuration(common, view, True, reason)
+        else:
+            volumes, note = _volumetric(common, view)
+            made |= volumes
+            notes.append(note)
+    if not made:
+        edge = common.preset.min_edge
+        raise ArtefactError(
+            f"fingerprint of '{fingerprint.dataset}': the images are too small for a U-Net",
+            found=f"a typical image of {times(typical)} voxels",
+            expected=f"at least {2 * edge} voxels along two axes of similar spacing, or {3 * edge} along one",
+            remedy="check the images' size and whether they are nearly all zero",
+        )
+    return made, "; ".join(notes)
+
+
+def _view(common: Common, name: str) -> View:
+    axes = slice(1, None) if name == PLANAR else slice(None)
+    spacing, typical = common.spacing_mm[axes], common.typical[axes]
+    budget = Budget(common.preset, len(spacing), common.memory_gb)
+    # nnU-Net reckons with the entries of ``labels``; the network itself has one output fewer per region or ignore label.
+    patch = fit_patch(spacing, typical, budget, len(common.fingerprint.channels), common.fingerprint.labels.declared)
+    return View(name, spacing, typical, patch, budget, common.voxels)
+
+
+def _volumetric(common: Common, full: View) -> tuple[dict[str, Configuration], str]:
+    """The 3D configurations: the full resolution, and a low one with a cascade where the full one sees too little at a time."""
+    fingerprint = common.fingerprint
+    channels, declared = len(fingerprint.channels), fingerprint.labels.declared
+    low, why = low_resolution(full.patch, full.spacing_mm, full.typical, full.budget, channels, declared)
+    if low is None:
+        return {FULL: _configuration(common, full, False, f"{why}: Dice is taken per patch")}, f"no {LOW}: {why}"
+    batch_reason = f"{why}: many lack a structure, so Dice is taken over the batch"
+    if low.patch.topology.stages == 1:
+        # nnU-Net plans it all the same, and fails when it builds the network.
+        return {FULL: _configuration(common, full, True, batch_reason)}, f"no {LOW}, though {why}: too few voxels to halve even once"
+    view = View(LOW, low.spacing_mm, low.median_shape, low.patch, full.budget, low.voxels * len(fingerprint.cases))
+    return {
+        LOW: _configuration(common, view, False, "a patch sees much of an image: Dice is taken per patch", _lowres_decision(low, why)),
+        FULL: _configuration(common, full, True, batch_reason),
+        CASCADE: _cascade(common, full, batch_reason),
+    }, f"{LOW} and {CASCADE}: {why}"
+
+
+def _cascade(common: Common, full: View, batch_reason: str) -> Configuration:
+    """The full resolution, with what the low one predicted as further channels; nnU-Net plans it like the full resolution."""
+    labels = len(common.fingerprint.labels.foreground_values)
+    decision = Decision(
+        name="previous stage",
+        value=LOW,
+        reason=f"its label maps are {count(labels, 'further input channel')}, one per foreground label: context that a patch does not see",
+    )
+    return _configuration(common, full, True, batch_reason, decision, cascade=True)
+
+
+def _lowres_decision(low: LowResolution, why: str) -> Decision:
+    return Decision(
+        name="target spacing",
+        value=mm(low.spacing_mm),
+        reason=f"at full resolution {why}; coarsened in steps of 3 % until a patch covers enough of a typical image, "
+        f"which then has {times(low.median_shape)} voxels",
+    )
+
+
+def _configuration(
+    common: Common, view: View, batch_dice: bool, dice_reason: str, *decisions: Decision, cascade: bool = False
+) -> Configuration:
+    fingerprint, preset, patch = common.fingerprint, common.preset, view.patch
+    size, size_reason = batch_size(patch, view.budget, view.voxels)
+    channels = len(fingerprint.channels) + (len(fingerprint.labels.foreground_values) if cascade else 0)
+    network = network_for(patch.topology, preset, view.budget.target, channels, fingerprint.labels.outputs)
+    first = 3 - network.ndim
+    return Configuration(
+        name=CASCADE if cascade else view.name,
+        spacing_mm=view.spacing_mm,
+        median_shape=view.typical,
+        patch_size=patch.topology.patch_size,
+        batch_size=size,
+        batch_dice=batch_dice,
+        normalization=common.schemes,
+        network=network,
+        mirror_axes=tuple(axis - first for axis in common.mirror_axes if axis >= first),
+        previous_stage=LOW if cascade else None,
+        decisions=(
+            *decisions,
+            Decision(name="patch size", value=times(patch.topology.patch_size), reason=patch.reason),
+            Decision(name="batch size", value=str(size), reason=size_reason),
+            *_network_decisions(patch, preset, view.budget),
+            _size_decision(network),
+            Decision(name="batch Dice", value="yes" if batch_dice else "no", reason=dice_reason),
+        ),
+    )
+
+
+def _size_decision(network: NetworkSpec) -> Decision:
+    return Decision(
+        name="network size",
+        value=f"{million(parameters(network))} parameters",
+        reason=f"{count(network.in_channels, 'channel')} in, {count(network.outputs, 'output')}, {count(len(network.features), 'stage')}",
+    )
+
+
+def _network_decisions(patch: FittedPatch, preset: Preset, budget: Budget) -> tuple[Decision, ...]:
+    skeleton, network = patch.topology, patch.network
+    halvings = [multiple.bit_length() - 1 for multiple in skeleton.multiple_of]
+    flat = sum(set(kernel) != {3} for kernel in skeleton.kernel_sizes)
+    edge = preset.min_edge
+    kernels, kernel_reason = times((3,) * len(halvings)), "the spacings are within 2× of each other"
+    if flat:
+        kernels = f"{times(skeleton.kernel_sizes[0])} in stage{'s 0 to ' + str(flat - 1) if flat > 1 else ' 0'}, then {kernels}"
+        kernel_reason = "a kernel spans a coarse axis only once halving the others has brought their spacings within 2×"
+    unit = "convolutions" if network.kind == "plain" else "residual blocks"
+    return (
+        Decision(
+            name="halvings",
+            value=times(halvings),
+            reason=f"down to {times(skeleton.bottleneck)} voxels: an axis with {2 * edge} voxels or more is halved, "
+            f"as long as its spacing is within 2× of the finest",
+        ),
+        Decision(name="kernels", value=kernels, reason=kernel_reason),
+        Decision(
+            name="features",
+            value=", ".join(str(value) for value in network.features),
+            reason=f"doubling from {preset.base_features} to at most {budget.target.max_features}; "
+            f"{unit} per stage: {', '.join(str(value) for value in network.blocks_encoder)}",
+        ),
+    )
