@@ -40,6 +40,7 @@ def configuration(ndim: int) -> Configuration:
         batch_dice=False,
         normalization=(Normalization(scheme="zscore"),),
         network=network,
+        mirror_axes=tuple(range(network.ndim)),
         decisions=(),
     )
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from autounet.labels import LabelSpec, StructureClass
-from autounet.plan import Configuration, NetworkSpec, Normalization, Plan
+from autounet.plan import Configuration, LossSpec, NetworkSpec, Normalization, Plan, PlanRequest
+from autounet.planners.presets import PRESETS
+from autounet.preset import NNUNET_OPTIMIZER
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nnunet_inference.json"
 
@@ -56,14 +58,17 @@ def make_plan() -> Callable[..., tuple[Plan, Configuration]]:
             batch_dice=False,
             normalization=tuple(schemes),
             network=network,
+            mirror_axes=tuple(range(network.ndim)),
             decisions=(),
         )
         plan = Plan(
             made_from={},
             dataset="Dataset001_Test",
-            preset="nnunet",
-            gpu_memory_gb=8.0,
+            request=PlanRequest(preset=PRESETS["nnunet"]),
             epochs=10,
+            optimizer=NNUNET_OPTIMIZER,
+            augmentation="nnunet",
+            loss=LossSpec(),
             ndim=3,
             channels=tuple(f"channel{number}" for number in range(len(schemes))),
             labels=labels,

@@ -78,6 +78,7 @@ def tiny_configuration(ndim: int = 3, side: int = 16, channels: int = 1, use_mas
             blocks_encoder=(1, 1, 1),
             blocks_decoder=(1, 1),
         ),
+        mirror_axes=tuple(range(ndim)),
         decisions=(),
     )
 
