@@ -1,5 +1,6 @@
 """Numbers as people read them, for the reasons in a plan."""
 
+import math
 from collections.abc import Sequence
 
 AXES = ("axis 0 (z)", "axis 1 (y)", "axis 2 (x)")
@@ -27,6 +28,13 @@ def percent(part: float) -> str:
 def million(count: float) -> str:
     """A large count in millions: ``5.6 million``, ``560 million``."""
     return f"{count / 1e6:,.0f} million" if count >= 1e8 else f"{count / 1e6:.3g} million"
+
+
+def at_least(value: float) -> str:
+    """A positive number with three digits, rounded up, so that what needs it is safe: ``7.69`` for 7.6812."""
+    digits = 2 - math.floor(math.log10(value))
+    step = 10.0**digits
+    return f"{math.ceil(value * step * (1 - 1e-12)) / step:.12g}"
 
 
 def count(number: int, noun: str) -> str:
