@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from autounet.report.colours import INK, MUTED
 from autounet.report.network_layout import Bar, Role, text_width
@@ -85,7 +85,7 @@ class Page:
     def frame(self, title: str, note: str, legend: Sequence[tuple[Symbol, str]]) -> tuple[float, float]:
         """Puts title and note above, the legend below, and cuts the page to what is drawn. Returns its width and height."""
         left, right = min(x for x, _ in self.reach), max(x for x, _ in self.reach)
-        bottom, top = min(y for _, y in self.reach) - 0.34, max(y for _, y in self.reach) + 0.36
+        bottom, top = min(y for _, y in self.reach) - 0.42, max(y for _, y in self.reach) + 0.36
         width = max(right - left, text_width(title, TITLE_PT) * 1.06, text_width(note, NOTE_PT), NARROWEST)
         left -= (width - (right - left)) / 2
         self.say(left, top + 0.26, title, TITLE_PT, INK, "left", bold=True)
@@ -107,7 +107,7 @@ class Page:
         for number, (symbol, text) in enumerate(entries):
             x, y = left + sum(columns_in[: number // rows]), top - ENTRY_HEIGHT * (number % rows)
             if symbol in LOOKS:
-                self.bar(Bar(x + 0.07, 0.12, 0.14, cast(Role, symbol)), y)
+                self.bar(Bar(x + 0.07, 0.12, 0.14, symbol), y)
             else:
                 self.arrow((x, y), (x + 0.26, y), symbol)
             self.say(x + 0.35, y, text, SMALL_PT, INK, "left")
