@@ -47,7 +47,7 @@ from dataclasses import dataclass
 from autounet.networks.cost import activations, multiply_adds
 from autounet.plan import Decision, NetworkSpec
 from autounet.planners.budget import Budget
-from autounet.planners.words import million
+from autounet.planners.words import large
 from autounet.preset import Target
 
 STEPS, VALIDATION_BATCHES = 250, 50
@@ -137,16 +137,16 @@ def cost_decisions(network: NetworkSpec, patch_size: Sequence[int], batch_size: 
             name="GPU memory",
             value=_gigabytes(needed),
             reason=f"an estimate by nnU-Net's proportion: preset '{preset.name}' reckons {preset.gpu_memory_gb:g} GB for "
-            f"{target.batch} patches of {million(target.features)} activations, and this batch is {patches} of "
-            f"{million(activations(network, patch_size))}; published needs are 0.8 to 1.4 times such numbers, of small networks more",
+            f"{target.batch} patches of {large(target.features)} activations, and this batch is {patches} of "
+            f"{large(activations(network, patch_size))}; published needs are 0.8 to 1.4 times such numbers, of small networks more",
         ),
         Decision(
             name="epoch time",
             value=f"{time.gpu} on {DATA_CENTRE_GPU.name}, {time.cpu} on {SMALL_CPU.name}",
-            reason=f"{_large(multiply_adds(network, patch_size))} multiply-adds per patch, times {PASSES} for forward and backward, "
-            f"a batch of {batch_size}, {STEPS} steps, and {VALIDATION_BATCHES} validation batches forward: {_large(work)}; "
-            f"nnU-Net's published epochs did about {_large(DATA_CENTRE_GPU.multiply_adds_per_s)} a second on an H100, "
-            f"its step {_large(SMALL_CPU.multiply_adds_per_s)} on {SMALL_CPU.name} in float32; waiting for data comes on top",
+            reason=f"{large(multiply_adds(network, patch_size))} multiply-adds per patch, times {PASSES} for forward and backward, "
+            f"a batch of {batch_size}, {STEPS} steps, and {VALIDATION_BATCHES} validation batches forward: {large(work)}; "
+            f"nnU-Net's published epochs did about {large(DATA_CENTRE_GPU.multiply_adds_per_s)} a second on an H100, "
+            f"its step {large(SMALL_CPU.multiply_adds_per_s)} on {SMALL_CPU.name} in float32; waiting for data comes on top",
         ),
     )
 
@@ -156,11 +156,3 @@ def _gigabytes(memory_gb: float) -> str:
     if memory_gb < 0.1:
         return "below 0.1 GB"
     return f"about {memory_gb:.0f} GB" if memory_gb >= 10 else f"about {memory_gb:.1f} GB"
-
-
-def _large(number: float) -> str:
-    """``19.1 billion``, ``138 trillion``."""
-    for unit, name in ((1e12, "trillion"), (1e9, "billion")):
-        if number >= unit:
-            return f"{number / unit:,.0f} {name}" if number >= 100 * unit else f"{number / unit:.3g} {name}"
-    return million(number)

@@ -29,6 +29,14 @@ def million(count: float) -> str:
     return f"{count / 1e6:,.0f} million" if count >= 1e8 else f"{count / 1e6:.3g} million"
 
 
+def large(number: float) -> str:
+    """A count of any size: ``768``, ``19.1 billion``, ``138 trillion``."""
+    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= unit:
+            return f"{number / unit:,.0f} {name}" if number >= 100 * unit else f"{number / unit:.3g} {name}"
+    return f"{number:,.0f}"
+
+
 def count(number: int, noun: str) -> str:
     """``1 image``, ``260 images``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

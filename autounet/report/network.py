@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from autounet.networks.cost import multiply_adds, parameters
 from autounet.plan import Configuration
+from autounet.planners.words import count, large
 from autounet.report.canvas import new_figure, save, save_vector
 from autounet.report.colours import INK, MUTED
 from autounet.report.network_layout import (
@@ -121,7 +122,7 @@ def _draw_heads(page: Page, configuration: Configuration, groups: Sequence[Group
         page.arrow((x, group.y), (x + HEAD_ARROW, group.y), OUT)
         page.bar(Bar(x + HEAD_ARROW, HEAD_WIDTH, height, "idle head" if idle else "head"), group.y)
         if group.level == 0:
-            lines.insert(0, (_count(spec.outputs, "output"), SIZE_PT, INK))
+            lines.insert(0, (count(spec.outputs, "output"), SIZE_PT, INK))
         if len(groups) > 1 and spec.kind != "unet2015":
             weight = "0" if idle else "1" if group.level == 0 else f"1/{2**group.level}"
             lines.append((f"loss × {weight}", SMALL_PT, MUTED))
@@ -138,9 +139,9 @@ def _draw_input(page: Page, configuration: Configuration, first: Group) -> None:
         x = left - number * HEAD_WIDTH - (number - 1) * BAR_GAP
         page.bar(Bar(x, HEAD_WIDTH, bar_height(configuration.patch_size), role), first.y)
     page.arrow((left, first.y), (first.left, first.y), SKIP)
-    lines = [(_count(channels, "channel"), SIZE_PT, INK)]
+    lines = [(count(channels, "channel"), SIZE_PT, INK)]
     if labels:
-        lines += [(f"+ {_count(labels, 'label map')}", SIZE_PT, INK), (f"of {configuration.previous_stage}", SIZE_PT, INK)]
+        lines += [(f"+ {count(labels, 'label map')}", SIZE_PT, INK), (f"of {configuration.previous_stage}", SIZE_PT, INK)]
     page.lines(x - LABEL_GAP, first.y, [*lines, (times(configuration.patch_size), SIZE_PT, INK)], "right")
 
 
@@ -157,21 +158,15 @@ def _encoder_lines(configuration: Configuration, level: int, size: Sequence[int]
 def _layers(configuration: Configuration, level: int, number: int, noun: str) -> str:
     """``2 convs``, ``3 blocks, 1×3×3``."""
     kernel = configuration.network.kernel_sizes[level]
-    return _count(number, noun) + (f", {times(kernel)}" if is_other_kernel(kernel) else "")
-
-
-def _count(number: int, noun: str) -> str:
-    """``1 channel``, ``2 channels``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return count(number, noun) + (f", {times(kernel)}" if is_other_kernel(kernel) else "")
 
 
 def _note(configuration: Configuration) -> str:
     spec = configuration.network
     kind = {"plain": "Plain U-Net", "residual": "U-Net with residual encoder", "unet2015": "U-Net of 2015 without padding"}[spec.kind]
-    work = multiply_adds(spec, configuration.patch_size) / 1e9
     return (
-        f"{kind} · {_count(len(spec.features), 'stage')} · {parameters(spec) / 1e6:.3g} million parameters · "
-        f"{f'{work:.3g}' if work < 100 else f'{work:,.0f}'} billion multiply-adds per patch · batch size {configuration.batch_size}"
+        f"{kind} · {count(len(spec.features), 'stage')} · {large(parameters(spec))} parameters · "
+        f"{large(multiply_adds(spec, configuration.patch_size))} multiply-adds per patch · batch size {configuration.batch_size}"
     )
 
 

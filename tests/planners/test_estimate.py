@@ -114,7 +114,7 @@ def test_memory_asked_for_does_not_change_what_a_network_needs() -> None:
 def test_single_patches_and_tiny_networks_read_well() -> None:
     memory, time = cost_decisions(TINY, (8, 6), 1, Budget(PRESETS["nnunet"], 2, 8.0))
     assert memory.value == "below 0.1 GB"
-    assert "this batch is 1 patch of" in memory.reason
+    assert "this batch is 1 patch of 768;" in memory.reason
     assert "seconds on a data-centre GPU, seconds on two CPU cores" in time.value
 
 

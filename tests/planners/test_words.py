@@ -1,6 +1,6 @@
 """Numbers as people read them."""
 
-from autounet.planners.words import count, million, mm, percent, times
+from autounet.planners.words import count, large, million, mm, percent, times
 
 
 def test_numbers_read_naturally() -> None:
@@ -10,3 +10,11 @@ def test_numbers_read_naturally() -> None:
     assert million(5_603_177) == "5.6 million"
     assert million(560_000_000) == "560 million"
     assert [count(1, "image"), count(2, "image")] == ["1 image", "2 images"]
+    assert [large(number) for number in (768, 21_800, 5.6e6, 19.1e9, 137.8e12)] == [
+        "768",
+        "21,800",
+        "5.6 million",
+        "19.1 billion",
+        "138 trillion",
+    ]
+    assert large(1.35e15) == "1,350 trillion"
