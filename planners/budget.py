@@ -15,7 +15,7 @@ from autounet.errors import UsageError
 from autounet.networks.cost import activations
 from autounet.plan import NetworkSpec
 from autounet.planners.topology import Topology, topology
-from autounet.planners.words import at_least, count, million, percent, times
+from autounet.planners.words import at_least, count, large, percent, times
 from autounet.preset import Preset, Target
 
 START_EDGE = {2: 2048, 3: 256}
@@ -146,8 +146,8 @@ def too_little_memory(budget: Budget, features: int, batch: int, patch_size: Seq
     preset, target = budget.preset, budget.target
     return UsageError(
         f"no network of preset '{preset.name}' is small enough for {budget.gpu_memory_gb:g} GB of memory",
-        found=f"{million(features)} activations for a patch of {times(patch_size)} voxels",
-        expected=f"at most {million(budget.features * target.batch / batch)}",
+        found=f"{large(features)} activations for a patch of {times(patch_size)} voxels",
+        expected=f"at most {large(budget.features * target.batch / batch)}",
         remedy=f"ask for at least {at_least(budget.memory_gb(features, batch))} GB (--gpu-memory), for fewer features (--features), "
         "or take a smaller preset",
     )
@@ -215,7 +215,7 @@ def patch_reason(skeleton: Topology, features: int, shrunk: bool, median: Sequen
         most = budget.features * budget.target.batch / batch
         return (
             f"the largest that fits {count(batch, 'time')} into {budget.gpu_memory_gb:g} GB "
-            f"({million(features)} of {million(most)} activations each), in the proportions of the images; "
+            f"({large(features)} of {large(most)} activations each), in the proportions of the images; "
             f"covers {covered} of a typical image of {times(median)}"
         )
     return f"a typical image of {times(median)} fits as a whole, made a multiple of {times(skeleton.multiple_of)} for the halvings"

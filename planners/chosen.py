@@ -9,7 +9,7 @@ from autounet.plan import NetworkSpec
 from autounet.planners.budget import FEWEST_VOXELS, Budget, FittedPatch, fit_patch, network_for
 from autounet.planners.topology import Topology, topology
 from autounet.planners.unpadded import describe_unpadded, edges, unpadded_network
-from autounet.planners.words import at_least, million, percent, times
+from autounet.planners.words import at_least, large, percent, times
 from autounet.preset import Unpadded
 
 BYTES_PER_WEIGHT = 12
@@ -66,7 +66,7 @@ def chosen_patch(
         raise _refused(name, wanted, f"sizes that cannot be halved evenly, {halvings} times", size)
     covered = percent(min(1.0, math.prod(wanted) / math.prod(median_shape)))
     part = percent(budget.share(features, 1))
-    reason = f"{million(features)} activations, {part} of {budget.gpu_memory_gb:g} GB; covers {covered} of a typical image"
+    reason = f"{large(features)} activations, {part} of {budget.gpu_memory_gb:g} GB; covers {covered} of a typical image"
     return FittedPatch(nearest, network, features, False, reason)
 
 
@@ -110,7 +110,7 @@ def chosen_batch(name: str, wanted: int, patch: FittedPatch, budget: Budget) -> 
         need = at_least(budget.memory_gb(patch.features, wanted))
         raise UsageError(
             f"batch size {wanted} of {name} does not fit into {budget.gpu_memory_gb:g} GB",
-            found=f"{million(patch.features)} activations for each patch of {times(patch.topology.patch_size)}",
+            found=f"{large(patch.features)} activations for each patch of {times(patch.topology.patch_size)}",
             expected=f"at most {max(fits, 1)}, the nearest that fits" if fits else "a smaller patch",
             remedy=f"--batch-size {name}={max(fits, 1)}, a smaller --patch-size, or --gpu-memory {need}",
         )
@@ -139,7 +139,7 @@ def check_weights(network: NetworkSpec, memory_gb: float) -> None:
     needed = BYTES_PER_WEIGHT * parameters(network) / 1e9
     if needed > memory_gb:
         raise UsageError(
-            f"a network with {million(parameters(network))} weights cannot be trained in {memory_gb:g} GB",
+            f"a network with {large(parameters(network))} weights cannot be trained in {memory_gb:g} GB",
             found=f"{needed:.3g} GB for weights, gradients and momentum",
             remedy=f"ask for fewer features, or for more than {at_least(needed)} GB",
         )
@@ -197,7 +197,7 @@ def _too_large(name: str, wanted: Sequence[int], features: int, batch: int, budg
     need = at_least(budget.memory_gb(features, batch))
     return UsageError(
         f"patch size {times(wanted)} of {name} does not fit {'' if batch == 1 else f'{batch} times '}into {budget.gpu_memory_gb:g} GB",
-        found=f"{million(features)} activations each",
+        found=f"{large(features)} activations each",
         expected=f"{times(nearest)}, the nearest that fits",
         remedy=f"--patch-size {name}={','.join(map(str, nearest))}, --gpu-memory {need}, or fewer --features",
     )

@@ -13,9 +13,10 @@ from autounet.plan import Configuration, Decision, NetworkSpec, Normalization, O
 from autounet.planners import describe
 from autounet.planners.budget import Budget, FittedPatch, batch_size, fit_patch
 from autounet.planners.chosen import check_weights, chosen_batch, chosen_patch, patch_for_batch
+from autounet.planners.estimate import cost_decisions
 from autounet.planners.lowres import LowResolution, low_resolution
 from autounet.planners.unpadded import fit_unpadded_patch
-from autounet.planners.words import count, million, mm, times
+from autounet.planners.words import count, large, mm, times
 from autounet.preset import Preset
 
 FULL, LOW, CASCADE, PLANAR = "3d_fullres", "3d_lowres", "3d_cascade_fullres", "2d"
@@ -205,6 +206,7 @@ def _configuration(
             Decision(name="batch size", value=str(size), reason=size_reason, chosen_by="rule" if wanted is None else "you"),
             *_network_decisions(patch, preset, view.budget, by_you),
             _size_decision(network),
+            *cost_decisions(network, patch.topology.patch_size, size, view.budget),
             Decision(name="batch Dice", value=describe.yes_or_no(batch_dice), reason=dice_reason),
         ),
     )
@@ -213,7 +215,7 @@ def _configuration(
 def _size_decision(network: NetworkSpec) -> Decision:
     return Decision(
         name="network size",
-        value=f"{million(parameters(network))} parameters",
+        value=f"{large(parameters(network))} parameters",
         reason=f"{count(network.in_channels, 'channel')} in, {count(network.outputs, 'output')}, {count(len(network.features), 'stage')}",
     )
 

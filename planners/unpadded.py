@@ -10,7 +10,7 @@ from autounet.networks.cost import activations, output_size
 from autounet.plan import NetworkSpec
 from autounet.planners.budget import Budget, FittedPatch, features_per_stage, too_little_memory
 from autounet.planners.topology import Topology
-from autounet.planners.words import million, percent, times
+from autounet.planners.words import large, percent, times
 from autounet.preset import Unpadded
 
 
@@ -79,7 +79,7 @@ def describe_unpadded(
     why = f"as much as fits into {budget.gpu_memory_gb:g} GB" if shrunk else "large tiles see more context than a large batch"
     reason = (
         f"without padding {times(patch)} pixels in give {times(out)} out, {seen} of a typical image of {times(median_shape)}; "
-        f"{why} ({million(features)} activations)"
+        f"{why} ({large(features)} activations)"
     )
     return FittedPatch(skeleton, network, features, shrunk, reason)
 

@@ -115,10 +115,9 @@ def draw_networks(plan: Plan, layout: RunLayout, anew: bool) -> None:
     from autounet.report.network import network_figure  # matplotlib is slow to import
 
     for name, configuration in plan.configurations.items():
-        for ending in (".svg", ".png"):
-            path = layout.network_drawing(name, ending)
-            if anew or not path.exists():
-                network_figure(configuration, path, f"{plan.dataset}, {name} (preset {plan.preset})")
+        paths = [layout.network_drawing(name, ending) for ending in (".svg", ".png")]
+        if anew or not all(path.exists() for path in paths):
+            network_figure(configuration, paths[0], f"{plan.dataset}, {name} (preset {plan.preset})")
 
 
 def as_public_json(plan: Plan) -> dict[str, Any]:
