@@ -1,6 +1,7 @@
 """How well one class of a label map covers another once it is mirrored, or only moved, onto it."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -8,7 +9,10 @@ from autounet.labels import IntArray, LabelSpec
 from autounet.planners.extents import Extents
 
 MOST_POINTS = 2**17
-"""Larger boxes are looked at in every second, third, … voxel along each axis."""
+"""Larger boxes are looked at in every second, third, … voxel along each axis; …"""
+
+FEWEST_PLANES = 8
+"""… but in so many planes at least."""
 
 
 def likeness(labels_zyx: IntArray, spec: LabelSpec, extents: Extents, pair: tuple[int, int], mirrored_axis: int | None) -> float:
@@ -41,9 +45,13 @@ def likeness(labels_zyx: IntArray, spec: LabelSpec, extents: Extents, pair: tupl
     part, counterpart = labels_zyx[tuple(here)], labels_zyx[tuple(there)]
     if mirrored_axis is not None:
         counterpart = np.flip(counterpart, mirrored_axis)
-    step = max(1, math.ceil((part.size / MOST_POINTS) ** (1 / 3)))
-    every = (slice(None, None, step),) * 3
-    seen = part[every]
-    both = np.count_nonzero(spec.mask(seen, spec.classes[first]) & spec.mask(counterpart[every], spec.classes[second]))
+    steps = _steps(part.shape)
+    every = tuple(slice(step // 2, None, step) for step in steps)
+    both = np.count_nonzero(spec.mask(part[every], spec.classes[first]) & spec.mask(counterpart[every], spec.classes[second]))
     volumes = int(extents.volumes[first] + extents.volumes[second])
-    return min(1.0, 2 * both * (part.size / seen.size) / volumes)
+    return min(1.0, 2 * int(both) * math.prod(steps) / volumes)
+
+
+def _steps(shape: Sequence[int]) -> tuple[int, ...]:
+    step = max(1, math.ceil((math.prod(shape) / MOST_POINTS) ** (1 / 3)))
+    return tuple(min(step, max(1, size // FEWEST_PLANES)) for size in shape)
