@@ -6,6 +6,7 @@ slice whose grid says ``ndim=2``. World coordinates follow ITK: ``x, y, z`` in m
 
 import math
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,19 @@ class Grid(Frozen):
             if towards < 0:
                 flips.append(array_axis)
         return tuple(flips)
+
+    def orientation(self) -> str:
+        """Where the array axes z, y, x point in the patient: three letters, each the direction in which the index grows.
+
+        L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior); of oblique axes the nearest, each direction once. ``SPL`` is
+        the order of ITK's own axes.
+        """
+        matrix = np.array(self.direction).reshape(3, 3)
+        columns = (2, 1, 0)  # of array axes z, y, x
+        worlds = max(
+            permutations((2, 1, 0)), key=lambda order: sum(abs(matrix[world, column]) for world, column in zip(order, columns, strict=True))
+        )
+        return "".join(("LR", "PA", "SI")[world][int(matrix[world, column] < 0)] for world, column in zip(worlds, columns, strict=True))
 
     def differences(self, other: "Grid", tolerance: float = 1e-3) -> list[str]:
         """What differs between two grids, in words; empty when they agree.

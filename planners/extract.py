@@ -25,6 +25,12 @@ from autounet.geometry import Box, nonzero_box
 from autounet.images import check_finite, read_channels, read_labels
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
+from autounet.planners.components import count_components
+from autounet.planners.extents import measure_extents
+from autounet.planners.laterality import mirrored_classes, warn_of_exchanged_sides
+from autounet.planners.orientation import mixed_orientation, orientation_of
+from autounet.planners.side_by_side import Sighting, sight
+from autounet.planners.sides import NamedPair, named_pairs
 from autounet.planners.words import count
 from autounet.runtime import Runtime
 
@@ -63,6 +69,8 @@ class _CaseFacts:
     fingerprint: CaseFingerprint | None = None
     channels: tuple[_ChannelFacts, ...] = ()
     """Empty when the case has no labelled voxel."""
+    sightings: tuple[Sighting, ...] = ()
+    """Classes that lie side by side."""
 
 
 def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
@@ -75,9 +83,10 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
             ``problems`` lists every finding of every case.
     """
     kept = max(FEWEST_QUANTILES_PER_CASE, min(QUANTILES_PER_CASE, POOLED_QUANTILES // max(1, len(dataset.cases))))
+    pairs = named_pairs(dataset.labels.names)
     facts: list[_CaseFacts] = []
     with runtime.progress("Reading cases", len(dataset.cases)) as advance:
-        for case, result in map_ordered(lambda case: _analyse(case, dataset, kept), dataset.cases, runtime.workers):
+        for case, result in map_ordered(lambda case: _analyse(case, dataset, pairs, kept), dataset.cases, runtime.workers):
             if isinstance(result, AutounetError):
                 result = _CaseFacts((_problem(case.id, result),))
             facts.append(result)
@@ -87,6 +96,12 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
     for name in dataset.labels.names:
         if not any(case.class_voxels[name] for case in cases):
             log.warning("class '%s' is in none of the %s: nothing can be learnt of it", name, count(len(cases), "case"))
+    sightings = [entry.sightings for entry in facts]
+    mirrored = mirrored_classes(dataset.labels, cases, sightings)
+    warn_of_exchanged_sides(dataset.labels, cases, sightings, mirrored)
+    mixed = mixed_orientation(cases)
+    if mixed is not None:
+        log.warning("%s: mixed orientations: %s", dataset.name, mixed)
     relative = [prod(case.shape_after_crop_zyx) / prod(case.shape_zyx) for case in cases]
     labelled = [entry.channels for entry in facts if entry.channels]
     return Fingerprint(
@@ -98,6 +113,7 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
         cases=cases,
         intensities=tuple(_pooled([case[channel] for case in labelled]) for channel in range(len(dataset.channels))),
         median_relative_size_after_crop=float(np.median(relative)),
+        mirrored_classes=mirrored,
     )
 
 
@@ -110,7 +126,7 @@ def dataset_digest(dataset: DatasetSpec) -> str:
     return digest_of([list(dataset.channels), dataset.labels.model_dump(mode="json"), files])
 
 
-def _analyse(case: Case, dataset: DatasetSpec, kept: int) -> _CaseFacts:
+def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept: int) -> _CaseFacts:
     problems: list[Problem] = []
     image: npt.NDArray[np.float32] | None = None
     labels: IntArray | None = None
@@ -135,6 +151,8 @@ def _analyse(case: Case, dataset: DatasetSpec, kept: int) -> _CaseFacts:
     if problems:
         return _CaseFacts(tuple(problems), ndim=grid.ndim)
     box = nonzero_box(image)
+    extents = measure_extents(labels, dataset.labels)
+    orientation = orientation_of(grid, case.images[0])
     return _CaseFacts(
         problems=(),
         ndim=grid.ndim,
@@ -143,9 +161,12 @@ def _analyse(case: Case, dataset: DatasetSpec, kept: int) -> _CaseFacts:
             shape_zyx=grid.shape_zyx,
             shape_after_crop_zyx=box.shape,
             spacing_mm_zyx=grid.spacing_mm_zyx,
-            class_voxels=_class_voxels(labels, dataset.labels),
+            class_voxels=dict(zip(dataset.labels.names, extents.volumes.tolist(), strict=True)),
+            orientation=orientation,
+            components=count_components(labels, dataset.labels, extents) if grid.ndim == 2 else {},
         ),
         channels=_channel_facts(case.id, image, labels, box, dataset.labels, kept),
+        sightings=sight(labels, dataset.labels, extents, grid.spacing_mm_zyx, orientation, pairs),
     )
 
 
@@ -168,19 +189,6 @@ def _image_problems(case: Case, image: npt.NDArray[np.float32]) -> list[Problem]
     if not image.any():
         return [Problem(case.id, f"{name}: every voxel is zero", "replace the image or remove the case")]
     return []
-
-
-def _class_voxels(labels: IntArray, spec: LabelSpec) -> dict[str, int]:
-    """Voxels per class name in the whole label map, whose values are all allowed."""
-    if spec.allowed_values[-1] < 2**16:
-        # Plane by plane: bincount makes a copy of eight bytes a voxel.
-        size = spec.allowed_values[-1] + 1
-        total = sum((np.bincount(plane.ravel(), minlength=size) for plane in labels), np.zeros(size, np.int64))
-        counts = dict(enumerate(total.tolist()))
-    else:
-        values, numbers = np.unique(labels, return_counts=True)
-        counts = dict(zip(values.tolist(), numbers.tolist(), strict=True))
-    return {entry.name: sum(counts.get(value, 0) for value in entry.values) for entry in spec.classes}
 
 
 def _channel_facts(
