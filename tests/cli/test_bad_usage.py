@@ -281,18 +281,20 @@ def test_damaged_fingerprint_is_made_anew(trained: Any, autounet: Autounet, runs
     assert "Up to date" in ended.out
 
 
-def test_damaged_plan_is_made_anew_unless_models_need_it(trained: Any, autounet: Autounet, refused: Autounet, runs_copy: Path) -> None:
+def test_damaged_plan_is_made_anew_unless_models_need_it(
+    trained: Any, autounet: Autounet, refused: Autounet, runs_copy: Path, kit: SimpleNamespace
+) -> None:
     path = runs_copy / "Dataset011_Boxes" / "plan.json"
-    path.write_text(path.read_text().replace('"preset": "small"', '"preset": 5'))
+    kit.edit_json(path, epochs="many")
     command = ("-d", trained.volumes, "--runs", runs_copy)
-    words = ["plan.json: plan is malformed at 'preset'", "3d_fullres/fold_0 need"]
+    words = ["plan.json: plan is malformed at 'epochs'", "3d_fullres/fold_0 need"]
     refused(1, words, "plan", *command)
     refused(1, words, *TRAIN, "-f", "1", *command)
     refused(1, words[:1], "predict", "-i", trained.volumes / "imagesTr", "-o", runs_copy / "out", *command)
     shutil.rmtree(runs_copy / "Dataset011_Boxes" / "models")
     ended = autounet("plan", *command, "--preset", "small")
     assert ended.code == 0
-    assert "plan is malformed at 'preset'; it is made anew" in ended.err
+    assert "plan is malformed at 'epochs'; it is made anew" in ended.err
 
 
 @pytest.mark.parametrize(
