@@ -42,7 +42,7 @@ class Demand:
     """The axis must be the patient's left-right axis."""
 
 
-MARGIN = 0.02
+MARGIN = 0.03
 
 DEMANDS: dict[Literal["words", "initials", "none"], Demand] = {
     "words": Demand(0.8, 2.0, np.inf, np.inf, 0.1, 0.65, cases=1, one_side=0.0, left_right_only=False),
