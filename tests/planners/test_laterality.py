@@ -1,5 +1,6 @@
 """Left and right: mirrored shapes in every axis and orientation, false friends, and real label maps whose answer is known."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -144,7 +145,11 @@ def test_regions_are_looked_at_whole() -> None:
     """Left is 1 and 4 together: the lower half of the left body has a value of its own."""
     labels = kidneys()
     labels[:12][labels[:12] == 1] = 4
-    classes = (StructureClass(name="left", values=(1, 4)), StructureClass(name="right", values=(2,)), StructureClass(name="low", values=(4,)))
+    classes = (
+        StructureClass(name="left", values=(1, 4)),
+        StructureClass(name="right", values=(2,)),
+        StructureClass(name="low", values=(4,)),
+    )
     spec = LabelSpec(classes=classes, overlapping=True, paint_order=(1, 2, 4))
     (pair,) = mirrored_classes(spec, *observe(spec, [labels], ["SPL"]))
     assert (pair.first, pair.second, pair.likeness) == ("left", "right", 1.0)
@@ -152,7 +157,10 @@ def test_regions_are_looked_at_whole() -> None:
 
 def test_both_axes_are_named_where_cases_are_stored_two_ways() -> None:
     maps = [kidneys(), kidneys(), kidneys().transpose(TURNS["LSP"])]
-    assert short(pairs_of(ORGANS, maps, ["SPL", "SPL", "LSP"])) == [("kidney_left", "kidney_right", 0, 1), ("kidney_left", "kidney_right", 2, 2)]
+    assert short(pairs_of(ORGANS, maps, ["SPL", "SPL", "LSP"])) == [
+        ("kidney_left", "kidney_right", 0, 1),
+        ("kidney_left", "kidney_right", 2, 2),
+    ]
     assert short(pairs_of(("a", "b", "c"), maps, ["SPL", "SPL", "LSP"])) == [("a", "b", 0, 1), ("a", "b", 2, 2)]
 
 
@@ -211,6 +219,45 @@ def test_named_classes_inside_each_other_are_no_pair() -> None:
     labels[ball((12, 16, 24), (10, 10, 12))] = 1
     labels[ball((12, 16, 25), (5, 5, 6))] = 2
     assert pairs_of(("left part", "right part"), [labels]) == ()
+
+
+GOOD = Sighting(pair=(0, 1), axis_zyx=2, towards="L", upright=0.99, apart=3.0, volumes=1.1, spreads=0.1, mirrored=0.7, moved=0.5)
+"""What satisfies every demand."""
+
+
+@pytest.mark.parametrize(
+    ("change", "accepted_with"),
+    [
+        ({}, {"words", "initials", "none"}),
+        ({"upright": 0.93}, {"words", "initials"}),
+        ({"upright": 0.85}, {"words"}),
+        ({"upright": 0.75}, set()),
+        ({"apart": 2.2}, {"words", "initials"}),
+        ({"apart": 1.8}, set()),
+        ({"volumes": 1.5}, {"words", "initials"}),
+        ({"volumes": 3.0}, {"words"}),
+        ({"spreads": 0.25}, {"words", "initials"}),
+        ({"spreads": 0.5}, {"words"}),
+        ({"mirrored": 0.62}, {"words", "initials"}),
+        ({"mirrored": 0.2, "moved": 0.1}, {"words"}),
+        ({"mirrored": 0.05, "moved": 0.0}, set()),
+        ({"moved": 0.69}, {"words"}),
+        ({"mirrored": 0.85, "moved": 0.85}, {"words", "initials", "none"}),
+    ],
+)
+def test_what_is_asked_of_a_pair(change: dict[str, float], accepted_with: set[str]) -> None:
+    case = CaseFingerprint(case="a", shape_zyx=SHAPE, shape_after_crop_zyx=SHAPE, spacing_mm_zyx=(1.0, 1.0, 1.0), class_voxels={})
+    sighting = dataclasses.replace(GOOD, **change)
+    found = set()
+    for naming, names in {"words": ("left k", "right k"), "initials": ("LK", "RK"), "none": ("a", "b")}.items():
+        cases = [case.model_copy(update={"class_voxels": dict.fromkeys(names, 100)})] * 3
+        if mirrored_classes(spec_of(*names), cases, [[sighting]] * 3):
+            found.add(naming)
+    assert found == accepted_with
+
+
+def test_initials_of_like_organs_make_a_pair() -> None:
+    assert short(pairs_of(("LK", "RK", "c"), [kidneys(np.random.default_rng(0))])) == [("LK", "RK", 2, 1)]
 
 
 # Properties
