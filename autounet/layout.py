@@ -20,6 +20,10 @@ class RunLayout:
         """Every decision, with its reason."""
         return self.root / "plan.json"
 
+    def network_drawing(self, configuration: str, ending: str) -> Path:
+        """Drawing of a configuration's network; ``ending`` is ``.svg`` or ``.png``."""
+        return self.root / f"network_{configuration}{ending}"
+
     @property
     def splits(self) -> Path:
         """Training and validation cases of each fold."""

@@ -1,8 +1,8 @@
 """Preset: what the planner aims at, as data. The planner holds the built-in ones; a user's is a small JSON file of the same form."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autounet.artefact import Frozen
 
@@ -35,9 +35,18 @@ class Target(Frozen):
     patch_batch: Positive
     """The patch is chosen as large as it can be at this batch size."""
     max_features: Positive
-    """Feature maps per stage double from ``base_features`` up to this number."""
+    """Feature maps double from stage to stage up to this number."""
     max_batch: Positive | None = None
     """Upper limit of the batch size; None for none."""
+
+
+class Unpadded(Frozen):
+    """Size of a network without padding, whose output is smaller than its input."""
+
+    edge: Positive
+    """Longest edge of the input, in pixels."""
+    stages: Annotated[int, Field(gt=1)]
+    """Resolutions, the finest included."""
 
 
 class Preset(Frozen):
@@ -48,8 +57,8 @@ class Preset(Frozen):
     kind: NetworkKind
     gpu_memory_gb: PositiveFloat
     """Memory for which the targets were measured, and the default memory to plan for."""
-    base_features: Positive
-    """Feature maps at full resolution."""
+    features: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Feature maps per stage, finest first; beyond the last number they double, up to the target's limit."""
     blocks_encoder: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Convolutions (plain) or residual blocks (residual) per stage; the last number holds for all further stages."""
     blocks_decoder: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -57,7 +66,9 @@ class Preset(Frozen):
     max_dataset_fraction: PositiveFloat
     """A batch may hold at most this part of the dataset's voxels (against overfitting)."""
     planar: Target
-    volumetric: Target
+    """Of networks that see slices."""
+    volumetric: Target | None
+    """Of networks that see volumes; None for none."""
     epochs: Positive
     """Training length unless another is asked for."""
     optimizer: OptimizerSpec = NNUNET_OPTIMIZER
@@ -66,8 +77,21 @@ class Preset(Frozen):
     loss: Literal["dice_ce", "border_ce"] = "dice_ce"
     """``dice_ce``: cross-entropy plus soft Dice at every resolution. ``border_ce``: cross-entropy weighted by class and, between
     neighbouring objects, by nearness to both."""
+    unpadded: Unpadded | None = None
+    """For ``unet2015``, and for it alone."""
     min_batch: Positive = 2
     min_edge: Positive = 4
     """Smallest size of a feature map along an axis that was halved."""
-    lowres_below: Annotated[float, Field(ge=0)] = 0.25
+    lowres_below: Annotated[float, Field(ge=0, le=1)] = 0.25
     """A patch that covers less than this part of a typical image calls for a low-resolution stage; 0 for never."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.kind == "unet2015") != (self.unpadded is not None):
+            raise ValueError("'unpadded' belongs to the kind unet2015, and to it alone")
+        if self.kind == "unet2015" and self.volumetric is not None:
+            raise ValueError("the kind unet2015 sees slices only: 'volumetric' must be null")
+        for name, target in (("planar", self.planar), ("volumetric", self.volumetric)):
+            if target is not None and target.max_batch is not None and target.max_batch < self.min_batch:
+                raise ValueError(f"'max_batch' of {name} is below 'min_batch'")
+        return self

@@ -15,7 +15,7 @@ from autounet.errors import UsageError
 from autounet.networks.cost import activations
 from autounet.plan import NetworkSpec
 from autounet.planners.topology import Topology, topology
-from autounet.planners.words import million, percent, times
+from autounet.planners.words import at_least, count, large, percent, times
 from autounet.preset import Preset, Target
 
 START_EDGE = {2: 2048, 3: 256}
@@ -49,13 +49,24 @@ class Budget:
 
     @property
     def target(self) -> Target:
-        """The preset's numbers for this dimensionality."""
-        return self.preset.planar if self.ndim == 2 else self.preset.volumetric
+        """The preset's numbers for this dimensionality. Raises UsageError when it has none."""
+        target = self.preset.planar if self.ndim == 2 else self.preset.volumetric
+        if target is None:
+            raise UsageError(f"preset '{self.preset.name}' has no networks for volumes", remedy="take another preset")
+        return target
 
     @property
     def features(self) -> float:
         """Activations of one sample that fit with ``target.batch`` samples."""
         return self.target.features * (self.gpu_memory_gb / self.preset.gpu_memory_gb)
+
+    def share(self, features: int, batch: int) -> float:
+        """Part of the memory that ``batch`` samples of so many activations take; above 1 they do not fit."""
+        return features / self.target.batch * batch / self.features
+
+    def memory_gb(self, features: int, batch: int) -> float:
+        """Memory that ``batch`` samples of so many activations take, by the measure of the preset."""
+        return features / self.target.batch * batch / (self.target.features / self.preset.gpu_memory_gb)
 
 
 def start_patch(spacing_mm: Sequence[float], median_shape: Sequence[float]) -> tuple[float, ...]:
@@ -67,6 +78,12 @@ def start_patch(spacing_mm: Sequence[float], median_shape: Sequence[float]) -> t
     return tuple(max(1.0, min(float(round(edge)), size)) for edge, size in zip(edges.tolist(), median_shape, strict=True))
 
 
+def features_per_stage(first: Sequence[int], most: int, stages: int) -> tuple[int, ...]:
+    """The given numbers, then doubling to the limit, which holds for none of the given ones."""
+    limit = max(most, *first)
+    return tuple(first[stage] if stage < len(first) else min(limit, first[-1] * 2 ** (stage - len(first) + 1)) for stage in range(stages))
+
+
 def network_for(skeleton: Topology, preset: Preset, target: Target, in_channels: int, outputs: int) -> NetworkSpec:
     """The U-Net on a skeleton: features double per stage up to the target's limit."""
     stages = skeleton.stages
@@ -75,7 +92,7 @@ def network_for(skeleton: Topology, preset: Preset, target: Target, in_channels:
         ndim=2 if len(skeleton.patch_size) == 2 else 3,
         in_channels=in_channels,
         outputs=outputs,
-        features=tuple(min(target.max_features, preset.base_features * 2**stage) for stage in range(stages)),
+        features=features_per_stage(preset.features, target.max_features, stages),
         strides=skeleton.strides,
         kernel_sizes=skeleton.kernel_sizes,
         blocks_encoder=_first(preset.blocks_encoder, stages),
@@ -83,7 +100,16 @@ def network_for(skeleton: Topology, preset: Preset, target: Target, in_channels:
     )
 
 
-def fit_patch(spacing_mm: Sequence[float], median_shape: Sequence[float], budget: Budget, in_channels: int, outputs: int) -> FittedPatch:
+def fit_patch(
+    spacing_mm: Sequence[float],
+    median_shape: Sequence[float],
+    budget: Budget,
+    in_channels: int,
+    outputs: int,
+    *,
+    batch: int = 0,
+    start: Sequence[float] | None = None,
+) -> FittedPatch:
     """Shrinks the patch, along the axis that is largest relative to the typical image, until its network fits.
 
     Args:
@@ -92,29 +118,39 @@ def fit_patch(spacing_mm: Sequence[float], median_shape: Sequence[float], budget
         budget: What fits.
         in_channels: Channels of the images.
         outputs: Outputs to reckon with (nnU-Net counts the entries of ``labels``, background and ignore included).
+        batch: So many patches must fit, if that is more than the preset makes room for.
+        start: The first patch to try; by default the largest sensible one.
 
     Raises:
         UsageError: Not even the smallest patch fits.
     """
     preset, target = budget.preset, budget.target
-    skeleton = topology(spacing_mm, start_patch(spacing_mm, median_shape), preset.min_edge)
+    room = max(target.patch_batch, batch)
+    skeleton = topology(spacing_mm, start or start_patch(spacing_mm, median_shape), preset.min_edge)
     network = network_for(skeleton, preset, target, in_channels, outputs)
     features = activations(network, skeleton.patch_size)
     shrunk = False
-    while features / target.batch * target.patch_batch > budget.features:
+    while features / target.batch * room > budget.features:
         shrunk = True
         smaller = _shrink(spacing_mm, skeleton, median_shape, preset.min_edge)
         if smaller is None:
-            raise UsageError(
-                f"no network of preset '{preset.name}' is small enough for {budget.gpu_memory_gb:g} GB of memory",
-                found=f"{million(features)} activations for a patch of {times(skeleton.patch_size)} voxels",
-                expected=f"at most {million(budget.features * target.batch / target.patch_batch)}",
-                remedy="ask for more memory, or take a smaller preset",
-            )
+            raise too_little_memory(budget, features, room, skeleton.patch_size)
         skeleton = smaller
         network = network_for(skeleton, preset, target, in_channels, outputs)
         features = activations(network, skeleton.patch_size)
-    return FittedPatch(skeleton, network, features, shrunk, _patch_reason(skeleton, features, shrunk, median_shape, budget))
+    return FittedPatch(skeleton, network, features, shrunk, patch_reason(skeleton, features, shrunk, median_shape, budget, room))
+
+
+def too_little_memory(budget: Budget, features: int, batch: int, patch_size: Sequence[int]) -> UsageError:
+    """The error for a memory in which not even the smallest patch fits."""
+    preset, target = budget.preset, budget.target
+    return UsageError(
+        f"no network of preset '{preset.name}' is small enough for {budget.gpu_memory_gb:g} GB of memory",
+        found=f"{large(features)} activations for a patch of {times(patch_size)} voxels",
+        expected=f"at most {large(budget.features * target.batch / batch)}",
+        remedy=f"ask for at least {at_least(budget.memory_gb(features, batch))} GB (--gpu-memory), for fewer features (--features), "
+        "or take a smaller preset",
+    )
 
 
 def batch_size(patch: FittedPatch, budget: Budget, dataset_voxels: float) -> tuple[int, str]:
@@ -128,7 +164,7 @@ def batch_size(patch: FittedPatch, budget: Budget, dataset_voxels: float) -> tup
     preset, target = budget.preset, budget.target
     fits = round(budget.features / patch.features * target.batch)
     seen = round(dataset_voxels * preset.max_dataset_fraction / float(np.prod(patch.topology.patch_size, dtype=np.float64)))
-    limits = [(fits, f"{fits} patches fit into {budget.gpu_memory_gb:g} GB")]
+    limits = [(fits, f"{fits} {'patch fits' if fits == 1 else 'patches fit'} into {budget.gpu_memory_gb:g} GB")]
     part = percent(preset.max_dataset_fraction)
     holds = f"a batch of {seen} holds" if seen else "less than one patch holds"
     limits.append((seen, f"{holds} {part} of the voxels of all training images, the most it may"))
@@ -172,14 +208,14 @@ def _shrink_axis(spacing_mm: Sequence[float], skeleton: Topology, axis: int, min
     return None
 
 
-def _patch_reason(skeleton: Topology, features: int, shrunk: bool, median: Sequence[float], budget: Budget) -> str:
+def patch_reason(skeleton: Topology, features: int, shrunk: bool, median: Sequence[float], budget: Budget, batch: int) -> str:
+    """Why the patch has its size."""
     covered = percent(min(1.0, float(np.prod(skeleton.patch_size) / np.prod(median))))
-    batch = budget.target.patch_batch
     if shrunk:
         most = budget.features * budget.target.batch / batch
         return (
-            f"the largest that fits {batch} times into {budget.gpu_memory_gb:g} GB "
-            f"({million(features)} of {million(most)} activations each), in the proportions of the images; "
+            f"the largest that fits {count(batch, 'time')} into {budget.gpu_memory_gb:g} GB "
+            f"({large(features)} of {large(most)} activations each), in the proportions of the images; "
             f"covers {covered} of a typical image of {times(median)}"
         )
     return f"a typical image of {times(median)} fits as a whole, made a multiple of {times(skeleton.multiple_of)} for the halvings"

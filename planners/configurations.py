@@ -6,13 +6,17 @@ Rules of nnunetv2 2.8.1, ``default_experiment_planner.py`` (plan_experiment). Pe
 from dataclasses import dataclass
 from math import prod
 
-from autounet.errors import ArtefactError
+from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
-from autounet.networks.cost import parameters
-from autounet.plan import Configuration, Decision, NetworkSpec, Normalization
-from autounet.planners.budget import Budget, FittedPatch, batch_size, fit_patch, network_for
+from autounet.networks.cost import parameters, stage_sizes
+from autounet.plan import Configuration, Decision, NetworkSpec, Normalization, Overrides
+from autounet.planners import describe
+from autounet.planners.budget import Budget, FittedPatch, batch_size, fit_patch
+from autounet.planners.chosen import check_weights, chosen_batch, chosen_patch, patch_for_batch
+from autounet.planners.estimate import cost_decisions
 from autounet.planners.lowres import LowResolution, low_resolution
-from autounet.planners.words import count, million, mm, times
+from autounet.planners.unpadded import fit_unpadded_patch
+from autounet.planners.words import count, large, mm, times
 from autounet.preset import Preset
 
 FULL, LOW, CASCADE, PLANAR = "3d_fullres", "3d_lowres", "3d_cascade_fullres", "2d"
@@ -32,6 +36,7 @@ class Common:
     schemes: tuple[Normalization, ...]
     mirror_axes: tuple[int, ...]
     """Of the three axes."""
+    overrides: Overrides
 
     @property
     def voxels(self) -> float:
@@ -61,11 +66,15 @@ def plan_configurations(common: Common) -> tuple[dict[str, Configuration], str]:
     """
     fingerprint, typical = common.fingerprint, common.typical
     notes = ["the images are volumes"]
-    is_flat = fingerprint.ndim == 2 or typical[0] == 1
-    if is_flat:
+    names: tuple[str, ...] = (PLANAR,)
+    if fingerprint.ndim == 2 or typical[0] == 1:
         notes = ["the images are planar" if fingerprint.ndim == 2 else "a typical image is one slice thick"]
+    elif common.preset.volumetric is None:
+        notes.append(f"preset '{common.preset.name}' sees them slice by slice")
+    else:
+        names = (PLANAR, FULL)
     made: dict[str, Configuration] = {}
-    for name in (PLANAR,) if is_flat else (PLANAR, FULL):
+    for name in names:
         view = _view(common, name)
         if view.patch.topology.stages == 1:
             notes.append(f"no {name}: {times(view.typical)} voxels are too few to halve even once")
@@ -84,16 +93,40 @@ def plan_configurations(common: Common) -> tuple[dict[str, Configuration], str]:
             expected=f"at least {2 * edge} voxels along two axes of similar spacing, or {3 * edge} along one",
             remedy="check the images' size and whether they are nearly all zero",
         )
+    _check_names(common.overrides, made)
     return made, "; ".join(notes)
+
+
+def _check_names(overrides: Overrides, made: dict[str, Configuration]) -> None:
+    """Raises UsageError when something is decided for a configuration that is not planned."""
+    for what, named in (("patch size", overrides.patch_size), ("batch size", overrides.batch_size)):
+        for name in named:
+            if name == CASCADE and name in made:
+                raise UsageError(f"{what} of {CASCADE}: it is that of {FULL}", remedy=f"name {FULL} instead")
+            if name not in made:
+                raise UsageError(f"{what} of {name}: no such configuration in this plan", expected=" or ".join(made))
 
 
 def _view(common: Common, name: str) -> View:
     axes = slice(1, None) if name == PLANAR else slice(None)
     spacing, typical = common.spacing_mm[axes], common.typical[axes]
     budget = Budget(common.preset, len(spacing), common.memory_gb)
+    return View(name, spacing, typical, _patch(common, name, spacing, typical, budget), budget, common.voxels)
+
+
+def _patch(common: Common, name: str, spacing: tuple[float, ...], typical: tuple[float, ...], budget: Budget) -> FittedPatch:
+    """The patch of a configuration: by rule, or the one that was asked for."""
     # nnU-Net reckons with the entries of ``labels``; the network itself has one output fewer per region or ignore label.
-    patch = fit_patch(spacing, typical, budget, len(common.fingerprint.channels), common.fingerprint.labels.declared)
-    return View(name, spacing, typical, patch, budget, common.voxels)
+    channels, outputs = len(common.fingerprint.channels), common.fingerprint.labels.declared
+    batch = common.overrides.batch_size.get(name, 0)
+    wanted = common.overrides.patch_size.get(name)
+    if wanted is not None:
+        return chosen_patch(name, wanted, spacing, typical, budget, channels, outputs, max(batch, 1))
+    if common.preset.unpadded is not None:
+        return fit_unpadded_patch(typical, budget, common.preset.unpadded, channels, outputs)
+    if batch:
+        return patch_for_batch(name, batch, spacing, typical, budget, channels, outputs)
+    return fit_patch(spacing, typical, budget, channels, outputs)
 
 
 def _volumetric(common: Common, full: View) -> tuple[dict[str, Configuration], str]:
@@ -107,7 +140,10 @@ def _volumetric(common: Common, full: View) -> tuple[dict[str, Configuration], s
     if low.patch.topology.stages == 1:
         # nnU-Net plans it all the same, and fails when it builds the network.
         return {FULL: _configuration(common, full, True, batch_reason)}, f"no {LOW}, though {why}: too few voxels to halve even once"
-    view = View(LOW, low.spacing_mm, low.median_shape, low.patch, full.budget, low.voxels * len(fingerprint.cases))
+    patch = low.patch
+    if LOW in {*common.overrides.patch_size, *common.overrides.batch_size}:
+        patch = _patch(common, LOW, low.spacing_mm, low.median_shape, full.budget)
+    view = View(LOW, low.spacing_mm, low.median_shape, patch, full.budget, low.voxels * len(fingerprint.cases))
     return {
         LOW: _configuration(common, view, False, "a patch sees much of an image: Dice is taken per patch", _lowres_decision(low, why)),
         FULL: _configuration(common, full, True, batch_reason),
@@ -140,8 +176,13 @@ def _configuration(
 ) -> Configuration:
     fingerprint, preset, patch = common.fingerprint, common.preset, view.patch
     size, size_reason = batch_size(patch, view.budget, view.voxels)
+    wanted, by_you = common.overrides.batch_size.get(view.name), common.overrides
+    if wanted is not None:
+        size, size_reason = chosen_batch(view.name, wanted, patch, view.budget)
     channels = len(fingerprint.channels) + (len(fingerprint.labels.foreground_values) if cascade else 0)
-    network = network_for(patch.topology, preset, view.budget.target, channels, fingerprint.labels.outputs)
+    network = patch.network.model_copy(update={"in_channels": channels, "outputs": fingerprint.labels.outputs})
+    if by_you.features is not None:
+        check_weights(network, common.memory_gb)
     first = 3 - network.ndim
     return Configuration(
         name=CASCADE if cascade else view.name,
@@ -156,11 +197,17 @@ def _configuration(
         previous_stage=LOW if cascade else None,
         decisions=(
             *decisions,
-            Decision(name="patch size", value=times(patch.topology.patch_size), reason=patch.reason),
-            Decision(name="batch size", value=str(size), reason=size_reason),
-            *_network_decisions(patch, preset, view.budget),
+            Decision(
+                name="patch size",
+                value=times(patch.topology.patch_size),
+                reason=patch.reason,
+                chosen_by="you" if view.name in by_you.patch_size else "rule",
+            ),
+            Decision(name="batch size", value=str(size), reason=size_reason, chosen_by="rule" if wanted is None else "you"),
+            *_network_decisions(patch, preset, view.budget, by_you),
             _size_decision(network),
-            Decision(name="batch Dice", value="yes" if batch_dice else "no", reason=dice_reason),
+            *cost_decisions(network, patch.topology.patch_size, size, view.budget),
+            Decision(name="batch Dice", value=describe.yes_or_no(batch_dice), reason=dice_reason),
         ),
     )
 
@@ -168,33 +215,29 @@ def _configuration(
 def _size_decision(network: NetworkSpec) -> Decision:
     return Decision(
         name="network size",
-        value=f"{million(parameters(network))} parameters",
+        value=f"{large(parameters(network))} parameters",
         reason=f"{count(network.in_channels, 'channel')} in, {count(network.outputs, 'output')}, {count(len(network.features), 'stage')}",
     )
 
 
-def _network_decisions(patch: FittedPatch, preset: Preset, budget: Budget) -> tuple[Decision, ...]:
-    skeleton, network = patch.topology, patch.network
-    halvings = [multiple.bit_length() - 1 for multiple in skeleton.multiple_of]
-    flat = sum(set(kernel) != {3} for kernel in skeleton.kernel_sizes)
+def _network_decisions(patch: FittedPatch, preset: Preset, budget: Budget, by_you: Overrides) -> tuple[Decision, ...]:
+    network = patch.network
     edge = preset.min_edge
-    kernels, kernel_reason = times((3,) * len(halvings)), "the spacings are within 2× of each other"
-    if flat:
-        kernels = f"{times(skeleton.kernel_sizes[0])} in stage{'s 0 to ' + str(flat - 1) if flat > 1 else ' 0'}, then {kernels}"
+    kernel_reason = "the spacings are within 2× of each other"
+    halving_reason = f"an axis with {2 * edge} voxels or more is halved, as long as its spacing is within 2× of the finest"
+    if network.kind == "unet2015":
+        kernel_reason = halving_reason = "Ronneberger et al. 2015"
+    elif min(network.kernel_sizes[0]) == 1:
         kernel_reason = "a kernel spans a coarse axis only once halving the others has brought their spacings within 2×"
-    unit = "convolutions" if network.kind == "plain" else "residual blocks"
+    bottom = stage_sizes(network, patch.topology.patch_size)[-1]
+    numbers, stages = preset.features, len(network.features)
+    limit = max(budget.target.max_features, *numbers)
+    growth = f"doubling from {numbers[-1]} to at most {limit}"
+    if len(numbers) >= stages:
+        growth = f"the first {stages} of {len(numbers)} numbers"
     return (
-        Decision(
-            name="halvings",
-            value=times(halvings),
-            reason=f"down to {times(skeleton.bottleneck)} voxels: an axis with {2 * edge} voxels or more is halved, "
-            f"as long as its spacing is within 2× of the finest",
-        ),
-        Decision(name="kernels", value=kernels, reason=kernel_reason),
-        Decision(
-            name="features",
-            value=", ".join(str(value) for value in network.features),
-            reason=f"doubling from {preset.base_features} to at most {budget.target.max_features}; "
-            f"{unit} per stage: {', '.join(str(value) for value in network.blocks_encoder)}",
-        ),
+        Decision(name="halvings", value=describe.halvings(network), reason=f"down to {times(bottom)} voxels: {halving_reason}"),
+        Decision(name="kernels", value=describe.kernels(network), reason=kernel_reason),
+        Decision(name="features", value=describe.features(network), reason=growth, chosen_by="rule" if by_you.features is None else "you"),
+        Decision(name="blocks per stage", value=describe.blocks(network), reason=f"preset '{preset.name}'"),
     )

@@ -1,20 +1,28 @@
-"""Fingerprint → plan: every decision by rule, each with its reason. No image is read, nothing is built, no machine is asked."""
+"""Fingerprint → plan: every decision by rule or as asked for, each with its reason. No image is read, nothing is built."""
 
 import math
 from collections.abc import Sequence
 
-from autounet.errors import ArtefactError, UsageError
+from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.geometry import Triple
-from autounet.plan import Decision, LossSpec, Plan, PlanRequest
+from autounet.plan import Decision, Overrides, Plan, PlanRequest
+from autounet.planners.chosen import nearest_that_works
 from autounet.planners.configurations import Common, plan_configurations
+from autounet.planners.laterality import mirror_axes
+from autounet.planners.loss import plan_loss
 from autounet.planners.normalization import normalizations
-from autounet.planners.spacing import TargetSpacing, axis_order, median_shape, resampling, target_spacing
+from autounet.planners.orientation import orientation_decision
+from autounet.planners.spacing import TargetSpacing, axis_order, chosen_spacing, median_shape, resampling, target_spacing
 from autounet.planners.words import count, mm, times
 from autounet.preset import NNUNET_OPTIMIZER, Preset
 
+NO_OVERRIDES = Overrides()
 
-def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu_memory_gb: float | None = None) -> Plan:
+
+def make_plan(
+    fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu_memory_gb: float | None = None, overrides: Overrides = NO_OVERRIDES
+) -> Plan:
     """Decides everything about preprocessing, networks and batches.
 
     Args:
@@ -22,35 +30,63 @@ def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu
         preset: What to aim at.
         file_ending: Ending of the training images, kept for predictions.
         gpu_memory_gb: Memory to plan for; None for the preset's own.
+        overrides: What the user decides instead of the rules.
 
     Raises:
         ArtefactError: The fingerprint makes no sense, or its images are too small for any network.
-        UsageError: The memory asked for is not a positive number or too small for any network.
+        UsageError: Something that was asked for cannot work; the message names the nearest that can.
     """
     memory = preset.gpu_memory_gb if gpu_memory_gb is None else float(gpu_memory_gb)
     if not (math.isfinite(memory) and memory > 0):
         raise UsageError("the GPU memory to plan for is not usable", found=f"{memory:g} GB", expected="a positive number of GB")
     _check(fingerprint)
+    request = PlanRequest(preset=preset, gpu_memory_gb=gpu_memory_gb, overrides=overrides)
+    try:
+        return _plan(fingerprint, request, memory, file_ending)
+    except AutounetError as error:
+        nearest = _nearest(fingerprint, request, memory, error)
+        raise nearest or error from None
+
+
+def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_ending: str) -> Plan:
+    preset, overrides, ndim = request.preset, request.overrides, fingerprint.ndim
+    if overrides.features is not None:
+        preset = preset.model_copy(update={"features": overrides.features})
     spacings = [case.spacing_mm_zyx for case in fingerprint.cases]
     shapes = [case.shape_after_crop_zyx for case in fingerprint.cases]
-    target = target_spacing(spacings, shapes, fingerprint.ndim)
-    order, order_reason = axis_order(target, fingerprint.ndim)
+    target = target_spacing(spacings, shapes, ndim)
+    if overrides.spacing_mm_zyx is not None:
+        target = chosen_spacing(overrides.spacing_mm_zyx, target, spacings, shapes)
+    order, order_reason = axis_order(target, ndim)
     typical_zyx = median_shape(shapes, spacings, target)
-    schemes, scheme_decisions = normalizations(fingerprint.channels, fingerprint.intensities, fingerprint.median_relative_size_after_crop)
-    interpolation, interpolation_reason = resampling(spacings, target, fingerprint.ndim)
-    spacing = tuple(target.spacing_mm_zyx[axis] for axis in order)
-    typical = tuple(typical_zyx[axis] for axis in order)
-    configurations, which = plan_configurations(Common(fingerprint, preset, memory, spacing, typical, schemes, (0, 1, 2)))
+    schemes, scheme_decisions = normalizations(
+        fingerprint.channels, fingerprint.intensities, fingerprint.median_relative_size_after_crop, overrides.normalization
+    )
+    mirrored, mirror_decision = _mirroring(fingerprint, overrides)
+    interpolation, interpolation_reason = resampling(spacings, target, ndim)
+    loss, loss_decision = plan_loss(fingerprint, preset)
+    orientation = orientation_decision(fingerprint)
+    common = Common(
+        fingerprint=fingerprint,
+        preset=preset,
+        memory_gb=memory,
+        spacing_mm=tuple(target.spacing_mm_zyx[axis] for axis in order),
+        typical=tuple(typical_zyx[axis] for axis in order),
+        schemes=schemes,
+        mirror_axes=tuple(position for position, axis in enumerate(order) if axis in mirrored),
+        overrides=overrides,
+    )
+    configurations, which = plan_configurations(common)
     images = count(len(fingerprint.cases), "image")
     return Plan(
         made_from={"fingerprint": fingerprint.digest()},
         dataset=fingerprint.dataset,
-        request=PlanRequest(preset=preset, gpu_memory_gb=gpu_memory_gb),
+        request=request,
         epochs=preset.epochs,
         optimizer=preset.optimizer,
         augmentation=preset.augmentation,
-        loss=LossSpec(kind=preset.loss),
-        ndim=fingerprint.ndim,
+        loss=loss,
+        ndim=ndim,
         channels=fingerprint.channels,
         labels=fingerprint.labels,
         file_ending=file_ending,
@@ -58,25 +94,90 @@ def make_plan(fingerprint: Fingerprint, preset: Preset, *, file_ending: str, gpu
         configurations=configurations,
         decisions=(
             Decision(name="configurations", value=", ".join(configurations), reason=which),
-            Decision(name="target spacing", value=_spacing_shown(target, fingerprint.ndim), reason=target.reason),
-            Decision(name="axis order", value=", ".join("zyx"[axis] for axis in order[3 - fingerprint.ndim :]), reason=order_reason),
+            Decision(
+                name="target spacing",
+                value=_spacing_shown(target, ndim),
+                reason=target.reason,
+                chosen_by="rule" if overrides.spacing_mm_zyx is None else "you",
+            ),
+            Decision(name="axis order", value=", ".join("zyx"[axis] for axis in order[3 - ndim :]), reason=order_reason),
+            *([] if orientation is None else [orientation]),
             Decision(
                 name="typical image",
-                value=f"{times(typical[3 - fingerprint.ndim :])} voxels",
+                value=f"{times(common.typical[3 - ndim :])} voxels",
                 reason=f"median over {images}, cropped to their nonzero region, at the target spacing",
             ),
             *scheme_decisions,
             Decision(name="resampling", value=interpolation, reason=interpolation_reason),
-            Decision(
-                name="training length", value=count(preset.epochs, "epoch"), reason=f"preset '{preset.name}'; another can be asked for"
-            ),
-            Decision(
-                name="optimizer",
-                value=f"SGD, learning rate {preset.optimizer.learning_rate:g}, Nesterov momentum {preset.optimizer.momentum:g}",
-                reason="nnU-Net's" if preset.optimizer == NNUNET_OPTIMIZER else "short trainings: nnU-Net's 0.99 gathers speed too slowly",
-            ),
+            mirror_decision,
+            loss_decision,
+            *_training_decisions(preset),
         ),
     )
+
+
+def _mirroring(fingerprint: Fingerprint, overrides: Overrides) -> tuple[tuple[int, ...], Decision]:
+    """Array axes as read along which mirroring is allowed, and why."""
+    by_rule, decision = mirror_axes(fingerprint)
+    wanted = overrides.mirror_axes_zyx
+    if wanted is None:
+        return by_rule, decision
+    shown = ", ".join("zyx"[axis] for axis in wanted) or "none"
+    reason = f"by rule it would be {decision.value}: {decision.reason}"
+    return wanted, Decision(name=decision.name, value=shown, reason=reason, chosen_by="you")
+
+
+def _training_decisions(preset: Preset) -> tuple[Decision, ...]:
+    optimizer, of_preset = preset.optimizer, f"preset '{preset.name}'"
+    return (
+        Decision(
+            name="augmentation",
+            value={"nnunet": "nnU-Net's default list", "unet2015": "elastic deformation, rotation, mirroring, grey values"}[
+                preset.augmentation
+            ],
+            reason=of_preset,
+        ),
+        Decision(name="training length", value=count(preset.epochs, "epoch"), reason=f"{of_preset}; another can be asked for"),
+        Decision(
+            name="optimizer",
+            value=f"SGD, learning rate {optimizer.learning_rate:g}, Nesterov momentum {optimizer.momentum:g}",
+            reason="nnU-Net's" if optimizer == NNUNET_OPTIMIZER else of_preset,
+        ),
+    )
+
+
+def _nearest(fingerprint: Fingerprint, request: PlanRequest, memory: float, error: AutounetError) -> UsageError | None:
+    """The error for a spacing or features that cannot work, with the nearest that can; None where another thing is to blame."""
+    overrides = request.overrides
+
+    def plans(changed: Overrides) -> bool:
+        try:
+            _plan(fingerprint, request.model_copy(update={"overrides": changed}), memory, "")
+        except AutounetError:
+            return False
+        return True
+
+    spacing, features = overrides.spacing_mm_zyx, overrides.features
+    if spacing is not None and plans(overrides.model_copy(update={"spacing_mm_zyx": None})):
+        found = nearest_that_works(spacing, lambda values: plans(overrides.model_copy(update={"spacing_mm_zyx": values})))
+        return _unworkable("spacing", f"target spacing {mm(spacing)} cannot work", error, found)
+    if features is not None and plans(overrides.model_copy(update={"features": None})):
+
+        def whole(values: Sequence[float]) -> tuple[int, ...]:
+            return tuple(max(1, round(value)) for value in values)
+
+        near = nearest_that_works(features, lambda values: plans(overrides.model_copy(update={"features": whole(values)})))
+        what = f"features {', '.join(map(str, features))} cannot work"
+        return _unworkable("features", what, error, None if near is None else whole(near))
+    return None
+
+
+def _unworkable(flag: str, what: str, error: AutounetError, nearest: Sequence[float] | None) -> UsageError:
+    why = error.what if error.found is None else f"{error.what} ({error.found})"
+    if nearest is None:
+        return UsageError(what, found=why, remedy=f"leave --{flag} to the rules")
+    shown = ",".join(f"{value:g}" for value in nearest)
+    return UsageError(what, found=why, expected=f"{shown}, the nearest that can", remedy=f"--{flag} {shown}")
 
 
 def _spacing_shown(target: TargetSpacing, ndim: int) -> str:

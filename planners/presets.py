@@ -1,6 +1,6 @@
 """The built-in presets. There is one planner; a preset only changes its numbers."""
 
-from autounet.preset import OptimizerSpec, Preset, Target
+from autounet.preset import OptimizerSpec, Preset, Target, Unpadded
 
 _RESENC_BLOCKS = (1, 3, 4, 6)
 
@@ -11,7 +11,7 @@ PRESETS: dict[str, Preset] = {
         summary="nnU-Net's default: plain convolutions, for a GPU of 8 GB",
         kind="plain",
         gpu_memory_gb=8.0,
-        base_features=32,
+        features=(32,),
         blocks_encoder=(2,),
         blocks_decoder=(2,),
         max_dataset_fraction=0.05,
@@ -26,7 +26,7 @@ PRESETS: dict[str, Preset] = {
         summary="the same rules with half the features and small patches: for a CPU, or for a few minutes",
         kind="plain",
         gpu_memory_gb=1.0,
-        base_features=16,
+        features=(16,),
         blocks_encoder=(2,),
         blocks_decoder=(2,),
         max_dataset_fraction=0.05,
@@ -43,7 +43,7 @@ PRESETS: dict[str, Preset] = {
         summary="nnU-Net's residual encoder M: about 9 to 11 GB of GPU memory",
         kind="residual",
         gpu_memory_gb=8.0,
-        base_features=32,
+        features=(32,),
         blocks_encoder=_RESENC_BLOCKS,
         blocks_decoder=(1,),
         max_dataset_fraction=1.0,
@@ -56,7 +56,7 @@ PRESETS: dict[str, Preset] = {
         summary="nnU-Net's residual encoder L: 24 GB of GPU memory",
         kind="residual",
         gpu_memory_gb=24.0,
-        base_features=32,
+        features=(32,),
         blocks_encoder=_RESENC_BLOCKS,
         blocks_decoder=(1,),
         max_dataset_fraction=1.0,
@@ -69,13 +69,32 @@ PRESETS: dict[str, Preset] = {
         summary="nnU-Net's residual encoder XL: 40 GB of GPU memory",
         kind="residual",
         gpu_memory_gb=40.0,
-        base_features=32,
+        features=(32,),
         blocks_encoder=_RESENC_BLOCKS,
         blocks_decoder=(1,),
         max_dataset_fraction=1.0,
         planar=Target(features=560_000_000, batch=12, patch_batch=12, max_features=512),
         volumetric=Target(features=3_600_000_000, batch=2, patch_batch=2, max_features=320),
         epochs=1000,
+    ),
+    # Ronneberger, Fischer and Brox 2015 (arXiv 1505.04597), trained there on a GPU of 6 GB: 572×572 pixels in, 388×388 out, one tile a
+    # step. The memory is counted for that tile with one channel and two outputs.
+    "unet2015": Preset(
+        name="unet2015",
+        summary="the original U-Net of 2015, for planar images or slice by slice: unpadded convolutions, 572×572 in, 388×388 out",
+        kind="unet2015",
+        gpu_memory_gb=6.0,
+        features=(64,),
+        blocks_encoder=(2,),
+        blocks_decoder=(2,),
+        max_dataset_fraction=1.0,
+        planar=Target(features=140_000_000, batch=1, patch_batch=1, max_features=1024, max_batch=1),
+        volumetric=None,
+        unpadded=Unpadded(edge=572, stages=5),
+        epochs=100,
+        augmentation="unet2015",
+        loss="border_ce",
+        min_batch=1,
     ),
 }
 """Every preset by name, in the order in which help texts list them."""

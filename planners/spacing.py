@@ -4,16 +4,21 @@ Rules of nnunetv2 2.8.1 (``default_experiment_planner.py`` determine_fullres_tar
 ``default_resampling.py`` compute_new_shape). Spacings are in mm, axes as read (z, y, x) unless a name says otherwise.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from autounet.errors import UsageError
 from autounet.geometry import Triple, TripleMm
 from autounet.planners.words import AXES, count, mm
 
 ANISOTROPY = 3.0
 """An axis is called coarse when its spacing is more than this times that of the others (nnU-Net: ANISO_THRESHOLD)."""
+
+LARGEST_IMAGE = 2**31
+"""Voxels: cases that would become larger are refused when they are prepared."""
 
 COARSE_AXIS_PERCENTILE = 10
 """Target spacing along a coarse axis: finer than the median, or images with thin slices would be blurred beyond use."""
@@ -62,6 +67,16 @@ def target_spacing(spacings_mm: Sequence[TripleMm], shapes: Sequence[Triple], nd
         reason += f", raised to that of the others, {others_mm:.4g} mm"
     target[worst] = low
     return TargetSpacing(_triple(target.tolist()), f"{reason}; median along the others")
+
+
+def chosen_spacing(wanted: TripleMm, by_rule: TargetSpacing, spacings_mm: Sequence[TripleMm], shapes: Sequence[Triple]) -> TargetSpacing:
+    """The spacing that was asked for. Raises UsageError when it is none, or would make images of absurd size."""
+    if not all(math.isfinite(value) and value > 0 for value in wanted):
+        raise UsageError(f"target spacing {mm(wanted)} is no spacing", expected="positive numbers of mm")
+    largest = max(math.prod(resampled_shape(shape, spacing, wanted)) for shape, spacing in zip(shapes, spacings_mm, strict=True))
+    if largest > LARGEST_IMAGE:
+        raise UsageError(f"the largest image would have {largest:.3g} voxels", expected=f"at most {LARGEST_IMAGE:.3g}")
+    return TargetSpacing(wanted, f"by rule it would be {mm(by_rule.spacing_mm_zyx)}: {by_rule.reason}")
 
 
 def axis_order(target: TargetSpacing, ndim: int) -> tuple[Triple, str]:

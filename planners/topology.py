@@ -28,11 +28,6 @@ class Topology:
         """Resolution stages, the finest included."""
         return len(self.strides)
 
-    @property
-    def bottleneck(self) -> tuple[int, ...]:
-        """Voxels of the coarsest feature map."""
-        return tuple(size // multiple for size, multiple in zip(self.patch_size, self.multiple_of, strict=True))
-
 
 def topology(spacing_mm: Sequence[float], size: Sequence[float], min_edge: int) -> Topology:
     """Halves the axes, finest spacing first, until nothing can be halved.

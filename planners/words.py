@@ -1,5 +1,6 @@
 """Numbers as people read them, for the reasons in a plan."""
 
+import math
 from collections.abc import Sequence
 
 AXES = ("axis 0 (z)", "axis 1 (y)", "axis 2 (x)")
@@ -24,9 +25,19 @@ def percent(part: float) -> str:
     return f"{value:.1g} %"
 
 
-def million(count: float) -> str:
-    """A large count in millions: ``5.6 million``, ``560 million``."""
-    return f"{count / 1e6:,.0f} million" if count >= 1e8 else f"{count / 1e6:.3g} million"
+def at_least(value: float) -> str:
+    """A positive number with three digits, rounded up, so that what needs it is safe: ``7.69`` for 7.6812."""
+    digits = 2 - math.floor(math.log10(value))
+    step = 10.0**digits
+    return f"{math.ceil(value * step * (1 - 1e-12)) / step:.12g}"
+
+
+def large(number: float) -> str:
+    """A count of any size: ``768``, ``19.1 billion``, ``138 trillion``."""
+    for unit, name in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if number >= unit:
+            return f"{number / unit:,.0f} {name}" if number >= 100 * unit else f"{number / unit:.3g} {name}"
+    return f"{number:,.0f}"
 
 
 def count(number: int, noun: str) -> str:

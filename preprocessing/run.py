@@ -12,6 +12,7 @@ from autounet.errors import ArtefactError, AutounetError, DatasetError, ImageErr
 from autounet.images import check_finite, read_channels, read_labels
 from autounet.parallel import map_ordered
 from autounet.plan import Configuration, Plan
+from autounet.preprocessing.border import border_weights, check_loss, needs_border
 from autounet.preprocessing.case import prepare_case
 from autounet.preprocessing.store import SourceFile, Store, StoredCase
 from autounet.runtime import Runtime
@@ -21,15 +22,16 @@ log = logging.getLogger(__name__)
 
 def recipe_of(plan: Plan, configuration: Configuration) -> str:
     """Digest of everything in the plan that decides the prepared arrays."""
-    return digest_of(
-        {
-            "transpose": plan.transpose,
-            "labels": plan.labels.model_dump(mode="json"),
-            "ndim": configuration.ndim,
-            "spacing": configuration.spacing_mm,
-            "normalization": [scheme.model_dump(mode="json") for scheme in configuration.normalization],
-        }
-    )
+    parts: dict[str, object] = {
+        "transpose": plan.transpose,
+        "labels": plan.labels.model_dump(mode="json"),
+        "ndim": configuration.ndim,
+        "spacing": configuration.spacing_mm,
+        "normalization": [scheme.model_dump(mode="json") for scheme in configuration.normalization],
+    }
+    if needs_border(plan.loss):
+        parts["border"] = [plan.loss.objects, plan.loss.border_weight, plan.loss.border_sigma_px]
+    return digest_of(parts)
 
 
 def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configuration, folder: Path, runtime: Runtime) -> list[StoredCase]:
@@ -38,9 +40,11 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configurati
     One process at a time: what a killed one left half-written is removed.
 
     Raises:
+        UsageError: The plan's loss does not fit its labels.
         DatasetError: Cases failed; the others are prepared, and ``problems`` has every failure.
         ArtefactError: The store cannot be written to; no further case is tried.
     """
+    check_loss(plan.loss, plan.labels)
     store = Store(folder, recipe_of(plan, configuration))
     remove_leftovers(folder)
     found = {case.id: _find(case, store) for case in dataset.cases}
@@ -98,7 +102,8 @@ def _prepare(case: Case, store: Store, plan: Plan, configuration: Configuration)
     assert prepared.labels_zyx is not None
     patch = configuration.patch_size if configuration.ndim == 3 else (1, *configuration.patch_size)
     z, y, x = patch
-    return store.write(case.id, prepared.image_czyx, prepared.labels_zyx, prepared.trace, plan.labels, sources, (z, y, x))
+    border = border_weights(prepared.labels_zyx, plan.loss) if needs_border(plan.loss) else None
+    return store.write(case.id, prepared.image_czyx, prepared.labels_zyx, prepared.trace, plan.labels, sources, (z, y, x), border)
 
 
 def _sources(case: Case) -> tuple[SourceFile, ...]:

@@ -1,8 +1,8 @@
 """The prepared cases on disk: compressed arrays of which a patch can be read alone, and one small JSON file per case.
 
 ``<case>.b2nd`` image (c, z, y, x) float32, ``<case>.seg.b2nd`` label indices (z, y, x), ``<case>.foreground.b2nd`` voxels of
-each class for oversampling (n, 3) int32, ``<case>.json`` written last: a case without it, or whose files do not have the sizes
-it names, is not there.
+each class for oversampling (n, 3) int32, ``<case>.border.b2nd`` only where the loss asks for it: weight of nearness to two objects
+(z, y, x) float16; ``<case>.json`` written last: a case without it, or whose files do not have the sizes it names, is not there.
 """
 
 from collections.abc import Sequence
@@ -52,6 +52,8 @@ class StoredCase(Artefact):
     """Sizes of the image, label and foreground files."""
     foreground_counts: tuple[int, ...]
     """Stored voxels of each class, in the order of LabelSpec.classes; the foreground file has them one after the other."""
+    border_bytes: int | None = None
+    """Size of the border file; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +73,20 @@ class Store:
             self.root / f"{case}.json",
         )
 
+    def border_file(self, case: str) -> Path:
+        """Border weights, of plans whose loss has such."""
+        return self.root / f"{case}.border.b2nd"
+
     def find(self, case: str, sources: Sequence[SourceFile] | None = None) -> StoredCase | None:
         """The stored case if it is whole, of this recipe and (when given) made from these files; else None."""
         *arrays, description = self.files(case)
         try:
             stored = StoredCase.load(description)
             sizes = tuple(path.stat().st_size for path in arrays)
+            border = None if stored.border_bytes is None else self.border_file(case).stat().st_size
         except (ArtefactError, OSError):
             return None
-        fresh = stored.made_from.get("recipe") == self.recipe and sizes == stored.file_bytes
+        fresh = stored.made_from.get("recipe") == self.recipe and sizes == stored.file_bytes and border == stored.border_bytes
         return stored if fresh and (sources is None or tuple(sources) == stored.sources) else None
 
     def write(
@@ -91,11 +98,13 @@ class Store:
         labels: LabelSpec,
         sources: Sequence[SourceFile],
         patch: Triple,
+        border_zyx: npt.NDArray[np.float16] | None = None,
     ) -> StoredCase:
         """Writes a case; ``patch`` (z, y, x) decides the chunks. Raises ArtefactError when the disk refuses."""
         image_file, labels_file, foreground_file, description = self.files(case)
         try:
             description.unlink(missing_ok=True)
+            self.border_file(case).unlink(missing_ok=True)
         except OSError as error:
             raise ArtefactError(
                 f"{description}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions"
@@ -105,6 +114,8 @@ class Store:
         small = labels_zyx.size <= 2**18
         _write_array(image_file, image_czyx, image_czyx.shape if small else (1, *chunks))
         _write_array(labels_file, labels_zyx, labels_zyx.shape if small else chunks)
+        if border_zyx is not None:
+            _write_array(self.border_file(case), border_zyx, border_zyx.shape if small else chunks)
         _write_array(foreground_file, np.concatenate([np.zeros((1, 3), np.int32), *foreground]), None)
         stored = StoredCase(
             made_from={"recipe": self.recipe},
@@ -113,6 +124,7 @@ class Store:
             sources=tuple(sources),
             file_bytes=(image_file.stat().st_size, labels_file.stat().st_size, foreground_file.stat().st_size),
             foreground_counts=tuple(len(voxels) for voxels in foreground),
+            border_bytes=None if border_zyx is None else self.border_file(case).stat().st_size,
         )
         stored.save(description)
         return stored
@@ -125,6 +137,7 @@ class Store:
             StoredArray.open(image_file),
             StoredArray.open(labels_file),
             _split(StoredArray.open(foreground_file)[:], stored.foreground_counts),
+            None if stored.border_bytes is None else StoredArray.open(self.border_file(stored.case)),
         )
 
 
@@ -157,7 +170,7 @@ class StoredArray:
 
 @dataclass(frozen=True, slots=True)
 class OpenCase:
-    """Arrays of a stored case; indexing ``image`` or ``labels`` reads only that part."""
+    """Arrays of a stored case; indexing ``image``, ``labels`` or ``border`` reads only that part."""
 
     case: str
     image: Any
@@ -166,10 +179,18 @@ class OpenCase:
     """(z, y, x) integer."""
     foreground: tuple[npt.NDArray[np.int32], ...]
     """Per class (n, 3): z, y, x."""
+    border: Any = None
+    """(z, y, x) float16, None where the plan's loss has no such term."""
+
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """The large ones."""
+        return (self.image, self.labels) if self.border is None else (self.image, self.labels, self.border)
 
     def in_memory(self) -> "OpenCase":
         """The same case with its arrays read into memory."""
-        return OpenCase(self.case, self.image[:], self.labels[:], self.foreground)
+        border = None if self.border is None else self.border[:]
+        return OpenCase(self.case, self.image[:], self.labels[:], self.foreground, border)
 
 
 def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[npt.NDArray[np.int32]]:

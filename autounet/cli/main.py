@@ -47,9 +47,31 @@ def _autounet(
 @app.command()
 @guarded
 def plan(
-    dataset: options.Dataset,
+    dataset: options.OptionalDataset = None,
     preset: options.PresetName = None,
     gpu_memory: options.GpuMemory = None,
+    spacing: Annotated[
+        str | None, typer.Option("--spacing", help="Target spacing in mm: z,y,x as the images are read; y,x for planar ones.")
+    ] = None,
+    patch_size: Annotated[
+        list[str] | None,
+        typer.Option("--patch-size", help="Patch in the plan's axis order: 64,128,128 or 3d_lowres=64,128,128; may be repeated."),
+    ] = None,
+    batch_size: Annotated[list[str] | None, typer.Option("--batch-size", help="Batch: 4 or 2d=16; may be repeated.")] = None,
+    normalization: Annotated[
+        list[str] | None,
+        typer.Option("--normalization", help="zscore, zscore+mask, ct, rescale, rgb or none; for one channel 0=ct; may be repeated."),
+    ] = None,
+    mirror_axes: Annotated[
+        str | None, typer.Option("--mirror-axes", help="Axes that may be mirrored: some of z,y,x as the images are read, all or none.")
+    ] = None,
+    features: Annotated[str | None, typer.Option("--features", help="Feature maps of the first stage, or of each: 24 or 24,48,96.")] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget what was chosen by flags before.")] = False,
+    fingerprint: Annotated[
+        Path | None, typer.Option("--fingerprint", help="Plan from a fingerprint alone, ours or nnU-Net's; nothing is written.")
+    ] = None,
+    dataset_json: Annotated[Path | None, typer.Option("--dataset-json", help="The dataset.json that belongs to --fingerprint.")] = None,
+    compare: Annotated[Path | None, typer.Option("--compare", help="Show what differs from this plan.json, and why.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan that trained models depend on.")] = False,
     data: options.Data = None,
     runs: options.Runs = None,
@@ -61,10 +83,12 @@ def plan(
 ) -> None:
     """Look at a dataset and decide everything, with reasons."""
     session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
-    from autounet.cli.planning import run_plan
-    from autounet.cli.stages import Wanted
+    from autounet.cli.planning import Source, run_plan
+    from autounet.cli.wanted import Choices, Wanted
 
-    run_plan(session, dataset, Wanted(preset, gpu_memory), overwrite)
+    choices = Choices(spacing, patch_size or (), batch_size or (), normalization or (), mirror_axes, features)
+    source = Source(dataset, fingerprint, dataset_json)
+    run_plan(session, source, Wanted(preset, gpu_memory, choices, reset), overwrite, compare)
 
 
 @app.command()
@@ -93,8 +117,8 @@ def train(
 ) -> None:
     """Train folds of the cross-validation and score them on their held-out cases."""
     session = _open(data=data, runs=runs, device=device, precision=precision, workers=workers, seed=seed, quiet=quiet, verbose=verbose)
-    from autounet.cli.stages import Wanted
     from autounet.cli.training import Wish, run_train
+    from autounet.cli.wanted import Wanted
 
     run_train(session, dataset, fold, configuration, Wanted(preset), Wish(epochs, iterations, budget, resume, overwrite))
 
@@ -147,7 +171,7 @@ def preprocess(
     """Crop, normalise and resample all cases into the run folder."""
     session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose)
     from autounet.cli.preparing import run_preprocess
-    from autounet.cli.stages import Wanted
+    from autounet.cli.wanted import Wanted
 
     run_preprocess(session, dataset, configuration or (), Wanted(preset))
 

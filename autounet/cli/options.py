@@ -15,11 +15,15 @@ Runs = Annotated[Path | None, typer.Option("--runs", help="Folder for everything
 PresetName = Annotated[
     str | None,
     typer.Option(
-        "--preset", help="nnunet (8 GB of GPU memory), small (a CPU, or a few minutes), resenc-m, -l, -xl. Default: the plan's, or nnunet."
+        "--preset",
+        help="nnunet (8 GB of GPU memory), small (a CPU, or a few minutes), resenc-m, -l, -xl, unet2015, or a file of your own. "
+        "Default: the plan's, or nnunet.",
     ),
 ]
 GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", help="GPU memory to plan for, in GB.")]
-ConfigurationName = Annotated[str | None, typer.Option("-c", "--configuration", help="2d or 3d_fullres. Default: 3d_fullres if planned.")]
+ConfigurationName = Annotated[
+    str | None, typer.Option("-c", "--configuration", help="2d, 3d_fullres or 3d_lowres. Default: 3d_fullres if planned.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 Workers = Annotated[

@@ -1,24 +1,123 @@
 """``autounet plan``: what is this data, and which network, patch and normalisation does it get, and why."""
 
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from autounet.cli.session import Session, alone, recorded
-from autounet.cli.stages import Wanted, fresh_fingerprint, fresh_plan, load_dataset
+from autounet.cli.stages import fresh_fingerprint, fresh_plan, load_dataset, some
+from autounet.cli.wanted import Wanted
+from autounet.dataset_json import load_description
+from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
+from autounet.interop.nnunet_fingerprint import fingerprint_from_nnunet
+from autounet.interop.nnunet_plans import NnunetPlans, read_nnunet_plans
+from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
+from autounet.planners.compare import Change, compare_plans, compare_with_nnunet
+from autounet.planners.planner import make_plan
+
+MOST_CLASSES = 60
+"""So many classes have a row of their own."""
+
+USUAL_ENDING = ".nii.gz"
+"""Of predictions, where no dataset.json names another."""
 
 
-def run_plan(session: Session, dataset: str, wanted: Wanted, overwrite: bool) -> None:
-    """Extracts the fingerprint, plans, and shows both."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What to plan for: a dataset, or a fingerprint alone."""
+
+    dataset: str | None
+    fingerprint: Path | None = None
+    dataset_json: Path | None = None
+
+    def check(self) -> None:
+        """Raises UsageError unless exactly one of the two is named."""
+        if (self.dataset is None) == (self.fingerprint is None):
+            what = "a dataset (-d) and a fingerprint (--fingerprint)" if self.dataset is not None else "nothing to plan for"
+            raise UsageError(what, remedy="give -d DATASET, or --fingerprint FILE --dataset-json FILE")
+        if self.fingerprint is None and self.dataset_json is not None:
+            raise UsageError("--dataset-json without --fingerprint", remedy="name the fingerprint, or the dataset with -d")
+
+
+def run_plan(session: Session, source: Source, wanted: Wanted, overwrite: bool, compare: Path | None) -> None:
+    """Extracts the fingerprint or reads one, plans, and shows both; ``compare`` names an older plan to show the differences from."""
+    source.check()
     wanted.check()
-    spec, layout = load_dataset(session, dataset)
-    with recorded(session, layout), alone(session, layout):
-        fingerprint = fresh_fingerprint(session, spec, layout)
-        plan, is_new = fresh_plan(session, spec, layout, wanted, overwrite)
+    old = None if compare is None else read_older(compare)
+    if source.fingerprint is not None:
+        fingerprint, ending = read_fingerprint(source.fingerprint, source.dataset_json)
+        request = wanted.request(fingerprint, None)
+        plan = make_plan(fingerprint, request.preset, file_ending=ending, gpu_memory_gb=request.gpu_memory_gb, overrides=request.overrides)
+        written = "Not written: planned from a fingerprint alone"
+    else:
+        assert source.dataset is not None  # else the check above has failed
+        spec, layout = load_dataset(session, source.dataset)
+        with recorded(session, layout), alone(session, layout):
+            fingerprint = fresh_fingerprint(session, spec, layout)
+            plan, is_new = fresh_plan(session, spec, layout, wanted, overwrite)
+            draw_networks(plan, layout, is_new)
+        written = f"{'Written to' if is_new else 'Up to date:'} {layout.plan}; drawings of the networks beside it"
+    changes = None
+    if old is not None:
+        changes = compare_plans(old, plan) if isinstance(old, Plan) else compare_with_nnunet(old, plan)
     _show_data(session, fingerprint)
     _show_plan(session, plan)
-    session.screen.result(f"{'Written to' if is_new else 'Up to date:'} {layout.plan}")
-    session.screen.json(as_public_json(plan))
+    if changes is not None:
+        _show_changes(session, str(compare), changes)
+    session.screen.result(written)
+    session.screen.json(as_public_json(plan) | ({} if changes is None else {"changes": [_change_json(change) for change in changes]}))
+
+
+def read_fingerprint(path: Path, dataset_json: Path | None) -> tuple[Fingerprint, str]:
+    """A fingerprint on disk, ours or nnU-Net's, and the ending of the dataset's files.
+
+    Raises:
+        ArtefactError: The file is missing or malformed, or does not belong to the dataset.json.
+        DatasetError: The dataset.json is missing or malformed.
+        UsageError: nnU-Net's fingerprint needs a dataset.json and none is named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        raw = json.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        found = error.strerror if isinstance(error, OSError) else error
+        raise ArtefactError(f"{path}: cannot be read as a fingerprint", found=found, remedy="check the path") from None
+    except (ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path}: is not valid JSON", found=error, remedy="extract the fingerprint again") from None
+    description = None if dataset_json is None else load_description(dataset_json)
+    ending = USUAL_ENDING if description is None else description.get("file_ending", USUAL_ENDING)
+    if isinstance(raw, dict) and raw.get("kind") == Fingerprint.KIND:
+        return Fingerprint.from_json(text, str(path)), ending if isinstance(ending, str) else USUAL_ENDING
+    if not isinstance(raw, dict):
+        raise ArtefactError(f"{path}: is not a fingerprint", found=f"a JSON {type(raw).__name__}", expected="a JSON object")
+    if dataset_json is None or description is None:
+        raise UsageError(f"--fingerprint {path}: is nnU-Net's, which says nothing of labels", remedy="add --dataset-json dataset.json")
+    named = description.get("name")
+    name = named if isinstance(named, str) and named else path.resolve().parent.name
+    return fingerprint_from_nnunet(raw, description, name, dataset_json), ending if isinstance(ending, str) else USUAL_ENDING
+
+
+def read_older(path: Path) -> Plan | NnunetPlans:
+    """A plan to compare with: ours, or nnU-Net's. Raises ArtefactError."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        found = error.strerror if isinstance(error, OSError) else error
+        raise ArtefactError(f"--compare {path}: cannot be read as a plan", found=found, remedy="name a plan.json") from None
+    return read_nnunet_plans(path) if isinstance(raw, dict) and "plans_name" in raw else Plan.load(path)
+
+
+def draw_networks(plan: Plan, layout: RunLayout, anew: bool) -> None:
+    """Draws the network of every configuration into the run folder, unless that is done."""
+    from autounet.report.network import network_figure  # matplotlib is slow to import
+
+    for name, configuration in plan.configurations.items():
+        paths = [layout.network_drawing(name, ending) for ending in (".svg", ".png")]
+        if anew or not all(path.exists() for path in paths):
+            network_figure(configuration, paths[0], f"{plan.dataset}, {name} (preset {plan.preset})")
 
 
 def as_public_json(plan: Plan) -> dict[str, Any]:
@@ -39,6 +138,7 @@ def _configuration_json(entry: Configuration) -> dict[str, Any]:
         "spacing": list(entry.spacing_mm),
         "median_shape": list(entry.median_shape),
         "batch_dice": entry.batch_dice,
+        "mirror_axes": list(entry.mirror_axes),
         **({} if entry.previous_stage is None else {"previous_stage": entry.previous_stage}),
         "normalization": [scheme.scheme for scheme in entry.normalization],
         "use_mask_for_norm": [scheme.use_mask for scheme in entry.normalization],
@@ -53,6 +153,19 @@ def _configuration_json(entry: Configuration) -> dict[str, Any]:
     }
 
 
+def _change_json(change: Change) -> dict[str, str]:
+    names = {"configuration": change.where, "decision": change.name, "before": change.before, "after": change.after}
+    return names | {"reason": change.reason}
+
+
+def _show_changes(session: Session, old: str, changes: tuple[Change, ...]) -> None:
+    if not changes:
+        session.screen.result(f"Nothing is decided differently from {old}")
+        return
+    rows = [(f"{change.where} {change.name}".strip(), change.before, change.after, change.reason) for change in changes]
+    session.screen.table(f"What differs from {old}", ("decision", "there", "here", "why"), rows)
+
+
 def _show_data(session: Session, fingerprint: Fingerprint) -> None:
     cases = fingerprint.cases
     axes = "y × x" if fingerprint.ndim == 2 else "z × y × x"
@@ -63,11 +176,16 @@ def _show_data(session: Session, fingerprint: Fingerprint) -> None:
         (f"size, {axes}", _range([case.shape_zyx[first:] for case in cases])),
         (f"spacing, {axes}" + ("" if fingerprint.ndim == 2 else " (mm)"), _range([case.spacing_mm_zyx[first:] for case in cases])),
     ]
-    for name in fingerprint.labels.names:
+    names = [name for name in fingerprint.labels.names if any(name in case.class_voxels for case in cases)]
+    if not names:  # nnU-Net's fingerprint does not count them
+        rows.append(("classes", some(fingerprint.labels.names, MOST_CLASSES)))
+    for name in names[:MOST_CLASSES]:
         voxels = [case.class_voxels.get(name, 0) for case in cases]
-        present = [count for count in voxels if count]
+        present = [number for number in voxels if number]
         median = sorted(present)[len(present) // 2] if present else 0
         rows.append((f"class {name}", f"in {len(present)} of {len(cases)} cases, median {median} voxels where present"))
+    if len(names) > MOST_CLASSES:
+        rows.append(("…", f"and {len(names) - MOST_CLASSES} more classes"))
     session.screen.table(f"{fingerprint.dataset}: what the data is", ("property", "value"), rows)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from autounet.cli.console import duration
 from autounet.cli.session import Session, alone, recorded
-from autounet.cli.stages import Wanted, choose_configuration, fresh_plan, load_dataset
+from autounet.cli.stages import choose_configuration, fresh_plan, load_dataset
+from autounet.cli.wanted import Wanted
 from autounet.preprocessing.run import prepare_dataset
 
 
@@ -15,7 +16,8 @@ def run_preprocess(session: Session, dataset: str, configurations: Sequence[str]
     spec, layout = load_dataset(session, dataset)
     with recorded(session, layout), alone(session, layout):
         plan, _ = fresh_plan(session, spec, layout, wanted)
-        chosen = [choose_configuration(plan, name) for name in configurations or plan.configurations]
+        names = configurations or [name for name, entry in plan.configurations.items() if entry.previous_stage is None]
+        chosen = [choose_configuration(plan, name) for name in names]
         for entry in chosen:
             began = time.monotonic()
             folder = layout.prepared(entry.name)

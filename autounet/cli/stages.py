@@ -1,11 +1,10 @@
 """Artefacts brought up to date: what is there and fresh is used, what is missing or stale is made."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from autounet.artefact import digest_of
 from autounet.cli.session import Session
+from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec, read_dataset
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
@@ -14,27 +13,9 @@ from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
 from autounet.splits import FOLDS, Split, Splits, five_folds
 
-DEFAULT_PRESET = "nnunet"
 MOST_CHANGES = 6
 
 SPLITS_REMEDY = "correct it, or delete it to get the standard five folds"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the command line says about the plan; None leaves it to the plan that is there."""
-
-    preset: str | None = None
-    gpu_memory_gb: float | None = None
-
-    def check(self) -> None:
-        """Raises UsageError before any work when the preset is unknown or the memory is no amount."""
-        from autounet.planners.presets import PRESETS
-
-        if self.preset is not None and self.preset not in PRESETS:
-            raise UsageError(f"--preset {self.preset}: no such preset", expected=f"one of {', '.join(PRESETS)}")
-        if self.gpu_memory_gb is not None and not (math.isfinite(self.gpu_memory_gb) and self.gpu_memory_gb > 0):
-            raise UsageError(f"--gpu-memory {self.gpu_memory_gb:g}: no amount of memory", expected="gigabytes, such as 8 or 24")
 
 
 def load_dataset(session: Session, query: str) -> tuple[DatasetSpec, RunLayout]:
@@ -68,16 +49,14 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
         UsageError: Models trained with the present plan would be orphaned, or the preset is unknown.
     """
     from autounet.planners.planner import make_plan
-    from autounet.planners.presets import PRESETS
 
     wanted.check()
     there = _plan_there(session, layout, overwrite)
-    name = wanted.preset or (there.preset if there is not None and there.preset in PRESETS else DEFAULT_PRESET)
-    memory = wanted.gpu_memory_gb
-    if memory is None and there is not None and there.preset == name:
-        memory = there.request.gpu_memory_gb
     fingerprint = fresh_fingerprint(session, dataset, layout)
-    plan = make_plan(fingerprint, PRESETS[name], file_ending=dataset.file_ending, gpu_memory_gb=memory)
+    request = wanted.request(fingerprint, None if there is None else there.request)
+    plan = make_plan(
+        fingerprint, request.preset, file_ending=dataset.file_ending, gpu_memory_gb=request.gpu_memory_gb, overrides=request.overrides
+    )
     if there is not None and there.digest() == plan.digest():
         return there, False
     if there is not None:
@@ -113,6 +92,13 @@ def choose_configuration(plan: Plan, name: str | None) -> Configuration:
     chosen = name or ("3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations)))
     if chosen not in plan.configurations:
         raise UsageError(f"-c {chosen}: not in the plan", expected=" or ".join(plan.configurations))
+    if plan.configurations[chosen].previous_stage is not None:
+        others = [name for name, entry in plan.configurations.items() if entry.previous_stage is None]
+        raise UsageError(
+            f"-c {chosen}: cascades are planned, but this version cannot train them",
+            expected=" or ".join(others),
+            remedy="train 3d_fullres or 3d_lowres",
+        )
     return plan.configurations[chosen]
 
 
@@ -201,19 +187,12 @@ def _folds_begun(layout: RunLayout) -> list[str]:
 
 def plan_changes(old: Plan, new: Plan) -> str:
     """What a new plan decides otherwise, in words."""
-    changes = [f"preset {old.preset} → {new.preset}"] if old.preset != new.preset else []
-    changes += [name for name in ("channels", "labels") if getattr(old, name) != getattr(new, name)]
-    before, after = _decided(old), _decided(new)
-    names = [name for name in after | before if before.get(name) != after.get(name)]
-    changes += [f"{name} {before.get(name, 'none')} → {after.get(name, 'none')}" for name in names]
+    from autounet.planners.compare import compare_plans
+
+    changes = [change.describe() for change in compare_plans(old, new)]
     if not changes:
         return "same decisions, from a newer fingerprint"
     return "; ".join(changes[:MOST_CHANGES]) + (f"; and {len(changes) - MOST_CHANGES} more" if len(changes) > MOST_CHANGES else "")
-
-
-def _decided(plan: Plan) -> dict[str, str]:
-    own = {f"{name}: {entry.name}": entry.value for name, chosen in plan.configurations.items() for entry in chosen.decisions}
-    return {entry.name: entry.value for entry in plan.decisions} | own
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

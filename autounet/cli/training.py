@@ -11,7 +11,8 @@ from autounet.cli.console import duration, number
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.pictures import Files, draw_overlays
 from autounet.cli.session import Session, alone, make_folder, parse_duration, recorded
-from autounet.cli.stages import Wanted, cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
+from autounet.cli.stages import cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
+from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec
 from autounet.device import pick_device, pick_precision
 from autounet.errors import ArtefactError, AutounetError, UsageError

@@ -14,10 +14,14 @@ from autounet.geometry import Triple, TripleMm
 PLANAR_SPACING = 999.0
 """nnU-Net gives planar images a first axis of one voxel and at least this times the spacing of the others."""
 
+DATASET_JSON = Path("dataset.json")
+
 _STATISTICS = ("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5")
 
 
-def fingerprint_from_nnunet(fingerprint: Mapping[str, Any], dataset_json: Mapping[str, Any], name: str) -> Fingerprint:
+def fingerprint_from_nnunet(
+    fingerprint: Mapping[str, Any], dataset_json: Mapping[str, Any], name: str, path: Path = DATASET_JSON
+) -> Fingerprint:
     """Reads nnU-Net's fingerprint.
 
     nnU-Net stores neither the cases' names, nor their size before cropping, nor class volumes: the cases are numbered,
@@ -27,12 +31,13 @@ def fingerprint_from_nnunet(fingerprint: Mapping[str, Any], dataset_json: Mappin
         fingerprint: Content of dataset_fingerprint.json.
         dataset_json: Content of dataset.json (nnU-Net's or the Decathlon's dialect).
         name: Name of the dataset.
+        path: Of dataset.json, for messages.
 
     Raises:
         ArtefactError: The fingerprint is malformed or does not belong to the dataset.json.
         DatasetError: dataset.json has no usable channels or labels.
     """
-    channels, labels = channels_and_labels(dataset_json, Path("dataset.json"))
+    channels, labels = channels_and_labels(dataset_json, path)
     spacings = [_spacing(row, number, name) for number, row in enumerate(_rows(fingerprint, "spacings", name))]
     shapes = [_shape(row, number, name) for number, row in enumerate(_rows(fingerprint, "shapes_after_crop", name))]
     if len(spacings) != len(shapes):

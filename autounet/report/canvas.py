@@ -26,3 +26,11 @@ def save(figure: "Figure", path: Path) -> None:
     """Writes the figure as a PNG; a reader sees the old file or the new one. Raises ArtefactError."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def save_vector(figure: "Figure", path: Path) -> None:
+    """Writes the figure as an SVG whose text stays text, the same bytes every time. Raises ArtefactError."""
+    from matplotlib import rc_context
+
+    with atomic_path(path) as temporary, rc_context({"svg.fonttype": "none", "svg.hashsalt": "autounet"}):
+        figure.savefig(temporary, format="svg", metadata={"Date": None})

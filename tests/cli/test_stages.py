@@ -9,7 +9,8 @@ import pytest
 from autounet.cli.predicting import find_inputs, name_outputs
 from autounet.cli.stages import choose_configuration, parse_folds, plan_changes, some
 from autounet.errors import UsageError
-from autounet.plan import Plan
+from autounet.plan import Plan, PlanRequest
+from autounet.planners.presets import PRESETS
 
 Write = Callable[..., Path]
 
@@ -46,11 +47,14 @@ def test_changes_of_a_plan_in_words(plan: Plan) -> None:
     entry = plan.configurations["2d"]
     decisions = tuple(choice.model_copy(update={"value": "99"}) if choice.name == "batch size" else choice for choice in entry.decisions)
     changed = plan.model_copy(
-        update={"preset": "nnunet", "configurations": {**plan.configurations, "2d": entry.model_copy(update={"decisions": decisions})}}
+        update={
+            "request": PlanRequest(preset=PRESETS["nnunet"]),
+            "configurations": {**plan.configurations, "2d": entry.model_copy(update={"decisions": decisions})},
+        }
     )
     assert plan_changes(plan, changed) == f"preset small → nnunet; 2d: batch size {entry.batch_size} → 99"
     alone = plan.model_copy(update={"configurations": {"2d": entry}})
-    assert "3d_fullres: patch size 20×24×28 → none" in plan_changes(plan, alone)
+    assert "3d_fullres: patch size 20×24×28 → –" in plan_changes(plan, alone)
     assert plan_changes(plan, alone).endswith(" more")
 
 

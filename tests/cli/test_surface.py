@@ -14,7 +14,9 @@ COMMON = {"--quiet -q", "--verbose -v", "--debug"}
 
 SURFACE = {
     "plan": COMMON
-    | {"--dataset -d", "--preset", "--gpu-memory", "--overwrite", "--data", "--runs", "--workers", "--json"},
+    | {"--dataset -d", "--preset", "--gpu-memory", "--overwrite", "--data", "--runs", "--workers", "--json"}
+    | {"--spacing", "--patch-size", "--batch-size", "--normalization", "--mirror-axes", "--features", "--reset"}
+    | {"--fingerprint", "--dataset-json", "--compare"},
     "train": COMMON
     | {"--dataset -d", "--fold -f", "--configuration -c", "--preset", "--epochs", "--iterations", "--budget", "--resume --no-resume"}
     | {"--overwrite", "--seed", "--device", "--precision", "--data", "--runs", "--workers"},
@@ -27,7 +29,7 @@ SURFACE = {
 }  # fmt: skip
 
 REQUIRED = {
-    "plan": {"--dataset -d"},
+    "plan": set(),
     "train": {"--dataset -d", "--fold -f"},
     "predict": {"--input -i", "--output -o"},
     "preprocess": {"--dataset -d"},
@@ -78,7 +80,7 @@ def test_help_is_instructive(autounet: Callable[..., Any]) -> None:
     [
         ([], "Usage: autounet"),
         (["plann", "-d", "x"], "No such command 'plann'"),
-        (["plan"], "Missing option '-d' / '--dataset'"),
+        (["plan"], "nothing to plan for. Give -d DATASET, or --fingerprint FILE"),
         (["train", "-d", "x"], "Missing option '-f' / '--fold'"),
         (["plan", "-d", "x", "--presett", "small"], "No such option: --presett"),
         (["plan", "-d", "x", "surplus"], "unexpected extra argument"),

@@ -5,14 +5,16 @@ from math import prod
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.labels import LabelSpec, StructureClass
-from autounet.networks.cost import activations, stage_sizes
-from autounet.plan import Plan
+from autounet.networks.build import build_network
+from autounet.networks.cost import activations, output_size, stage_sizes
+from autounet.plan import Configuration, Plan
 from autounet.planners.planner import make_plan
 from autounet.planners.presets import PRESETS
 
@@ -139,17 +141,32 @@ def test_any_sane_fingerprint_gives_a_network_that_works(
     for configuration in plan.configurations.values():
         network = configuration.network
         assert len(configuration.patch_size) == len(configuration.spacing_mm) == network.ndim
-        assert configuration.batch_size >= 2
+        assert configuration.batch_size >= numbers.min_batch
         total = np.prod(np.array(network.strides), axis=0)
-        assert all(size % stride == 0 for size, stride in zip(configuration.patch_size, total, strict=True))
+        if network.kind != "unet2015":
+            assert all(size % stride == 0 for size, stride in zip(configuration.patch_size, total, strict=True))
         assert all(min(size) >= 1 for size in stage_sizes(network, configuration.patch_size))
         assert len(network.features) == len(network.strides) == len(network.kernel_sizes) == len(network.blocks_decoder) + 1 > 1
         target = numbers.planar if network.ndim == 2 else numbers.volumetric
+        assert target is not None
         assert max(network.features) <= target.max_features
         assert target.max_batch is None or configuration.batch_size <= target.max_batch
         allowed = target.features * target.batch / target.patch_batch * plan.gpu_memory_gb / numbers.gpu_memory_gb
         assert activations(network, configuration.patch_size) <= allowed
         assert prod(configuration.patch_size) > 1
+        assert_runs(configuration)
+
+
+def assert_runs(configuration: Configuration) -> None:
+    """The network, two feature maps wide and, where it is padded, with a patch of at most twice its strides, takes the patch."""
+    network = configuration.network.model_copy(update={"features": (2,) * len(configuration.network.features), "in_channels": 1})
+    patch = configuration.patch_size
+    if network.kind != "unet2015":
+        total = np.prod(np.array(network.strides), axis=0).tolist()
+        patch = tuple(min(size, 2 * stride) for size, stride in zip(patch, total, strict=True))
+    with torch.no_grad():
+        (scores,) = build_network(network).eval()(torch.zeros(1, 1, *patch))
+    assert tuple(scores.shape) == (1, network.outputs, *output_size(network, patch))
 
 
 def altered(fingerprint: Fingerprint, **case: object) -> Fingerprint:

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
 
 from autounet.dataset import DatasetSpec, read_dataset
-from autounet.errors import ArtefactError, DatasetError, ImageError
-from autounet.plan import Configuration, Normalization, Plan
+from autounet.errors import ArtefactError, DatasetError, ImageError, UsageError
+from autounet.plan import Configuration, LossSpec, Normalization, Plan
+from autounet.preprocessing.border import border_weights
 from autounet.preprocessing.run import open_cases, prepare_dataset, recipe_of
 from autounet.preprocessing.store import Store
 from autounet.runtime import Runtime
@@ -138,6 +140,46 @@ def test_the_recipe_is_what_decides_the_arrays(make_plan: MakePlan) -> None:
         make_plan((1.0, 1.0)),
     ]
     assert len({recipe, *(recipe_of(*other) for other in others)}) == 6
+
+
+def with_loss(chosen: Chosen, **loss: Any) -> Chosen:
+    return chosen[0].model_copy(update={"loss": LossSpec(kind="border_ce", **loss)}), chosen[1]
+
+
+def test_border_weights_are_prepared_with_the_case_where_the_loss_asks_for_them(
+    dataset: DatasetSpec, chosen: Chosen, tmp_path: Path
+) -> None:
+    folder, bordered = tmp_path / "store", with_loss(chosen, objects=(1, 2))
+    labels = np.zeros((12, 11, 10), np.uint8)
+    labels[2:4, 3:6, 3:5], labels[7:9, 3:6, 3:5] = 1, 2
+    nibabel.save(nibabel.Nifti1Image(labels, np.diag([1.0, 1.2, 1.5, 1.0])), dataset.root / "labelsTr" / "c1.nii.gz")
+    prepare(dataset, bordered, folder)
+    store, stored = open_cases(*bordered, folder, ["c1"])
+    opened = store.open(stored[0])
+    assert opened.border[:].any()
+    np.testing.assert_array_equal(opened.border[:], border_weights(opened.labels[:], bordered[0].loss))
+    before = written(folder)
+    prepare(dataset, bordered, folder)
+    prepare(dataset, with_loss(chosen, objects=(1, 2), class_weights=(1.0, 2.0, 3.0)), folder)  # which is not part of the arrays
+    assert written(folder) == before
+    store.border_file("c1").unlink()
+    prepare(dataset, bordered, folder)
+    assert {name.split(".")[0] for name, when in written(folder).items() if before[name] != when} == {"c1"}
+    with pytest.raises(ImageError, match="not prepared"):
+        open_cases(*with_loss(chosen, objects=(1,)), folder, ["c0"])
+
+
+def test_the_recipe_knows_the_border_and_other_losses_leave_it_as_it_was(chosen: Chosen) -> None:
+    plain = recipe_of(*chosen)
+    assert recipe_of(*with_loss(chosen)) == recipe_of(*with_loss(chosen, class_weights=(1.0, 2.0, 3.0))) == plain
+    losses = [{"objects": (1,)}, {"objects": (0,)}, {"objects": (1,), "border_weight": 5.0}, {"objects": (1,), "border_sigma_px": 3.0}]
+    assert len({plain, *(recipe_of(*with_loss(chosen, **loss)) for loss in losses)}) == 5
+
+
+def test_a_loss_that_does_not_fit_is_refused_before_any_work(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="class_weights"):
+        prepare(dataset, with_loss(chosen, class_weights=(1.0,)), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

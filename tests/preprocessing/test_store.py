@@ -122,6 +122,35 @@ def test_nothing_temporary_stays(store: Store, write: Write) -> None:
     assert sorted(path.name for path in store.root.iterdir()) == ["case.b2nd", "case.foreground.b2nd", "case.json", "case.seg.b2nd"]
 
 
+def test_border_weights_are_kept_where_there_are_any(store: Store, write: Write) -> None:
+    image, labels = arrays((4, 5, 6))
+    border = np.random.default_rng(1).random((4, 5, 6)).astype(np.float16)
+    stored = store.write("case", image, labels, trace_of((4, 5, 6)), LABELS, SOURCES, (4, 4, 4), border)
+    assert store.find("case", SOURCES) == stored
+    for opened in (store.open(stored), store.open(stored).in_memory()):
+        np.testing.assert_array_equal(opened.border[:], border)
+        assert opened.border[:].dtype == np.float16
+        assert len(opened.arrays) == 3
+    write("case")  # by a plan whose loss needs none: the old file goes
+    assert not store.border_file("case").exists()
+    plain = store.find("case")
+    assert plain is not None
+    assert store.open(plain).border is None
+    assert len(store.open(plain).arrays) == 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_case_whose_border_file_is_not_whole_is_not_there(store: Store, damage: str) -> None:
+    image, labels = arrays((4, 5, 6))
+    store.write("case", image, labels, trace_of((4, 5, 6)), LABELS, SOURCES, (4, 4, 4), np.ones((4, 5, 6), np.float16))
+    path = store.border_file("case")
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[:-1])
+    assert store.find("case") is None
+
+
 def test_another_recipe_is_stale(store: Store, write: Write) -> None:
     write("case")
     assert Store(store.root, "another").find("case") is None

@@ -1,0 +1,135 @@
+"""nnU-Net v2's plans.json: what it decides, in our terms. Nothing in it is imported or executed."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationError
+
+from autounet.artefact import Frozen
+from autounet.errors import ArtefactError
+from autounet.geometry import Triple
+from autounet.plan import NetworkSpec
+
+Scheme = Literal["zscore", "ct", "rescale", "rgb", "none"]
+
+SCHEMES: dict[str, Scheme] = {
+    "ZScoreNormalization": "zscore",
+    "CTNormalization": "ct",
+    "NoNormalization": "none",
+    "RescaleTo01Normalization": "rescale",
+    "RGBTo01Normalization": "rgb",
+}
+"""nnU-Net's classes and our schemes (``normalization/default_normalization_schemes.py``)."""
+
+KINDS: dict[str, Literal["plain", "residual"]] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
+"""Networks of dynamic-network-architectures and ours."""
+
+
+class NnunetConfiguration(Frozen):
+    """One configuration. Per-axis values are in nnU-Net's transposed order, which is ours, too."""
+
+    spacing_mm: tuple[float, ...]
+    median_shape: tuple[float, ...]
+    patch_size: tuple[int, ...]
+    batch_size: int = Field(gt=0)
+    batch_dice: bool
+    normalization: tuple[Scheme, ...]
+    use_mask: tuple[bool, ...]
+    network: NetworkSpec
+    """With one channel per normalisation, and one output: nnU-Net's plans do not know the outputs."""
+    previous_stage: str | None = None
+
+
+class NnunetPlans(Frozen):
+    """The plans of one dataset."""
+
+    dataset: str
+    name: str
+    """Of the plans, such as ``nnUNetPlans``."""
+    transpose: Triple
+    configurations: dict[str, NnunetConfiguration] = Field(min_length=1)
+
+
+def read_nnunet_plans(path: Path) -> NnunetPlans:
+    """Reads nnU-Net v2's plans as releases from 2.5 on write them.
+
+    Raises:
+        ArtefactError: The file is missing or malformed, or has a network or a normalisation that autounet does not have.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path}: cannot be read as plans", found=error, remedy="check the file") from None
+    return nnunet_plans(raw, str(path))
+
+
+def nnunet_plans(raw: Any, name: str) -> NnunetPlans:
+    """The plans in a JSON object; ``name`` stands for it in messages. Raises ArtefactError."""
+    try:
+        configurations = {key: _configuration(raw["configurations"], key, set()) for key in raw["configurations"]}
+        return NnunetPlans(
+            dataset=str(raw["dataset_name"]),
+            name=str(raw["plans_name"]),
+            transpose=_triple(raw["transpose_forward"]),
+            configurations=configurations,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ArtefactError(f"{name}: these plans are malformed at '{where}'", found=first["msg"]) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        found = f"no {error}" if isinstance(error, KeyError) else error
+        raise ArtefactError(f"{name}: are not plans of nnU-Net v2.5 or newer, or use what autounet does not have", found=found) from None
+
+
+def _configuration(table: Mapping[str, Any], key: str, seen: set[str]) -> NnunetConfiguration:
+    merged = _inherited(table, key, seen)
+    schemes = [SCHEMES[name] for name in merged["normalization_schemes"]]
+    return NnunetConfiguration(
+        spacing_mm=tuple(float(value) for value in merged["spacing"]),
+        median_shape=tuple(float(value) for value in merged["median_image_size_in_voxels"]),
+        patch_size=tuple(int(value) for value in merged["patch_size"]),
+        batch_size=int(merged["batch_size"]),
+        batch_dice=bool(merged["batch_dice"]),
+        normalization=tuple(schemes),
+        use_mask=tuple(bool(value) for value in merged["use_mask_for_norm"]),
+        network=_network(merged["architecture"], len(schemes)),
+        previous_stage=merged.get("previous_stage"),
+    )
+
+
+def _inherited(table: Mapping[str, Any], key: str, seen: set[str]) -> dict[str, Any]:
+    own = dict(table[key])
+    parent = own.pop("inherits_from", None)
+    if parent is None:
+        return own
+    if parent in seen:
+        raise ValueError(f"'{parent}' inherits from itself")
+    return _inherited(table, parent, {*seen, key}) | own
+
+
+def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
+    kind = KINDS[str(architecture["network_class_name"]).rpartition(".")[2]]
+    values = architecture["arch_kwargs"]
+    strides = tuple(tuple(int(step) for step in stride) for stride in values["strides"])
+    ndim = len(strides[0])
+    if ndim not in get_args(NetworkSpec.model_fields["ndim"].annotation):
+        raise ValueError(f"a network of {ndim} dimensions")
+    return NetworkSpec(
+        kind=kind,
+        ndim=2 if ndim == 2 else 3,
+        in_channels=channels,
+        outputs=1,
+        features=tuple(values["features_per_stage"]),
+        strides=strides,
+        kernel_sizes=tuple(tuple(int(size) for size in kernel) for kernel in values["kernel_sizes"]),
+        blocks_encoder=tuple(values["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]),
+        blocks_decoder=tuple(values["n_conv_per_stage_decoder"]),
+    )
+
+
+def _triple(values: Any) -> Triple:
+    a, b, c = (int(value) for value in values)
+    return a, b, c

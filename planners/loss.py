@@ -1,0 +1,64 @@
+"""What training minimises, as far as the data decide it."""
+
+from math import prod
+
+from autounet.errors import UsageError
+from autounet.fingerprint import Fingerprint
+from autounet.plan import Decision, LossSpec
+from autounet.planners.words import count, percent
+from autounet.preset import Preset
+
+MOST_WEIGHT = 10.0
+"""A class weighs at most this times, and at least one over this, of what it would if all were equally frequent."""
+
+
+def plan_loss(fingerprint: Fingerprint, preset: Preset) -> tuple[LossSpec, Decision]:
+    """The loss, and the reason.
+
+    Raises:
+        UsageError: The preset's loss cannot be had with overlapping regions.
+    """
+    if preset.loss == "dice_ce":
+        value = "cross-entropy plus soft Dice at every resolution of the decoder"
+        return LossSpec(), Decision(name="loss", value=value, reason="nnU-Net's: Dice does not mind how rare a structure is")
+    labels = fingerprint.labels
+    if labels.overlapping:
+        raise UsageError(
+            f"preset '{preset.name}' cannot be used with overlapping regions",
+            found=f"regions {', '.join(labels.names[:5])}",
+            remedy="take the preset nnunet, or plain labels in place of regions",
+        )
+    weights = _class_weights(fingerprint)
+    objects, which = _objects(fingerprint)
+    shown = ", ".join(f"{weight:.2g}" for weight in weights) or "1 each"
+    spec = LossSpec(kind="border_ce", class_weights=weights, objects=objects)
+    return spec, Decision(
+        name="loss",
+        value=f"cross-entropy, weighted by class ({shown}) and up to {spec.border_weight:g} more between neighbouring objects",
+        reason=f"Ronneberger et al. 2015: rare classes and thin borders count as much as the rest; objects are {which}",
+    )
+
+
+def _class_weights(fingerprint: Fingerprint) -> tuple[float, ...]:
+    """Inverse frequency of background and classes, 1 for an even share; empty when the fingerprint does not know the frequencies."""
+    names = fingerprint.labels.names
+    if not all(name in case.class_voxels for case in fingerprint.cases for name in names):
+        return ()
+    voxels = [sum(case.class_voxels[name] for case in fingerprint.cases) for name in names]
+    total = sum(prod(case.shape_zyx) for case in fingerprint.cases)
+    shares = [number / total for number in (max(total - sum(voxels), 0), *voxels)]
+    even = 1 / len(shares)
+    return tuple(float(f"{min(max(even / share, 1 / MOST_WEIGHT), MOST_WEIGHT):.4g}") if share else 1.0 for share in shares)
+
+
+def _objects(fingerprint: Fingerprint) -> tuple[tuple[int, ...], str]:
+    """Label indices whose connected components are objects, and which these are, in words."""
+    labels = fingerprint.labels
+    foreground = sum(case.components.get(name, 0) for case in fingerprint.cases for name in labels.names)
+    background = sum(case.components.get(labels.background_name, 0) for case in fingerprint.cases)
+    if background > foreground:
+        voxels = sum(number for case in fingerprint.cases for number in case.class_voxels.values())
+        share = percent(1 - voxels / sum(prod(case.shape_zyx) for case in fingerprint.cases))
+        what = f"the {count(background, 'piece')} of '{labels.background_name}' ({share} of all pixels)"
+        return (0,), f"{what}, which outnumber the {count(foreground, 'piece')} of the classes"
+    return tuple(range(1, len(labels.names) + 1)), "the connected pieces of each class"

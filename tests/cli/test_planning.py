@@ -1,0 +1,160 @@
+"""``autounet plan`` beyond a dataset: from a fingerprint alone, compared with another plan, with choices of one's own."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Autounet = Callable[..., Any]
+
+DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumour": 2}, "numTraining": 3, "file_ending": ".nii.gz"}
+STATISTICS = dict.fromkeys(("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5"), 100.0)
+FINGERPRINT = {
+    "spacings": [[5.0, 0.8, 0.8], [2.5, 0.7, 0.7], [1.0, 0.8, 0.8]],
+    "shapes_after_crop": [[100, 512, 512], [180, 500, 512], [400, 512, 512]],
+    "foreground_intensity_properties_per_channel": {"0": STATISTICS},
+    "median_relative_size_after_cropping": 1.0,
+}
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> tuple[str, str, str, str]:
+    """Options that name nnU-Net's fingerprint and its dataset.json."""
+    for name, content in (("dataset_fingerprint.json", FINGERPRINT), ("dataset.json", DATASET)):
+        (tmp_path / name).write_text(json.dumps(content))
+    return "--fingerprint", str(tmp_path / "dataset_fingerprint.json"), "--dataset-json", str(tmp_path / "dataset.json")
+
+
+def test_a_fingerprint_alone_gives_one_json_object(alone: tuple[str, ...], autounet: Autounet, tmp_path: Path) -> None:
+    ended = autounet("plan", *alone, "--preset", "nnunet", "--gpu-memory", "8", "--json", cwd=tmp_path)
+    assert ended.code == 0
+    plan = json.loads(ended.out)
+    assert plan["transpose_forward"] == [0, 1, 2]
+    assert list(plan["configurations"]) == ["2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres"]
+    keys = {"patch_size", "batch_size", "spacing", "median_shape", "batch_dice", "normalization", "use_mask_for_norm", "architecture"}
+    for name, configuration in plan["configurations"].items():
+        assert keys <= set(configuration)
+        network = configuration["architecture"]
+        assert set(network) == {"kind", "features", "strides", "kernel_sizes", "blocks_encoder", "blocks_decoder"}
+        ndim = 2 if name == "2d" else 3
+        assert {len(configuration[key]) for key in ("patch_size", "spacing", "median_shape")} == {ndim}
+        assert {len(row) for key in ("strides", "kernel_sizes") for row in network[key]} == {ndim}
+    assert plan["configurations"]["3d_cascade_fullres"]["previous_stage"] == "3d_lowres"
+    assert {file.name for file in tmp_path.iterdir()} == {"dataset.json", "dataset_fingerprint.json"}  # nothing is written
+
+
+def test_our_own_fingerprint_needs_nothing_else(trained: Any, autounet: Autounet, tmp_path: Path) -> None:
+    run = trained.runs / "Dataset011_Boxes"
+    ended = autounet("plan", "--fingerprint", run / "fingerprint.json", "--preset", "small", "--json", cwd=tmp_path)
+    again = autounet("plan", "-d", trained.volumes, "--runs", trained.runs, "--json")
+    assert json.loads(ended.out) == json.loads(again.out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"spacings": [[0, 1, 1]] * 3}, ["'spacings' of case 0", "three positive numbers"]),
+        ({"spacings": [[1, 1, 1]] * 2}, ["2 and 3 entries"]),
+        ({"shapes_after_crop": []}, ["'shapes_after_crop'"]),
+        ({"shapes_after_crop": [[5, 5, 5]] * 3, "spacings": [[1, 1, 1]] * 3}, ["too small for a U-Net", "5×5×5"]),
+        ({"shapes_after_crop": [[1, 1, 1]] * 3}, ["too small for a U-Net"]),
+        ({"foreground_intensity_properties_per_channel": {}}, ["'foreground_intensity_properties_per_channel'"]),
+        ({"median_relative_size_after_cropping": "much"}, ["'median_relative_size_after_cropping'"]),
+    ],
+)
+def test_malformed_fingerprints(
+    changes: dict[str, Any], words: list[str], alone: tuple[str, ...], refused: Autounet, kit: Any, tmp_path: Path
+) -> None:
+    kit.edit_json(tmp_path / "dataset_fingerprint.json", **changes)
+    refused(1, words, "plan", *alone)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", '"a"', "{", "[" * 100_000, "\x00", "null"])
+def test_files_that_are_no_fingerprint(text: str, alone: tuple[str, ...], refused: Autounet, tmp_path: Path) -> None:
+    (tmp_path / "dataset_fingerprint.json").write_text(text)
+    refused(1, ["dataset_fingerprint.json"], "plan", *alone)
+
+
+def test_a_thousand_classes(alone: tuple[str, ...], autounet: Autounet, kit: Any, tmp_path: Path) -> None:
+    labels = {"background": 0, **{f"class {value}": value for value in range(1, 1001)}}
+    kit.edit_json(tmp_path / "dataset.json", labels=labels)
+    ended = autounet("plan", *alone)
+    assert ended.code == 0
+    assert "1001 outputs" in ended.out
+    assert len(ended.out.splitlines()) < 200
+    plan = json.loads(autounet("plan", *alone, "--json").out)
+    assert all(min(entry["patch_size"]) >= 4 for entry in plan["configurations"].values())
+
+
+def test_sources_that_contradict_or_miss_each_other(alone: tuple[str, ...], refused: Autounet, trained: Any, tmp_path: Path) -> None:
+    refused(2, ["nothing to plan for", "-d DATASET"], "plan")
+    refused(2, ["a dataset (-d) and a fingerprint"], "plan", *alone, "-d", trained.volumes)
+    refused(2, ["--dataset-json without --fingerprint"], "plan", "-d", trained.volumes, *alone[2:])
+    refused(2, ["which says nothing of labels", "--dataset-json"], "plan", *alone[:2])
+    refused(1, ["missing.json", "No such file"], "plan", "--fingerprint", tmp_path / "missing.json")
+    refused(1, ["no dataset.json"], "plan", *alone[:3], tmp_path / "elsewhere" / "dataset.json")
+
+
+def test_an_impossible_memory_names_a_possible_one(alone: tuple[str, ...], refused: Autounet, autounet: Autounet) -> None:
+    ended = refused(2, ["small enough for 1e-05 GB", "Ask for at least"], "plan", *alone, "--gpu-memory", "1e-5")
+    least = ended.err.split("at least ")[1].split(" GB")[0]
+    assert autounet("plan", *alone, "--gpu-memory", least, "--batch-size", "2d=1").code in (0, 2)
+
+
+def test_choices_are_marked_and_remembered(trained: Any, autounet: Autounet, tmp_path: Path) -> None:
+    where = ("-d", trained.volumes, "--runs", tmp_path)
+    chosen = autounet("plan", *where, "--preset", "small", "--spacing", "2,2,2", "--features", "8", "--mirror-axes", "z,y")
+    assert chosen.code == 0
+    assert chosen.out.count("(chosen by you)") >= 4  # spacing, mirroring, features of both configurations
+    plan = json.loads(autounet("plan", *where, "--json").out)  # no choice this time: they still hold
+    full = plan["configurations"]["3d_fullres"]
+    assert full["spacing"] == [2.0, 2.0, 2.0]
+    assert full["architecture"]["features"][0] == 8
+    assert full["mirror_axes"] == [0, 1]
+    ended = autounet("plan", *where, "--reset", "--preset", "small")
+    assert "chosen by you" not in ended.out
+    assert "plan.json is replaced" in ended.err
+    assert "target spacing 2×2×2 mm →" in ended.err
+
+
+def test_comparison_says_what_differs_and_why(trained: Any, autounet: Autounet, refused: Autounet, tmp_path: Path) -> None:
+    where = ("-d", trained.volumes, "--runs", tmp_path)
+    old = trained.runs / "Dataset011_Boxes" / "plan.json"
+    same = autounet("plan", *where, "--preset", "small", "--compare", old)
+    assert "Nothing is decided differently" in same.out
+    ended = autounet("plan", *where, "--features", "8", "--compare", old)
+    assert f"What differs from {old}" in ended.out
+    assert "16, 32" in ended.out
+    changes = json.loads(autounet("plan", *where, "--compare", old, "--json").out)["changes"]
+    assert {"configuration", "decision", "before", "after", "reason"} == set(changes[0])
+    assert ("2d", "features") in {(change["configuration"], change["decision"]) for change in changes}
+    refused(1, ["cannot be read as a plan"], "plan", *where, "--compare", tmp_path / "missing.json")
+    refused(1, ["is not a plan"], "plan", *where, "--compare", trained.runs / "Dataset011_Boxes" / "fingerprint.json")
+
+
+def test_a_plan_can_be_compared_with_nnunets(shared: Path, autounet: Autounet) -> None:
+    folder = shared / "reference" / "msd" / "Dataset007_Pancreas"
+    source = ("--fingerprint", folder / "dataset_fingerprint.json", "--dataset-json", folder / "dataset.json")
+    assert "Nothing is decided differently" in autounet("plan", *source, "--compare", folder / "plans_plain.json").out
+    ended = autounet("plan", *source, "--preset", "resenc-m", "--compare", folder / "plans_plain.json", "--json")
+    assert {change["decision"] for change in json.loads(ended.out)["changes"]} >= {"blocks per stage", "patch size"}
+
+
+def test_networks_are_drawn(trained: Any) -> None:
+    run = trained.runs / "Dataset011_Boxes"
+    for name in ("2d", "3d_fullres"):
+        assert ElementTree.parse(run / f"network_{name}.svg").getroot().tag.endswith("svg")
+        assert (run / f"network_{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_cascades_cannot_be_trained_yet(trained: Any, refused: Autounet, tmp_path: Path) -> None:
+    """A memory so small that a low resolution makes sense even for small boxes."""
+    where = ("-d", trained.volumes, "--runs", tmp_path)
+    words = ["-c 3d_cascade_fullres: cascades are planned, but this version cannot train them"]
+    refused(2, ["not in the plan"], "train", *where, "-f", "0", "-c", "3d_cascade_fullres", "--preset", "small")
+    own = tmp_path / "tiny.json"
+    own.write_text(json.dumps({"base": "small", "volumetric": {"features": 300_000}}))
+    refused(2, words, "train", *where, "-f", "0", "-c", "3d_cascade_fullres", "--preset", own)
