@@ -6,6 +6,7 @@ by their names and by where and how they lie (``side_by_side``); names alone dec
 """
 
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,19 +39,23 @@ class Demand:
     cases: int
     one_side: float
     """Part of the cases in which the second lies on the same side of the first."""
-    left_right_only: bool
-    """The axis must be the patient's left-right axis."""
 
 
-MARGIN = 0.02
+MARGIN = 0.03
+
+NO_MATTER = math.inf
 
 DEMANDS: dict[Literal["words", "initials", "none"], Demand] = {
-    "words": Demand(0.8, 2.0, np.inf, np.inf, 0.1, 0.65, cases=1, one_side=0.0, left_right_only=False),
-    "initials": Demand(0.9, 2.0, 1.6, 0.3, 0.6, 0.8, cases=1, one_side=0.8, left_right_only=False),
-    "none": Demand(0.95, 2.5, 1.3, 0.2, 0.65, 0.8, cases=3, one_side=0.95, left_right_only=True),
+    "words": Demand(upright=0.8, apart=2.0, volumes=NO_MATTER, spreads=NO_MATTER, mirrored=0.1, mirrored_alone=0.65, cases=1, one_side=0.0),
+    "initials": Demand(upright=0.9, apart=2.0, volumes=1.6, spreads=0.3, mirrored=0.6, mirrored_alone=0.8, cases=1, one_side=0.8),
+    "none": Demand(upright=0.95, apart=2.5, volumes=1.3, spreads=0.2, mirrored=0.65, mirrored_alone=0.8, cases=3, one_side=0.95),
 }
-"""By what the names say. Measured on 8 brains with 53 classes, of which 18 pairs; on hearts (a right ventricle and a left one are as
-like as 0.53, whether mirrored or not, and differ in volume by 1.7) and hippocampi (front and back 0.34, moved 0.52)."""
+"""By what the names say; without names, only classes along the patient's left-right axis come here.
+
+Measured on 8 brains with 53 classes: the 18 true pairs have upright 0.98 and more, apart 3.0 and more; the compact ones volumes to
+1.13, spreads to 0.17, mirrored 0.63 to 0.89, moved less by 0.06 and more; the likest false pair 0.91, 1.41, 0.23 and 0.61. A right
+ventricle and a left one (40 hearts) have 0.90, 1.74, 0.36, and 0.53 whether mirrored or moved; front and back of a hippocampus
+0.34 mirrored, 0.52 moved. (What is asked of ``words`` is what thin and small structures show: cortices 0.48, vessels 0.38.)"""
 
 USUAL_CASES = 0.5
 """A pair must be found in so many of the cases that have both classes."""
@@ -66,14 +71,14 @@ def mirrored_classes(
 
     Args:
         labels: The dataset's labels.
-        cases: All cases; volumes and orientation are read.
+        cases: All cases; their volumes are read.
         sightings: What each case showed, in the same order.
     """
     naming = {entry.positions: entry.naming for entry in named_pairs(labels.names)}
-    seen: dict[tuple[int, int], list[tuple[str, Sighting]]] = defaultdict(list)
-    for case, found in zip(cases, sightings, strict=True):
+    seen: dict[tuple[int, int], list[Sighting]] = defaultdict(list)
+    for found in sightings:
         for sighting in found:
-            seen[sighting.pair].append((case.orientation, sighting))
+            seen[sighting.pair].append(sighting)
     accepted: list[tuple[float, tuple[int, int], list[MirroredClasses]]] = []
     for pair, appearances in seen.items():
         first, second = (labels.names[position] for position in pair)
@@ -95,28 +100,22 @@ def mirrored_classes(
     return _one_partner_each(accepted, set(naming))
 
 
-def _accepted_axes(found: Sequence[tuple[str, Sighting]], both: int, demand: Demand) -> Mapping[int, list[Sighting]]:
+def _accepted_axes(found: Sequence[Sighting], both: int, demand: Demand) -> Mapping[int, list[Sighting]]:
     """Array axes along which a pair is one, with the cases in which it lies so."""
-    fit = [
-        (orientation, entry)
-        for orientation, entry in found
-        if entry.upright >= demand.upright
-        and entry.apart >= demand.apart
-        and (not demand.left_right_only or (orientation and orientation[entry.axis_zyx] in "LR"))
-    ]
+    fit = [entry for entry in found if entry.upright >= demand.upright and entry.apart >= demand.apart]
     if len(fit) < max(demand.cases, USUAL_CASES * both):
         return {}
-    sides = Counter(entry.towards for _, entry in fit)
+    sides = Counter(entry.towards for entry in fit)
     if max(sides.values()) < demand.one_side * len(fit):
         return {}
     names = ("volumes", "spreads", "mirrored", "moved")
-    volumes, spreads, mirrored, moved = (float(np.median([getattr(entry, name) for _, entry in fit])) for name in names)
+    volumes, spreads, mirrored, moved = (float(np.median([getattr(entry, name) for entry in fit])) for name in names)
     if volumes > demand.volumes or spreads > demand.spreads:
         return {}
     if mirrored < demand.mirrored_alone and (mirrored < demand.mirrored or mirrored < moved + MARGIN):
         return {}
     by_axis: dict[int, list[Sighting]] = defaultdict(list)
-    for _, entry in fit:
+    for entry in fit:
         by_axis[entry.axis_zyx].append(entry)
     return {axis: along for axis, along in by_axis.items() if len(along) >= RARE_AXIS * len(fit)}
 

@@ -3,6 +3,7 @@
 from itertools import permutations
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,3 +141,32 @@ def test_place_back_undoes_transpose_and_crop(shape: Triple, order: Triple, seed
 def test_slices_are_seen_as_radiologists_do(direction: tuple[float, ...], flips: tuple[int, ...]) -> None:
     grid = Grid(shape_zyx=(4, 5, 6), spacing_mm_zyx=(1.0, 1.0, 1.0), direction=tuple(float(value) for value in direction))
     assert grid.radiological_flips() == flips
+
+
+@pytest.mark.parametrize(
+    ("direction", "letters"),
+    [
+        ((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0), "SPL"),
+        ((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0), "SAR"),
+        # Array axis x runs along world y (to the back), axis y along world -x (to the right).
+        (TURNED, "SRP"),
+        # A FreeSurfer volume: x to the left, y down, z to the front.
+        ((1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, -1.0, 0.0), "AIL"),
+        # Axes z and y both nearest to S, y by less: it is taken for the other one.
+        ((1.0, 0.0, 0.0, 0.0, 0.6, -0.6, 0.0, 0.75, 0.8), "SPL"),
+    ],
+)
+def test_orientation_by_hand(direction: tuple[float, ...], letters: str) -> None:
+    assert grid(direction=direction).orientation() == letters
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (1, -1, -1), (-1, -1, -1)])
+def test_orientation_agrees_with_nibabel(order: tuple[int, ...], signs: tuple[int, ...]) -> None:
+    """Slightly oblique axes; nibabel's world is right-anterior-superior, and its axes run x, y, z."""
+    rotation = np.linalg.qr(np.eye(3) + 0.2 * np.random.default_rng(0).normal(size=(3, 3)))[0]
+    rotation = rotation * np.sign(np.diag(rotation))
+    lps = rotation[:, list(order)] * signs
+    ras = np.eye(4)
+    ras[:3, :3] = np.diag([-1, -1, 1]) @ lps
+    assert grid(direction=tuple(lps.ravel().tolist())).orientation() == "".join(nib.aff2axcodes(ras))[::-1]

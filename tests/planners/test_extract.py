@@ -8,6 +8,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
+from skimage import measure
 
 from autounet.dataset import read_dataset
 from autounet.errors import DatasetError
@@ -174,6 +176,38 @@ def test_nothing_labelled_anywhere_is_refused(write_dataset: Write) -> None:
         extract(root)
 
 
+def two_bodies(exchanged: bool = False) -> np.ndarray:
+    """A left body (1) at high x and a right one (2), mirror images about x = 9.5, each with a foot that points away from the other."""
+    labels = np.zeros((6, 8, 20), np.uint8)
+    labels[1:5, 1:7, 12:15] = labels[1:3, 1:3, 15:18] = 1
+    labels[:, :, :10] = 2 * labels[:, :, :9:-1]
+    return labels[:, :, ::-1] if exchanged else labels
+
+
+def test_mirror_images_and_orientation(write_dataset: Write, caplog: pytest.LogCaptureFixture) -> None:
+    """The affine diag(1, 2, 3) of NIfTI runs to the patient's right, front and head: S, A, R."""
+    image = np.ones((6, 8, 20), np.float32)
+    cases = {f"c{number}": ([image * (number + 1)], two_bodies(number == 4)) for number in range(5)}
+    root = write_dataset(cases, {"background": 0, "organ left": 1, "organ right": 2})
+    made = extract(root)
+    assert {case.orientation for case in made.cases} == {"SAR"}
+    assert {tuple(case.components) for case in made.cases} == {()}
+    (pair,) = made.mirrored_classes
+    assert (pair.first, pair.second, pair.axis_zyx, pair.cases, pair.likeness) == ("organ left", "organ right", 2, 5, 1.0)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["c4"]
+    assert extract(root, 3).to_json() == made.to_json()
+
+
+def test_mixed_orientations_are_warned_of(write_dataset: Write, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_dataset({name: ([ramp()], marked((0, 0, 0))) for name in "abc"})
+    for folder in ("imagesTr/b_0000", "labelsTr/b"):
+        path = root / f"{folder}.nii.gz"
+        nib.save(nib.Nifti1Image(nib.load(path).get_fdata().astype(np.float32), np.diag([-1.0, 2.0, 3.0, 1.0])), path)
+    assert [case.orientation for case in extract(root).cases] == ["SAR", "SAL", "SAR"]
+    (message,) = [record.getMessage() for record in caplog.records if "orientation" in record.getMessage()]
+    assert "b (SAL) is not stored as the others (SAR)" in message
+
+
 def test_digest_follows_the_files(write_dataset: Write) -> None:
     root = write_dataset({"a": ([ramp()], marked((0, 0, 0)))})
     before = dataset_digest(read_dataset(root))
@@ -186,6 +220,7 @@ def test_hippocampus_equals_nnunets_fingerprint(shared: Path) -> None:
     made = extract(shared / "data" / "Task04_Hippocampus", workers=2)
     reference = json.loads((shared / "reference" / "msd" / "Dataset004_Hippocampus" / "dataset_fingerprint.json").read_text())
     assert len(made.cases) == 260
+    assert ({case.orientation for case in made.cases}, made.mirrored_classes) == ({"SAR"}, ())
     assert sorted(list(case.shape_after_crop_zyx) for case in made.cases) == sorted(reference["shapes_after_crop"])
     assert sorted(list(case.spacing_mm_zyx) for case in made.cases) == sorted(reference["spacings"])
     assert made.median_relative_size_after_crop == reference["median_relative_size_after_cropping"]
@@ -202,3 +237,10 @@ def test_planar_dataset(shared: Path) -> None:
     made = extract(shared / "data" / "Dataset101_EM", workers=2)
     assert made.ndim == 2
     assert {case.shape_after_crop_zyx for case in made.cases} == {(1, 512, 512)}
+    assert {case.orientation for case in made.cases} == {""}
+    # Labels: 1 is membrane, background the cells. Those of one image, counted by another library.
+    first = np.asarray(Image.open(shared / "data" / "Dataset101_EM" / "labelsTr" / f"{made.cases[0].case}.png"))
+    cells = measure.label(first == 0, connectivity=1)
+    assert made.cases[0].components["background"] == sum(region.area >= 16 for region in measure.regionprops(cells))
+    assert made.cases[0].components["background"] > 20
+    assert made.mirrored_classes == ()
