@@ -130,23 +130,20 @@ def cost_decisions(network: NetworkSpec, patch_size: Sequence[int], batch_size: 
     """
     preset, target = budget.preset, budget.target
     needed = training_memory_gb(network, patch_size, batch_size, target, preset.gpu_memory_gb)
-    patches = f"{batch_size} patches" if batch_size > 1 else "1 patch"
     time, work = epoch_time_class(network, patch_size, batch_size), epoch_work(network, patch_size, batch_size)
     return (
         Decision(
             name="GPU memory",
             value=_gigabytes(needed),
-            reason=f"an estimate by nnU-Net's proportion: preset '{preset.name}' reckons {preset.gpu_memory_gb:g} GB for "
-            f"{target.batch} patches of {large(target.features)} activations, and this batch is {patches} of "
-            f"{large(activations(network, patch_size))}; published needs are 0.8 to 1.4 times such numbers, of small networks more",
+            reason=f"an estimate: {batch_size} × {large(activations(network, patch_size))} activations, where nnU-Net needs about "
+            f"{preset.gpu_memory_gb:g} GB for {target.batch} × {large(target.features)}; a small network needs more than in proportion",
         ),
         Decision(
             name="epoch time",
             value=f"{time.gpu} on {DATA_CENTRE_GPU.name}, {time.cpu} on {SMALL_CPU.name}",
-            reason=f"{large(multiply_adds(network, patch_size))} multiply-adds per patch, times {PASSES} for forward and backward, "
-            f"a batch of {batch_size}, {STEPS} steps, and {VALIDATION_BATCHES} validation batches forward: {large(work)}; "
-            f"nnU-Net's published epochs did about {large(DATA_CENTRE_GPU.multiply_adds_per_s)} a second on an H100, "
-            f"its step {large(SMALL_CPU.multiply_adds_per_s)} on {SMALL_CPU.name} in float32; waiting for data comes on top",
+            reason=f"{large(work)} multiply-adds in {STEPS} steps and {VALIDATION_BATCHES} validation batches, at "
+            f"{large(DATA_CENTRE_GPU.multiply_adds_per_s)} a second as nnU-Net on an H100, or "
+            f"{large(SMALL_CPU.multiply_adds_per_s)} on {SMALL_CPU.name} in float32; waiting for data comes on top",
         ),
     )
 
