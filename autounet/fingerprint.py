@@ -30,7 +30,7 @@ class MirroredClasses(Frozen):
     axis_zyx: int
     """Array axis across which they lie, as read: 0 z, 1 y, 2 x."""
     cases: int
-    """Cases that have both."""
+    """Cases in which they lie along this axis; where cases are stored in different ways, a pair has an entry for each axis."""
     likeness: float
     """How well one, mirrored, covers the other: median Dice over these cases, 0 to 1."""
     named: bool
@@ -49,7 +49,7 @@ class CaseFingerprint(Frozen):
     """Voxels of each foreground class, by name."""
     orientation: str = ""
     """Where the array axes z, y, x point in the patient, nearest of L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior):
-    ``SPL`` is the usual order. Empty where the file does not know, as planar ones do not."""
+    most NIfTI files are ``SAR`` or ``SPL``. Empty where the file does not know, as planar ones do not."""
     components: dict[str, int] = Field(default_factory=dict)
     """Planar images only: connected components of each class and of the background, by name (4-neighbourhood, specks left out)."""
 
