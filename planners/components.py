@@ -5,7 +5,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from autounet.labels import IntArray, LabelSpec
-from autounet.planners.extents import Extents
+from autounet.planners.laterality.extents import Extents
 
 SMALLEST_PIXELS = 16
 """Smaller components are specks that an annotation left behind."""

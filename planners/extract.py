@@ -26,11 +26,11 @@ from autounet.images import check_finite, read_channels, read_labels
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
 from autounet.planners.components import count_components
-from autounet.planners.extents import measure_extents
-from autounet.planners.laterality import mirrored_classes, warn_of_exchanged_sides
+from autounet.planners.laterality.extents import measure_extents
+from autounet.planners.laterality.names import NamedPair, named_pairs
+from autounet.planners.laterality.pairs import mirrored_classes, warn_of_exchanged_sides
+from autounet.planners.laterality.side_by_side import Sighting, sight
 from autounet.planners.orientation import mixed_orientation, orientation_of
-from autounet.planners.side_by_side import Sighting, sight
-from autounet.planners.sides import NamedPair, named_pairs
 from autounet.planners.words import count
 from autounet.runtime import Runtime
 

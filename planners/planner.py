@@ -9,7 +9,7 @@ from autounet.geometry import Triple
 from autounet.plan import Decision, Overrides, Plan, PlanRequest
 from autounet.planners.chosen import nearest_that_works
 from autounet.planners.configurations import Common, plan_configurations
-from autounet.planners.laterality import mirror_axes
+from autounet.planners.laterality.pairs import mirror_axes
 from autounet.planners.loss import plan_loss
 from autounet.planners.normalization import normalizations
 from autounet.planners.orientation import orientation_decision

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autounet.planners.sides import named_pairs
+from autounet.planners.laterality.names import named_pairs
 
 
 def found(*names: str) -> list[tuple[str, str, str]]:

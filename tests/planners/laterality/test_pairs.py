@@ -15,11 +15,11 @@ from autounet.dataset import read_dataset
 from autounet.fingerprint import CaseFingerprint, MirroredClasses
 from autounet.images import read_labels
 from autounet.labels import LabelSpec, StructureClass
-from autounet.planners.extents import measure_extents
-from autounet.planners.laterality import mirrored_classes, warn_of_exchanged_sides
+from autounet.planners.laterality.extents import measure_extents
+from autounet.planners.laterality.names import named_pairs
+from autounet.planners.laterality.pairs import mirrored_classes, warn_of_exchanged_sides
+from autounet.planners.laterality.side_by_side import Sighting, sight
 from autounet.planners.orientation import orientation_of
-from autounet.planners.side_by_side import Sighting, sight
-from autounet.planners.sides import named_pairs
 
 ORGANS = ("kidney_left", "kidney_right", "spine")
 SHAPE = (24, 32, 48)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from autounet.geometry import TripleMm
 from autounet.labels import IntArray, LabelSpec
-from autounet.planners.extents import Extents, Floats
-from autounet.planners.overlap import likeness
-from autounet.planners.sides import NamedPair
+from autounet.planners.laterality.extents import Extents, Floats
+from autounet.planners.laterality.names import NamedPair
+from autounet.planners.laterality.overlap import likeness
 
 FEWEST_VOXELS = 64
 """Smaller classes are not looked at, unless their names make a pair."""

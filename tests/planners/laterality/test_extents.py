@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from autounet.labels import LabelSpec, StructureClass
-from autounet.planners import extents as extents_module
 from autounet.planners import overlap
 from autounet.planners.components import count_components
-from autounet.planners.extents import measure_extents
-from autounet.planners.overlap import likeness
+from autounet.planners.laterality import extents as extents_module
+from autounet.planners.laterality.extents import measure_extents
+from autounet.planners.laterality.overlap import likeness
 
 
 def spec_of(*values: int | tuple[int, ...], ignore: int | None = None) -> LabelSpec:

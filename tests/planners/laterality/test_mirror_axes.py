@@ -6,7 +6,7 @@ import pytest
 
 from autounet.fingerprint import Fingerprint, MirroredClasses
 from autounet.labels import LabelSpec, StructureClass
-from autounet.planners.laterality import mirror_axes
+from autounet.planners.laterality.pairs import mirror_axes
 
 ORGANS = ("kidney_left", "kidney_right", "spine")
 

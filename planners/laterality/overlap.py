@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autounet.labels import IntArray, LabelSpec
-from autounet.planners.extents import Extents
+from autounet.planners.laterality.extents import Extents
 
 MOST_POINTS = 2**17
 """Larger boxes are looked at in every second, third, … voxel along each axis; …"""

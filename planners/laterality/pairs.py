@@ -17,8 +17,8 @@ import numpy as np
 from autounet.fingerprint import CaseFingerprint, Fingerprint, MirroredClasses
 from autounet.labels import LabelSpec
 from autounet.plan import Decision
-from autounet.planners.side_by_side import Sighting
-from autounet.planners.sides import NamedPair, named_pairs
+from autounet.planners.laterality.names import NamedPair, named_pairs
+from autounet.planners.laterality.side_by_side import Sighting
 from autounet.planners.words import count
 
 log = logging.getLogger(__name__)
