@@ -86,6 +86,8 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)
     """nnU-Net's configurations whose network cannot be built."""
     compared: list[Compared] = field(default_factory=list)
+    has_phantom_slices: bool = False
+    """Planar images that nnU-Net takes for volumes, see ``without_phantom_slices``."""
     peer_depends_on_weights: bool = False
     """nnU-Net's plan was another when its networks had weights: the shortcut of ``peer_planner.py`` would be wrong."""
 
@@ -129,9 +131,22 @@ def one_dataset(drawn: RandomDataset, planner: PeerPlanner, filled: bool) -> Out
     outcome.left_out = sorted(set(answer["plans"]["configurations"]) - set(usable))
     if plan is not None:
         outcome.compared = compare_plans(plan, answer["plans"], answer["networks"])
+        outcome.has_phantom_slices = plan.ndim == 2 and "3d_fullres" in answer["plans"]["configurations"]
+        if outcome.has_phantom_slices:
+            outcome.compared = without_phantom_slices(outcome.compared)
     elif not usable:
         outcome.ours_failed, outcome.peer_failed = failed, "plans nothing but networks that cannot be built"
     return outcome
+
+
+def without_phantom_slices(compared: Sequence[Compared]) -> list[Compared]:
+    """What can be compared where nnU-Net takes planar images for volumes.
+
+    It gives them a first axis of 999 times their spacing. Where pixels are of unlike sizes, its rule for coarse axes makes that axis
+    finer, so that a typical image gets several slices: it plans 3D configurations, and lets a 2D batch have as many times more
+    patches, since it counts the slices as voxels. For autounet, planar images are planar.
+    """
+    return [entry for entry in compared if entry.decision not in ("configurations", "batch")]
 
 
 def run(peer: Peer, seed: int, numbers: Sequence[int], minutes: float, filled_every: int) -> list[Outcome]:
@@ -160,9 +175,8 @@ def report(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     compared = [outcome for outcome in outcomes if outcome.compared]
     fields = _fields(compared)
     rows = [(name, str(count), str(differing)) for name, (count, differing) in fields.items()]
-    show_table(
-        f"{len(outcomes)} random datasets of seed {seed}, {len(compared)} plans compared", ("decision", "compared", "differing"), rows
-    )
+    title = f"{len(outcomes)} random datasets of seed {seed}, {len(compared)} plans compared"
+    show_table(title, ("decision", "compared", "differing"), rows)
     kinds = Counter(outcome.drawn.kind for outcome in compared)
     wrong_kinds = Counter(outcome.drawn.kind for outcome in outcomes if not outcome.agrees)
     rows = [(kind, str(number), str(wrong_kinds[kind])) for kind, number in kinds.items()]
@@ -179,8 +193,14 @@ def report(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
     print(f"nnU-Net made no plan for {failures.total()} datasets, autounet refused {ours_too} of these:")
     for reason, count in failures.most_common():
         print(f"  {count:5d}  {reason}")
+    configurations = Counter(entry.configuration for outcome in compared for entry in outcome.compared if entry.decision == "patch")
+    print(f"configurations compared: {_listed(configurations)}")
+    targets = Counter(f"{outcome.drawn.planner} {outcome.drawn.memory_gb:g} GB" for outcome in compared)
+    print(f"planners: {_listed(targets)}")
     left_out = Counter(name for outcome in compared for name in outcome.left_out)
-    print(f"nnU-Net's configurations of a single stage, left out: {dict(left_out) or 'none'}")
+    print(f"nnU-Net's configurations of a single stage, left out: {_listed(left_out) or 'none'}")
+    phantoms = sum(outcome.has_phantom_slices for outcome in outcomes)
+    print(f"planar datasets that nnU-Net takes for volumes (3D configurations and the 2D batch not compared): {phantoms}")
     wrong = [outcome for outcome in outcomes if not outcome.agrees]
     _show_differences(wrong)
     holds = {
@@ -195,15 +215,15 @@ def report(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
         "seed": seed,
         "datasets": len(outcomes),
         "plans_compared": len(compared),
-        "configurations_compared": Counter(
-            entry.configuration for outcome in compared for entry in outcome.compared if entry.decision == "patch"
-        ),
+        "configurations_compared": configurations,
+        "planners": targets,
         "decisions": {name: {"compared": count, "differing": differing} for name, (count, differing) in fields.items()},
         "kinds": {kind: {"compared": number, "differing": wrong_kinds[kind]} for kind, number in kinds.items()},
         "seconds": seconds,
         "peer_failures": failures,
         "refused_by_both": ours_too,
         "single_stage_left_out": left_out,
+        "planar_taken_for_volumes": phantoms,
         "differing": [_as_json(outcome) for outcome in wrong],
         "holds": holds,
     }
@@ -231,6 +251,10 @@ def _seconds(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
         name: {"plans": len(values), "median": statistics.median(values), "max": max(values)} if values else {"plans": 0}
         for name, values in groups.items()
     }
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
 
 
 def _show_differences(wrong: Sequence[Outcome]) -> None:

@@ -21,7 +21,7 @@ PLANNERS: dict[str, tuple[str, float]] = {
     "nnUNetPlannerResEncXL": ("resenc-xl", 40.0),
 }
 """nnU-Net's planners: our preset, and the GPU memory in GB they are meant for."""
-MEMORIES = (4.0, 8.0, 11.0, 24.0, 40.0, 80.0)
+MEMORIES = (2.0, 4.0, 8.0, 11.0, 24.0, 40.0, 80.0)
 CHANNELS = ("CT", "ct", "MRI", "T1", "FLAIR", "PET", "noNorm", "zscore", "ZScore", "rescale_to_0_1", "rgb_to_0_1", "R", "CT_contrast", "")
 RELATIVE_SIZES = (1.0, 0.35, 0.7499999, 0.75, 0.7500001)
 """Some sizes after cropping; the mask rule asks for less than 0.75."""
@@ -161,6 +161,12 @@ def _planar(rng: Rng, cases: int) -> _Images:
     return _Images(spacings, _sizes(rng, [1.0, _edge(rng, 16, 1500), _edge(rng, 16, 1500)], cases, planar=True))
 
 
+def _planar_unlike(rng: Rng, cases: int) -> _Images:
+    """Planar images of several devices, with pixels of unlike sizes."""
+    images = _planar(rng, cases)
+    return _Images(images.spacings * rng.choice([0.2, 0.5, 1.0, 1.0, 1.0, 1.5], (cases, 1)), images.shapes)
+
+
 def _isotropic(rng: Rng, cases: int) -> _Images:
     return _Images(_spread(rng, [_mm(rng)] * 3, cases), _sizes(rng, [_edge(rng, 20, 700) for _ in range(3)], cases))
 
@@ -199,9 +205,14 @@ def _turned_slices(rng: Rng, cases: int) -> _Images:
 
 
 def _anything(rng: Rng, cases: int) -> _Images:
-    return _Images(
-        _spread(rng, [_edge(rng, 0.05, 10) for _ in range(3)], cases), _sizes(rng, [_edge(rng, 8, 1500) for _ in range(3)], cases)
-    )
+    spacings = _spread(rng, [_edge(rng, 0.05, 10) for _ in range(3)], cases)
+    return _Images(spacings, _sizes(rng, [_edge(rng, 8, 1500) for _ in range(3)], cases))
+
+
+def _extreme(rng: Rng, cases: int) -> _Images:
+    """Far beyond what scanners make: rods, leaves, voxels of a decimetre."""
+    spacings = _spread(rng, [_edge(rng, 0.001, 100) for _ in range(3)], cases)
+    return _Images(spacings, _sizes(rng, [_edge(rng, 2, 1500) for _ in range(3)], cases))
 
 
 def _low_resolution_edge(rng: Rng, cases: int) -> _Images:
@@ -238,6 +249,7 @@ def _single_slice(rng: Rng, cases: int) -> _Images:
 KINDS: dict[str, Callable[[Rng, int], _Images]] = {
     "pixels": _pixels,
     "planar": _planar,
+    "planar, unlike pixels": _planar_unlike,
     "isotropic": _isotropic,
     "nearly isotropic": _nearly_isotropic,
     "thick slices": _thick_slices,
@@ -245,6 +257,7 @@ KINDS: dict[str, Callable[[Rng, int], _Images]] = {
     "percentile rule": _percentile_rule,
     "two coarse axes": _two_coarse_axes,
     "anything": _anything,
+    "extreme": _extreme,
     "edge of the low resolution": _low_resolution_edge,
     "huge": _huge,
     "small": _small,
