@@ -287,7 +287,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=15, help="no further dataset is begun after these (default: 15)")
     parser.add_argument("--seed", type=int, default=0, help="of the datasets (default: 0)")
     parser.add_argument("--first", type=int, default=0, help="number of the first dataset, to look at one again (default: 0)")
-    parser.add_argument("--untouched-every", type=int, default=10, help="every so many, nnU-Net plans once more with weights (default: 10)")
+    parser.add_argument("--untouched-every", type=int, default=50, help="every so many, nnU-Net plans once more with weights (default: 50)")
     parser.add_argument("--json", type=Path, default=Path("benchmark_results/planner_parity.json"), help="where the result goes")
     arguments = parser.parse_args()
     about = machine()
