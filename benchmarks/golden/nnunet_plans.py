@@ -135,6 +135,18 @@ def decisions(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def weights(configuration: Any, inputs: int, outputs: int) -> int:
+    """Trainable numbers of a configuration's network, with deep supervision as in training."""
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    names = (configuration.network_arch_class_name, configuration.network_arch_init_kwargs)
+    with torch.device("meta"):
+        network = get_network_from_plans(
+            *names, configuration.network_arch_init_kwargs_req_import, inputs, outputs, allow_init=False, deep_supervision=True
+        )
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def plans(dataset: dict[str, Any], planners: Sequence[tuple[str, float]], root: Path) -> list[dict[str, Any]]:
     """The decisions of every planner."""
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
@@ -159,16 +171,18 @@ def plans(dataset: dict[str, Any], planners: Sequence[tuple[str, float]], root: 
             chosen.plan_experiment()
         found = json.loads(file.read_text(encoding="utf-8"))
         manager = PlansManager(found)
+        outputs = manager.get_label_manager(content).num_segmentation_heads
         configurations = {}
         for name, entry in found["configurations"].items():
-            inputs = determine_num_input_channels(manager, manager.get_configuration(name), content)
-            configurations[name] = {**decisions(entry), "inputs": inputs}
+            resolved = manager.get_configuration(name)
+            inputs = determine_num_input_channels(manager, resolved, content)
+            configurations[name] = {**decisions(entry), "inputs": inputs, "weights": weights(resolved, inputs, outputs)}
         made.append(
             {
                 "planner": planner,
                 "memory_gb": memory,
                 "transpose_forward": found["transpose_forward"],
-                "outputs": manager.get_label_manager(content).num_segmentation_heads,
+                "outputs": outputs,
                 "configurations": configurations,
             }
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from autounet.interop.nnunet_fingerprint import fingerprint_from_nnunet
+from autounet.networks.cost import parameters
 from autounet.plan import Configuration, Plan
 from autounet.planners.planner import make_plan
 from autounet.planners.presets import PRESETS
@@ -53,11 +54,9 @@ def test_plan_is_nnunets(name: str, expected: dict[str, Any], as_nnunet: Callabl
         assert configuration.spacing_mm == pytest.approx(reference["spacing"], abs=1e-6), key
         assert configuration.previous_stage == reference.get("previous_stage"), key
         network = configuration.network
-        assert (KINDS[network.kind], network.in_channels, network.outputs) == (
-            reference["network"],
-            reference["inputs"],
-            expected["outputs"],
-        )
+        assert KINDS[network.kind] == reference["network"]
+        assert (network.in_channels, network.outputs) == (reference["inputs"], expected["outputs"]), key
+        assert parameters(network) == reference["weights"], key
 
 
 @every_plan
