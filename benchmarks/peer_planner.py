@@ -2,7 +2,7 @@
 
 Reads one JSON object per line: ``dataset`` (dataset.json), ``fingerprint`` (dataset_fingerprint.json), ``planner`` (class name),
 ``memory_gb``, ``filled`` and ``limit_seconds``. Answers each with a line: ``plans`` (its plans file), ``networks`` (inputs and outputs
-of every configuration's network, as nnU-Net's training asks for them) and ``seconds``, or ``failed`` with the reason.
+of every configuration's network, as nnU-Net's training asks for them) and ``seconds`` of this process, or ``failed`` with the reason.
 
 Unless ``filled``, the networks that nnU-Net builds while it searches for a patch get no weights (torch's meta device): their
 sizes, all that it asks them for, are the same, and a plan takes a tenth of the time.
@@ -41,16 +41,16 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         write_files(job)
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             with limited(job["limit_seconds"]), open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
                 plans = plan(job)
-                seconds = time.perf_counter() - began
+                seconds = time.process_time() - began
                 answer = {"plans": plans, "networks": networks(plans, job["dataset"]), "seconds": seconds}
         except OutOfTimeError:
-            answer = {"failed": "out of time", "seconds": time.perf_counter() - began}
+            answer = {"failed": "out of time", "seconds": time.process_time() - began}
         except Exception as error:
-            answer = {"failed": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - began}
+            answer = {"failed": f"{type(error).__name__}: {error}", "seconds": time.process_time() - began}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -30,6 +30,8 @@ MOST_SECONDS = 1.0
 """Our planner takes less, whatever the dataset."""
 PEER_LIMIT_SECONDS = 60.0
 """nnU-Net's search for a patch may never end; it is stopped then."""
+OUT_OF_TIME = "out of time"
+"""What ``peer_planner.py`` answers then."""
 SHOWN = 20
 """Differences are printed up to this number; the JSON has all."""
 
@@ -78,6 +80,7 @@ class Outcome:
 
     drawn: RandomDataset
     ours_seconds: float
+    """Of the process, as all seconds here: whatever else the machine does meanwhile."""
     peer_seconds: float
     peer_filled_seconds: float | None = None
     """Of nnU-Net untouched, where that was measured, too."""
@@ -86,6 +89,8 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)
     """nnU-Net's configurations whose network cannot be built."""
     compared: list[Compared] = field(default_factory=list)
+    peer_filled_stopped: bool = False
+    """That took longer than ``PEER_LIMIT_SECONDS``."""
     has_phantom_slices: bool = False
     """Planar images that nnU-Net takes for volumes, see ``without_phantom_slices``."""
     peer_depends_on_weights: bool = False
@@ -107,13 +112,13 @@ class Outcome:
 def plan_ours(drawn: RandomDataset) -> tuple[Plan | None, str, float]:
     """Our plan or the reason why there is none, and the seconds."""
     preset, _ = PLANNERS[drawn.planner]
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         fingerprint = fingerprint_from_nnunet(drawn.fingerprint, drawn.dataset, f"Dataset{drawn.number}")
         plan = make_plan(fingerprint, PRESETS[preset], file_ending=".nii.gz", gpu_memory_gb=drawn.memory_gb)
     except AutounetError as error:
-        return None, str(error), time.perf_counter() - began
-    return plan, "", time.perf_counter() - began
+        return None, str(error), time.process_time() - began
+    return plan, "", time.process_time() - began
 
 
 def one_dataset(drawn: RandomDataset, planner: PeerPlanner, filled: bool) -> Outcome:
@@ -126,7 +131,8 @@ def one_dataset(drawn: RandomDataset, planner: PeerPlanner, filled: bool) -> Out
     if filled:
         untouched = planner.plan(drawn, filled=True)
         outcome.peer_filled_seconds = untouched["seconds"]
-        outcome.peer_depends_on_weights = untouched.get("plans") != answer["plans"] and untouched.get("failed") != "out of time"
+        outcome.peer_filled_stopped = untouched.get("failed") == OUT_OF_TIME
+        outcome.peer_depends_on_weights = untouched.get("plans") != answer["plans"] and not outcome.peer_filled_stopped
     usable = buildable(answer["plans"])
     outcome.left_out = sorted(set(answer["plans"]["configurations"]) - set(usable))
     if plan is not None:
@@ -187,7 +193,11 @@ def report(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
         for name, entry in seconds.items()
         if entry["plans"]
     ]
-    show_table("Seconds of one plan", ("planner", "plans", "median s", "max s"), rows)
+    show_table("Seconds of one plan, of the process", ("planner", "plans", "median s", "max s"), rows)
+    stopped = sum(outcome.peer_filled_stopped for outcome in outcomes)
+    slowest = max(outcomes, key=lambda outcome: outcome.ours_seconds).drawn
+    print(f"nnU-Net untouched was stopped {stopped} times, after {PEER_LIMIT_SECONDS:g} s")
+    print(f"autounet's slowest: dataset {slowest.number} ({slowest.kind}, {slowest.planner}, {slowest.memory_gb:g} GB)")
     failures = Counter(outcome.peer_failed.splitlines()[0][:100] for outcome in outcomes if outcome.peer_failed)
     ours_too = sum(bool(outcome.peer_failed and outcome.ours_failed) for outcome in outcomes)
     print(f"nnU-Net made no plan for {failures.total()} datasets, autounet refused {ours_too} of these:")
@@ -220,6 +230,8 @@ def report(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
         "decisions": {name: {"compared": count, "differing": differing} for name, (count, differing) in fields.items()},
         "kinds": {kind: {"compared": number, "differing": wrong_kinds[kind]} for kind, number in kinds.items()},
         "seconds": seconds,
+        "untouched_stopped": stopped,
+        "slowest": slowest.number,
         "peer_failures": failures,
         "refused_by_both": ours_too,
         "single_stage_left_out": left_out,
