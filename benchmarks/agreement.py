@@ -1,6 +1,7 @@
 """Do two plans, and two sets of prepared arrays, agree: ours and nnU-Net's."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from autounet.dataset import DatasetSpec
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
+from autounet.planners.configurations import CASCADE, FULL, LOW
 from autounet.preprocessing.run import open_cases
 
 IMAGE_TOLERANCE = 1e-3
@@ -18,26 +20,81 @@ LABEL_AGREEMENT = 0.9999
 SPACING_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A decision on which the two plans differ."""
+SCHEMES = {
+    "zscore": "ZScoreNormalization",
+    "ct": "CTNormalization",
+    "none": "NoNormalization",
+    "rescale": "RescaleTo01Normalization",
+    "rgb": "RGBTo01Normalization",
+}
+NETWORKS = {"plain": "PlainConvUNet", "residual": "ResidualEncoderUNet"}
 
-    what: str
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A decision of both plans."""
+
+    configuration: str
+    """Empty for what holds for the whole plan."""
+    decision: str
     ours: Any
     peers: Any
 
+    @property
+    def what(self) -> str:
+        """The decision's full name."""
+        return f"{self.configuration}: {self.decision}" if self.configuration else self.decision
 
-def plan_differences(plan: Plan, peer_plans: Path) -> list[Difference]:
-    """What differs between our plan and nnU-Net's plans file, decision by decision; lowres and cascade are left out."""
-    peer = json.loads(peer_plans.read_text(encoding="utf-8"))
-    theirs = {name: entry for name, entry in peer["configurations"].items() if name in ("2d", "3d_fullres")}
-    ours = {name: entry for name, entry in plan.configurations.items() if name in ("2d", "3d_fullres")}
-    found = [Difference("transpose", list(plan.transpose), peer["transpose_forward"])]
-    found.append(Difference("configurations", sorted(ours), sorted(theirs)))
+    @property
+    def differs(self) -> bool:
+        """Whether the plans disagree."""
+        return not _same(self.ours, self.peers)
+
+
+def compare_plans(plan: Plan, peer: Mapping[str, Any], networks: Mapping[str, Sequence[int]] | None = None) -> list[Compared]:
+    """Every decision of our plan beside nnU-Net's.
+
+    Args:
+        plan: Ours.
+        peer: Content of nnU-Net's plans file. What it could not build a network for is left out (``buildable``).
+        networks: Inputs and outputs of nnU-Net's networks by configuration, which its plans file does not hold.
+    """
+    theirs, ours = buildable(peer), plan.configurations
+    found = [
+        Compared("", "configurations", sorted(ours), sorted(theirs)),
+        Compared("", "transpose", list(plan.transpose), peer["transpose_forward"]),
+    ]
     for name in sorted(ours.keys() & theirs.keys()):
-        mine, other = _our_decisions(ours[name]), _peer_decisions(theirs[name])
-        found += [Difference(f"{name}: {key}", mine[key], other[key]) for key in mine]
-    return [entry for entry in found if not _same(entry.ours, entry.peers)]
+        mine = _our_decisions(plan, ours[name])
+        other = _peer_decisions(peer, theirs, name, networks)
+        found += [Compared(name, key, mine[key], other[key]) for key in other]
+    return found
+
+
+def buildable(peer: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """nnU-Net's configurations, inheritance resolved, without those it cannot train.
+
+    It plans networks of one single stage for images that are too small to be halved, and then fails to build them. autounet
+    leaves such a configuration out, and with a low resolution its cascade. Whatever else is left is compared.
+    """
+    entries = peer["configurations"]
+    whole = {name: {**entries.get(entry.get("inherits_from"), {}), **entry} for name, entry in entries.items()}
+    kept = {name: entry for name, entry in whole.items() if stages(entry) > 1}
+    if FULL not in kept or LOW not in kept:
+        kept = {name: entry for name, entry in kept.items() if name not in (LOW, CASCADE)}
+    return kept
+
+
+def stages(entry: Mapping[str, Any]) -> int:
+    """Resolution stages of a configuration of nnU-Net."""
+    number: int = entry["architecture"]["arch_kwargs"]["n_stages"]
+    return number
+
+
+def plan_differences(plan: Plan, peer_plans: Path) -> list[Compared]:
+    """What differs between our plan and nnU-Net's plans file."""
+    peer = json.loads(peer_plans.read_text(encoding="utf-8"))
+    return [entry for entry in compare_plans(plan, peer) if entry.differs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +154,7 @@ def _compare(name: str, case: str, plan: Plan, ours: tuple[Any, Any], peers: tup
     )
 
 
-def _our_decisions(entry: Configuration) -> dict[str, Any]:
+def _our_decisions(plan: Plan, entry: Configuration) -> dict[str, Any]:
     network = entry.network
     return {
         "spacing": list(entry.spacing_mm),
@@ -105,28 +162,59 @@ def _our_decisions(entry: Configuration) -> dict[str, Any]:
         "patch": list(entry.patch_size),
         "batch": entry.batch_size,
         "batch Dice": entry.batch_dice,
+        "network": NETWORKS.get(network.kind, network.kind),
         "stages": len(network.features),
         "features": list(network.features),
         "strides": [list(stride) for stride in network.strides],
         "kernels": [list(kernel) for kernel in network.kernel_sizes],
+        "blocks of the encoder": list(network.blocks_encoder),
+        "convolutions of the decoder": list(network.blocks_decoder),
+        "normalisation": [SCHEMES[scheme.scheme] for scheme in entry.normalization],
         "mask for normalisation": [scheme.use_mask for scheme in entry.normalization],
+        "numbers for CT": [
+            [scheme.lower, scheme.upper, scheme.mean, scheme.std] for scheme in entry.normalization if scheme.scheme == "ct"
+        ],
+        "previous stage": entry.previous_stage,
+        "next stage": next((name for name, other in plan.configurations.items() if other.previous_stage == entry.name), None),
+        "inputs of the network": network.in_channels,
+        "outputs of the network": network.outputs,
     }
 
 
-def _peer_decisions(entry: dict[str, Any]) -> dict[str, Any]:
+def _peer_decisions(
+    peer: Mapping[str, Any], configurations: Mapping[str, Any], name: str, networks: Mapping[str, Sequence[int]] | None
+) -> dict[str, Any]:
+    entry = configurations[name]
     network = entry["architecture"]["arch_kwargs"]
-    return {
+    intensities = peer["foreground_intensity_properties_per_channel"]
+    numbers = [
+        [intensities[str(channel)][word] for word in ("percentile_00_5", "percentile_99_5", "mean", "std")]
+        for channel, scheme in enumerate(entry["normalization_schemes"])
+        if scheme == "CTNormalization"
+    ]
+    found = {
         "spacing": entry["spacing"],
         "median shape": entry["median_image_size_in_voxels"],
         "patch": entry["patch_size"],
         "batch": entry["batch_size"],
         "batch Dice": entry["batch_dice"],
+        "network": entry["architecture"]["network_class_name"].rpartition(".")[2],
         "stages": network["n_stages"],
         "features": network["features_per_stage"],
         "strides": network["strides"],
         "kernels": network["kernel_sizes"],
+        "blocks of the encoder": network.get("n_conv_per_stage", network.get("n_blocks_per_stage")),
+        "convolutions of the decoder": network["n_conv_per_stage_decoder"],
+        "normalisation": entry["normalization_schemes"],
         "mask for normalisation": entry["use_mask_for_norm"],
+        "numbers for CT": numbers,
+        "previous stage": entry.get("previous_stage"),
+        # A cascade inherits the full resolution, which never has a next stage.
+        "next stage": entry.get("next_stage") if entry.get("next_stage") in configurations else None,
     }
+    if networks is not None:
+        found["inputs of the network"], found["outputs of the network"] = networks[name]
+    return found
 
 
 def _same(ours: Any, peers: Any) -> bool:

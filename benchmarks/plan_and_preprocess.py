@@ -102,7 +102,7 @@ def report(spec: DatasetSpec, turns: list[Turn], layout: RunLayout, preprocessed
         "cases": len(spec.cases),
         "turns": [{**asdict_short(turn), "ours_seconds": turn.seconds, "ours_peak_mb": turn.peak_mb} for turn in turns],
         "median_ratio": ratio,
-        "plan_differences": [asdict(entry) for entry in differences],
+        "plan_differences": [{"what": entry.what, "ours": entry.ours, "peers": entry.peers} for entry in differences],
         # JSON has no infinity: a difference of arrays with unlike shapes is null.
         "arrays": [{**asdict(entry), "image_difference": entry.image_difference if entry.same_shape else None} for entry in arrays],
         "holds": {"time": ratio <= BAR, "plans_equal": not differences, "arrays_agree": arrays_agree},

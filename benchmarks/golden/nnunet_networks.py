@@ -43,6 +43,17 @@ SPECS: dict[str, dict[str, Any]] = {
         "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2)), "kernel_sizes": ((1, 3, 3), (3, 3, 3), (3, 3, 3)),
         "blocks_encoder": (1, 3, 2), "blocks_decoder": (1, 2), "patch": (4, 12, 8),
     },
+    # Two coarse axes, so that the finest is halved alone at first; an image and what a stage before it said of 3 labels.
+    "plain 3D, cascade": {
+        "kind": "plain", "ndim": 3, "in_channels": 4, "one_hot": 3, "outputs": 4, "features": (4, 6, 8, 8),
+        "strides": ((1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 1, 1)), "kernel_sizes": ((1, 1, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        "blocks_encoder": (2, 2, 2, 2), "blocks_decoder": (2, 2, 2), "patch": (6, 8, 20),
+    },
+    "residual 3D, cascade": {
+        "kind": "residual", "ndim": 3, "in_channels": 4, "one_hot": 2, "outputs": 3, "features": (4, 6, 6, 8),
+        "strides": ((1, 1, 1), (1, 1, 2), (1, 2, 2), (2, 1, 1)), "kernel_sizes": ((1, 1, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        "blocks_encoder": (1, 3, 4, 2), "blocks_decoder": (1, 1, 1), "patch": (6, 8, 20),
+    },
 }  # fmt: skip
 
 NAMES = (
@@ -62,6 +73,15 @@ def wave(shape: Sequence[int], phase: float) -> np.ndarray:
     """Values from -1 to 1 without a period."""
     index = np.arange(math.prod(shape), dtype=np.float64)
     return np.sin(0.7 * index + phase + 0.001 * index**2).reshape(shape)
+
+
+def network_input(spec: dict[str, Any]) -> np.ndarray:
+    """Two samples; the last ``one_hot`` channels are the labels 1, 2, … of a label map, as a cascade's are."""
+    values, labels = wave((2, spec["in_channels"], *spec["patch"]), 0.1), spec.get("one_hot", 0)
+    label_map = ((wave((2, *spec["patch"]), 0.3) + 1) / 2 * (labels + 1)).astype(int)
+    for label in range(1, labels + 1):
+        values[:, spec["in_channels"] - labels + label - 1] = label_map == label
+    return values.astype(np.float32)
 
 
 def weight(name: str, shape: Sequence[int]) -> np.ndarray:
@@ -97,7 +117,7 @@ def outputs(spec: dict[str, Any]) -> dict[str, Any]:
         for name, parameter in network.named_parameters():
             parameter.copy_(torch.from_numpy(weight(our_name(name), tuple(parameter.shape))))
             shapes[our_name(name)] = list(parameter.shape)
-        found = network(torch.from_numpy(wave((2, spec["in_channels"], *spec["patch"]), 0.1).astype(np.float32)))
+        found = network(torch.from_numpy(network_input(spec)))
     rows = []
     for scores in found:
         values = scores.double().numpy().ravel()

@@ -1,11 +1,14 @@
 """Fingerprints to plan from."""
 
+import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.labels import LabelSpec, StructureClass
+from autounet.plan import Configuration
 
 INTENSITIES = Intensities(mean=100.0, std=20.0, min=-1000.0, max=3000.0, median=90.0, percentile_00_5=-50.0, percentile_99_5=250.0)
 
@@ -51,3 +54,38 @@ def make_fingerprint() -> Callable[..., Fingerprint]:
         )
 
     return make
+
+
+SCHEMES = {
+    "zscore": "ZScoreNormalization",
+    "ct": "CTNormalization",
+    "none": "NoNormalization",
+    "rescale": "RescaleTo01Normalization",
+    "rgb": "RGBTo01Normalization",
+}
+
+
+@pytest.fixture
+def as_nnunet() -> Callable[[Configuration], dict[str, Any]]:
+    """Puts a configuration into nnU-Net's words, all but its spacing; lists where JSON has them."""
+
+    def words(configuration: Configuration) -> dict[str, Any]:
+        network = configuration.network
+        said = {
+            "patch_size": configuration.patch_size,
+            "batch_size": configuration.batch_size,
+            "median_image_size_in_voxels": configuration.median_shape,
+            "batch_dice": configuration.batch_dice,
+            "normalization_schemes": [SCHEMES[entry.scheme] for entry in configuration.normalization],
+            "use_mask_for_norm": [entry.use_mask for entry in configuration.normalization],
+            "n_stages": len(network.features),
+            "features_per_stage": network.features,
+            "strides": network.strides,
+            "kernel_sizes": network.kernel_sizes,
+            "blocks": network.blocks_encoder,
+            "n_conv_per_stage_decoder": network.blocks_decoder,
+        }
+        made: dict[str, Any] = json.loads(json.dumps(said))
+        return made
+
+    return words

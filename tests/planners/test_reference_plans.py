@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ PLANNERS: dict[str, tuple[str, float | None]] = {
 }
 """nnU-Net's planners, as the reference names them: our preset and memory."""
 
-SCHEMES = {
-    "zscore": "ZScoreNormalization",
-    "ct": "CTNormalization",
-    "none": "NoNormalization",
-    "rescale": "RescaleTo01Normalization",
-    "rgb": "RGBTo01Normalization",
-}
-
 
 def rows(shared: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]]:
     """Name, dataset.json, dataset_fingerprint.json and plans of every reference dataset."""
@@ -41,32 +33,6 @@ def rows(shared: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any], di
         yield folder.name, dataset, fingerprint, plans
 
 
-def lists(value: Any) -> Any:
-    """Tuples as lists, as JSON has them."""
-    return json.loads(json.dumps(value))
-
-
-def as_nnunet(configuration: Configuration) -> dict[str, Any]:
-    """Our configuration in nnU-Net's words."""
-    network = configuration.network
-    return lists(
-        {
-            "patch_size": configuration.patch_size,
-            "batch_size": configuration.batch_size,
-            "median_image_size_in_voxels": configuration.median_shape,
-            "batch_dice": configuration.batch_dice,
-            "normalization_schemes": [SCHEMES[entry.scheme] for entry in configuration.normalization],
-            "use_mask_for_norm": [entry.use_mask for entry in configuration.normalization],
-            "n_stages": len(network.features),
-            "features_per_stage": network.features,
-            "strides": network.strides,
-            "kernel_sizes": network.kernel_sizes,
-            "blocks": network.blocks_encoder,
-            "n_conv_per_stage_decoder": network.blocks_decoder,
-        }
-    )
-
-
 def flattened(plan: dict[str, Any]) -> dict[str, Any]:
     """nnU-Net's configuration with the architecture beside the rest; both of the reference's layouts."""
     architecture = plan["architecture"].get("arch_kwargs", plan["architecture"])
@@ -75,7 +41,7 @@ def flattened(plan: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def test_every_reference_plan_is_reproduced(shared: Path) -> None:
+def test_every_reference_plan_is_reproduced(shared: Path, as_nnunet: Callable[[Configuration], dict[str, Any]]) -> None:
     compared = 0
     for name, dataset, raw, plans in rows(shared):
         fingerprint = fingerprint_from_nnunet(raw, dataset, name)

@@ -187,6 +187,14 @@ def wave(shape: Sequence[int], phase: float) -> npt.NDArray[np.float64]:
     return np.sin(0.7 * index + phase + 0.001 * index**2).reshape(shape)
 
 
+def network_input(row: dict[str, Any]) -> npt.NDArray[np.float32]:
+    values, labels = wave((2, row["in_channels"], *row["patch"]), 0.1), row.get("one_hot", 0)
+    label_map = ((wave((2, *row["patch"]), 0.3) + 1) / 2 * (labels + 1)).astype(int)
+    for label in range(1, labels + 1):
+        values[:, row["in_channels"] - labels + label - 1] = label_map == label
+    return values.astype(np.float32)
+
+
 def weight(name: str, shape: Sequence[int]) -> npt.NDArray[np.float32]:
     values = wave(shape, zlib.crc32(name.encode()) % 1000)
     return (1 + 0.3 * values if name.endswith("norm.weight") else 0.5 * values).astype(np.float32)
@@ -204,7 +212,7 @@ def test_same_weights_same_scores_as_nnunets_networks(row: dict[str, Any]) -> No
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(torch.from_numpy(weight(name, tuple(parameter.shape))))
-        scores = network(torch.from_numpy(wave((2, row["in_channels"], *row["patch"]), 0.1).astype(np.float32)))
+        scores = network(torch.from_numpy(network_input(row)))
     assert [list(entry.shape) for entry in scores] == [expected["shape"] for expected in row["scores"]]
     for entry, expected in zip(scores, row["scores"], strict=True):
         values = entry.double().numpy().ravel()
