@@ -3,6 +3,7 @@
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def test_a_low_resolution_trains_and_predicts_but_a_cascade_does_not_yet(
     own = tmp_path / "tiny.json"
     own.write_text(json.dumps({"base": "small", "volumetric": {"features": 100_000}}))
     planned = json.loads(autounet("plan", *where, "--preset", own, "--json").out)["configurations"]
-    assert planned["3d_lowres"]["spacing"][0] > 1.5 * planned["3d_fullres"]["spacing"][0]
+    assert prod(planned["3d_lowres"]["spacing"]) > 2 * prod(planned["3d_fullres"]["spacing"])
     words = ["-c 3d_cascade_fullres: cascades are planned, but this version cannot train them"]
     refused(2, words, "train", *where, "-f", "0", "-c", "3d_cascade_fullres")
     assert autounet("train", *where, "-f", "0", "-c", "3d_lowres", "--epochs", "1", "--iterations", "1").code == 0
