@@ -157,6 +157,15 @@ def nonzero_box(image_czyx: npt.NDArray[Any]) -> Box:
     return Box(start=_triple(start), stop=_triple(stop))
 
 
+def mirror_indices(first: int, count: int, size: int) -> npt.NDArray[np.int64]:
+    """Which voxels of an axis of ``size`` stand at ``first``, ``first + 1``, … where its mirror image goes on beyond both ends.
+
+    The voxel at the edge comes twice (numpy's ``symmetric``), and reflections repeat however far the line goes.
+    """
+    at = np.arange(first, first + count) % (2 * size)
+    return np.minimum(at, 2 * size - 1 - at)
+
+
 def inverse_permutation(order: Triple) -> Triple:
     """The permutation that undoes ``order``."""
     a, b, c = (order.index(axis) for axis in range(3))

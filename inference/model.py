@@ -85,7 +85,7 @@ class Ensemble:
             self._networks.append(network.to(self.device).eval())
 
     def __call__(self, patches: Tensor) -> Tensor:
-        """(n, c, *patch) → mean scores (n, outputs, *patch), float32."""
+        """(n, c, *patch) → mean scores (n, outputs, *patch), float32; of the patch's middle where the network is unpadded."""
         with torch.inference_mode(), autocast(self.device, self._dtype):
             total: Tensor = self._networks[0](patches)[0].float()
             for network in self._networks[1:]:

@@ -12,7 +12,7 @@ from autounet.errors import AutounetError, ImageError, Problem
 from autounet.geometry import Trace
 from autounet.images import check_finite, read_channels, write_labels
 from autounet.inference.restore import restore_labels
-from autounet.inference.window import Forward, count_tiles, predict_scores
+from autounet.inference.window import Forward, count_tiles, overlap_tiles, predict_scores
 from autounet.parallel import map_ordered
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.case import PreparedCase, prepare_case, target_spacing
@@ -139,14 +139,16 @@ def validation_seconds(
 ) -> float:
     """Estimate of the time to predict prepared cases of these shapes, from one patch's forward pass."""
     copies = 2 ** len(configuration.mirror_axes) if mirror else 1
-    tiles = sum(count_tiles(shape, configuration.patch_size) for shape in shapes)
+    overlap = overlap_tiles(configuration)
+    tiles = sum(count_tiles(shape, configuration.patch_size, overlap) for shape in shapes)
     return tiles * copies * forward_seconds
 
 
 def _scores(
     forward: Forward, device: torch.device, configuration: Configuration, prepared: PreparedCase, mirror: bool, advance: Advance
 ) -> torch.Tensor:
-    total = count_tiles(prepared.image_czyx.shape[1:], configuration.patch_size)
+    overlap = overlap_tiles(configuration)
+    total = count_tiles(prepared.image_czyx.shape[1:], configuration.patch_size, overlap)
     done = 0
 
     def tiles_done(tiles: int) -> None:
@@ -164,4 +166,5 @@ def _scores(
             batch_size=TILE_BATCH if device.type == "cpu" else TILE_BATCH_GPU,
             device=device,
             advance=tiles_done,
+            overlap=overlap,
         )

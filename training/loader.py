@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autounet.errors import AutounetError
-from autounet.geometry import Triple
+from autounet.geometry import Triple, mirror_indices
 from autounet.parallel import map_ordered
 from autounet.preprocessing.case import OUTSIDE
 from autounet.preprocessing.store import OpenCase, Store, StoredCase
@@ -26,10 +26,12 @@ class Batch:
     """Patches as read: not augmented, larger than the network's patch."""
 
     image: Tensor
-    """(n, c, *loaded) float32, zero outside the case."""
+    """(n, c, *loaded) float32, zero outside the case or its mirror image."""
     labels: Tensor
-    """(n, *loaded) int16 label indices, OUTSIDE outside the case."""
+    """(n, *loaded) int16 label indices, OUTSIDE outside the case or their mirror image."""
     cases: tuple[str, ...]
+    border: Tensor | None = None
+    """(n, 1, *loaded) float32 border weights, of plans whose loss has such."""
 
 
 class BatchLoader:
@@ -40,11 +42,12 @@ class BatchLoader:
         cases: The fold's cases.
         batch_size: Samples in a batch.
         loaded: Patch size to read, one entry per network axis.
-        patch_size: The network's patch size.
+        patch_size: The part in the middle that the network scores: kept inside the case, or around foreground.
         workers: Threads; 0 reads in the calling thread. The batches are the same for any number.
         stream: Tells generators of training and validation apart.
         seed: Of the run.
         pinned: Batches lie in page-locked memory, from which copies to a CUDA device run in the background.
+        mirrored: Cases go on as their mirror image beyond their edges, else as zeros and OUTSIDE.
     """
 
     def __init__(
@@ -59,13 +62,14 @@ class BatchLoader:
         stream: int,
         seed: int,
         pinned: bool = False,
+        mirrored: bool = False,
     ) -> None:
-        self._pinned = pinned
+        self._pinned, self._mirrored = pinned, mirrored
         self._planar = len(patch_size) == 2
         self._loaded, self._patch = _three(loaded), _three(patch_size)
         self._batch_size, self._workers, self._stream, self._seed = batch_size, workers, stream, seed
         opened = [store.open(case) for case in cases]
-        needed = sum(math.prod(array.shape) * int(array.dtype.itemsize) for case in opened for array in (case.image, case.labels))
+        needed = sum(math.prod(array.shape) * int(array.dtype.itemsize) for case in opened for array in case.arrays)
         self._cases: list[OpenCase] = [case.in_memory() for case in opened] if needed <= CACHE_BYTES else opened
         self._summaries = [
             CaseSummary(stored.trace.prepared_shape, case.foreground) for stored, case in zip(cases, self._cases, strict=True)
@@ -84,26 +88,54 @@ class BatchLoader:
         channels = self._cases[0].image.shape[0]
         image = np.zeros((len(requests), channels, *self._loaded), np.float32)
         labels = np.full((len(requests), *self._loaded), OUTSIDE, np.int16)
+        border = None if self._cases[0].border is None else np.zeros((len(requests), 1, *self._loaded), np.float32)
         for sample, request in enumerate(requests):
-            copy_patch(self._cases[request.case], request, image[sample], labels[sample])
-        if self._planar:
-            image, labels = image[:, :, 0], labels[:, 0]
+            weights = None if border is None else border[sample, 0]
+            copy_patch(self._cases[request.case], request, image[sample], labels[sample], weights, self._mirrored)
         names = tuple(self._cases[request.case].case for request in requests)
-        batch = Batch(torch.from_numpy(image), torch.from_numpy(labels), names)
-        return Batch(batch.image.pin_memory(), batch.labels.pin_memory(), names) if self._pinned else batch
+        border_tensor = None if border is None else self._tensor(border)
+        return Batch(self._tensor(image), self._tensor(labels), names, border_tensor)
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        """Without the axis of one slice where the network is planar."""
+        tensor = torch.from_numpy(array.squeeze(-3) if self._planar else array)
+        return tensor.pin_memory() if self._pinned else tensor
 
 
-def copy_patch(case: OpenCase, request: PatchRequest, image: npt.NDArray[np.float32], labels: npt.NDArray[Any]) -> None:
-    """Copies the part of a patch that lies inside the case; the rest of ``image`` and ``labels`` stays as it is."""
-    source, target = [], []
+def copy_patch(
+    case: OpenCase,
+    request: PatchRequest,
+    image: npt.NDArray[np.float32],
+    labels: npt.NDArray[Any],
+    border: npt.NDArray[np.float32] | None = None,
+    mirrored: bool = False,
+) -> None:
+    """Copies the part of a patch that lies inside the case; of each array only the box that is needed is read.
+
+    Beyond the case ``image``, ``labels`` and ``border`` stay as they are or, where ``mirrored``, get its mirror image.
+    """
+    source: list[slice] = []
+    target: list[Any] = []
     for start, side, size in zip(request.start, labels.shape, case.labels.shape, strict=True):
         low, high = max(start, 0), min(start + side, size)
-        if low >= high:
+        if mirrored:
+            at = mirror_indices(start, side, size)
+            low, high = int(at.min()), int(at.max()) + 1
+            target.append(at - low)
+        elif low >= high:
             return
+        else:
+            target.append(slice(low - start, high - start))
         source.append(slice(low, high))
-        target.append(slice(low - start, high - start))
-    image[(slice(None), *target)] = case.image[(slice(None), *source)]
-    labels[tuple(target)] = case.labels[tuple(source)]
+    for array, patch in ((case.image, image), (case.labels, labels), (case.border, border)):
+        if patch is None:
+            continue
+        lead = (slice(None),) * (patch.ndim - 3)
+        box = array[(*lead, *source)]
+        if mirrored:
+            patch[...] = box[(*lead, *np.ix_(*target))]
+        else:
+            patch[(*lead, *target)] = box
 
 
 def _three(size: Sequence[int]) -> Triple:

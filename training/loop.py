@@ -17,13 +17,14 @@ from autounet.errors import ArtefactError, AutounetError
 from autounet.labels import LabelSpec
 from autounet.layout import FoldLayout
 from autounet.networks.build import build_network
-from autounet.plan import Configuration
+from autounet.networks.unet2015 import crop_to, reseed
+from autounet.plan import Configuration, LossSpec
 from autounet.preset import NNUNET_OPTIMIZER, OptimizerSpec
 from autounet.runtime import Runtime
-from autounet.training.augmentation.pipeline import Augmentation
+from autounet.training.augmentation.pipeline import Augmentation, AugmentationKind
 from autounet.training.history import EpochRecord, write_history
 from autounet.training.loader import Batch, BatchLoader
-from autounet.training.losses import SegmentationLoss, confusion_counts
+from autounet.training.losses import build_loss, confusion_counts
 from autounet.training.schedule import Length, Position, Schedule
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ VALIDATION_SHARE = 0.2
 WARM_UP_STEPS = 3
 TIMED_STEPS = 5
 AUGMENTATION_STREAM = 2
+DICE_CE = LossSpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class FoldJob:
     on_epoch: Callable[[list[EpochRecord], float], None]
     """Called after every epoch with the history and the seconds left."""
     optimizer: OptimizerSpec = NNUNET_OPTIMIZER
+    loss: LossSpec = DICE_CE
+    augmentation: AugmentationKind = "nnunet"
 
 
 class FoldTraining:
@@ -79,9 +83,9 @@ class FoldTraining:
             nesterov=True,
         )
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        self._augmentation = Augmentation(job.configuration, job.configuration.mirror_axes)
+        self._augmentation = Augmentation(job.configuration, job.configuration.mirror_axes, job.augmentation)
         network = job.configuration.network
-        self._loss = SegmentationLoss(job.labels, job.configuration.batch_dice, len(network.blocks_decoder))
+        self._loss = build_loss(job.loss, job.labels, job.configuration.batch_dice, len(network.blocks_decoder))
         self._schedule = Schedule(job.length, learning_rate=job.optimizer.learning_rate)
         self._history: list[EpochRecord] = []
         self._iterations = 0
@@ -195,18 +199,26 @@ class FoldTraining:
         """One update; the loss stays on the device."""
         rng = np.random.default_rng([self._runtime.seed, AUGMENTATION_STREAM, epoch, step])
         draw = self._augmentation.draw(rng, len(batch.image), batch.image.shape[1])
+        reseed(self._network, int(rng.integers(2**62)))
         image, labels = self._to_device(batch)
         image, labels = self._augmentation.apply(image, labels, draw)
         self._optimizer.zero_grad(set_to_none=True)
-        with autocast(self._device, self._dtype):
-            scores = self._network(image)
-        loss = self._loss(scores, labels)
+        _, _, loss = self._forward(image, labels)
         torch.autograd.backward(self._scaler.scale(loss))
         self._scaler.unscale_(self._optimizer)
         torch.nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_NORM)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return loss.detach()
+
+    def _forward(self, image: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Scores, the labels of the part of the patch that they are of, and the loss."""
+        channels = self._job.configuration.network.in_channels
+        with autocast(self._device, self._dtype):
+            scores: list[Tensor] = self._network(image[:, :channels])
+        size = scores[0].shape[2:]
+        labels, weights = crop_to(labels, size), crop_to(image[:, channels:], size)
+        return scores, labels, self._loss(scores, labels, weights[:, 0] if weights.shape[1] else None)
 
     @torch.no_grad()
     def _validate(self, epoch: int) -> tuple[float | None, dict[str, float | None]]:
@@ -219,10 +231,8 @@ class FoldTraining:
         losses = []
         for batch in self._job.validation.batches(epoch, max(1, round(self._iterations * VALIDATION_SHARE))):
             image, labels = self._to_device(batch)
-            labels = labels.clamp(min=0)
-            with autocast(self._device, self._dtype):
-                scores = self._network(image)
-            losses.append(self._loss(scores, labels))
+            scores, labels, loss = self._forward(image, labels.clamp(min=0))
+            losses.append(loss)
             counts += confusion_counts(scores[0], labels, self._job.labels)
         dice: dict[str, float | None] = {}
         for name, (hit, extra, missed) in zip(names, counts.T.tolist(), strict=True):
@@ -282,9 +292,13 @@ class FoldTraining:
         save_state(layout.resume, state)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Image and labels; border weights are a last channel of the image, so that they are moved with it."""
         # Only CUDA's copies from pinned memory may go on in the background: elsewhere the source may be gone before they end.
         behind = self._device.type == "cuda"
-        return batch.image.to(self._device, non_blocking=behind), batch.labels.to(self._device, non_blocking=behind)
+        image, labels = batch.image.to(self._device, non_blocking=behind), batch.labels.to(self._device, non_blocking=behind)
+        if batch.border is not None:
+            image = torch.cat((image, batch.border.to(self._device, non_blocking=behind)), 1)
+        return image, labels
 
     def _synchronise(self) -> None:
         if self._device.type == "cuda":

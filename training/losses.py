@@ -1,6 +1,7 @@
-"""The loss: cross-entropy plus soft Dice, at every resolution of the decoder.
+"""The losses, at every resolution of the decoder: cross-entropy plus soft Dice, or cross-entropy weighted by class and border.
 
-Source: nnunetv2 2.8.1, ``training/loss/{compound_losses,dice}.py`` and nnUNetTrainer.py, _build_loss.
+Source of the first: nnunetv2 2.8.1, ``training/loss/{compound_losses,dice}.py`` and nnUNetTrainer.py, _build_loss; of the second:
+Ronneberger et al. 2015, equations 1 and 2.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from autounet.labels import LabelSpec
+from autounet.plan import LossSpec
+from autounet.preprocessing.border import check_loss
 
 SMOOTH = 1e-5
 """In numerator and denominator of the Dice."""
@@ -37,12 +40,13 @@ class SegmentationLoss:
         self._regions = [labels.class_indices(entry) for entry in labels.classes] if labels.overlapping else None
         self.weights = deep_supervision_weights(resolutions)
 
-    def __call__(self, scores: Sequence[Tensor], labels: Tensor) -> Tensor:
+    def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None) -> Tensor:
         """Weighted loss over resolutions.
 
         Args:
             scores: Finest first, each (n, outputs, *space); fewer than ``resolutions`` uses the first weights, normalised.
             labels: (n, *space) label indices at the finest resolution.
+            border: Of no use to this loss.
         """
         weights = self.weights if len(scores) == len(self.weights) else deep_supervision_weights(len(scores))
         total = torch.zeros((), device=labels.device)
@@ -84,6 +88,59 @@ class SegmentationLoss:
         if self._batch_dice:
             common, predicted, true = common.sum(0), predicted.sum(0), true.sum(0)
         return ((2 * common + SMOOTH) / (true + predicted + SMOOTH).clamp(min=1e-8)).mean()
+
+
+class BorderLoss:
+    """Cross-entropy of the softmax, each voxel weighted by w(x) = weight of its class + border weight.
+
+    The mean is taken over all annotated voxels, not over the weights: a voxel between two cells then counts as much in a patch
+    full of cells as in one with a single pair, which is the paper's sum up to a constant.
+
+    Args:
+        labels: Classes and ignore label.
+        spec: Class weights; the border weights come with the patches.
+
+    Raises:
+        UsageError: The loss does not fit the labels: regions, or a wrong number of class weights.
+    """
+
+    def __init__(self, labels: LabelSpec, spec: LossSpec) -> None:
+        check_loss(spec, labels)
+        self._ignore = labels.ignore_index
+        self._class_weights = spec.class_weights or (1.0,) * labels.outputs
+
+    def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None) -> Tensor:
+        """Weighted loss over resolutions.
+
+        Args:
+            scores: Finest first, each (n, outputs, *space).
+            labels: (n, *space) label indices at the finest resolution.
+            border: (n, *space) border weights; None for none.
+        """
+        total = torch.zeros((), device=labels.device)
+        for weight, score in zip(deep_supervision_weights(len(scores)), scores, strict=True):
+            if weight > 0:
+                size = score.shape[2:]
+                near = None if border is None else _at_size(border, size)
+                total = total + weight * self._at_one_resolution(score.float(), _at_size(labels, size), near)
+        return total
+
+    def _at_one_resolution(self, scores: Tensor, labels: Tensor, border: Tensor | None) -> Tensor:
+        annotated = torch.ones_like(labels, dtype=torch.bool) if self._ignore is None else labels != self._ignore
+        index = labels.long() * annotated
+        weights = torch.tensor(self._class_weights, device=labels.device)[index]
+        if border is not None:
+            weights = weights + border
+        entropy = functional.cross_entropy(scores, index, reduction="none")
+        return (entropy * weights * annotated).sum() / annotated.sum().clamp(min=1)
+
+
+Loss = SegmentationLoss | BorderLoss
+
+
+def build_loss(spec: LossSpec, labels: LabelSpec, batch_dice: bool, resolutions: int) -> Loss:
+    """The plan's loss. Raises UsageError when it does not fit the labels."""
+    return SegmentationLoss(labels, batch_dice, resolutions) if spec.kind == "dice_ce" else BorderLoss(labels, spec)
 
 
 def confusion_counts(scores: Tensor, labels: Tensor, spec: LabelSpec) -> Tensor:

@@ -30,7 +30,7 @@ from autounet.splits import FOLDS, Split, five_folds
 from autounet.training.history import EpochRecord
 from autounet.training.loader import BatchLoader
 from autounet.training.loop import FoldJob, FoldTraining
-from autounet.training.sampler import initial_patch_size, rotation_rule
+from autounet.training.patches import patch_sizes
 from autounet.training.schedule import Length
 
 EPOCH_WIDTH = 100
@@ -202,7 +202,7 @@ class _Job:
     def _train(self, length: Length, train: tuple[str, ...], validation: tuple[str, ...], layout: FoldLayout) -> None:
         entry, runtime = self.configuration, self.session.runtime
         store, stored = open_cases(self.plan, entry, self.layout.prepared(entry.name), (*train, *validation))
-        loaded = initial_patch_size(entry.patch_size, rotation_rule(entry.patch_size))
+        sizes = patch_sizes(entry, self.plan.augmentation)
 
         def loader(cases: Sequence[StoredCase], size: Sequence[int], stream: int) -> BatchLoader:
             return BatchLoader(
@@ -210,11 +210,12 @@ class _Job:
                 cases,
                 batch_size=entry.batch_size,
                 loaded=size,
-                patch_size=entry.patch_size,
+                patch_size=sizes.scored,
                 workers=runtime.workers,
                 stream=stream,
                 seed=runtime.seed,
                 pinned=pick_device(runtime).type == "cuda",
+                mirrored=sizes.mirrored,
             )
 
         held_out = stored[len(train) :]
@@ -224,14 +225,16 @@ class _Job:
         job = FoldJob(
             configuration=entry,
             labels=self.plan.labels,
-            train=loader(stored[: len(train)], loaded, stream=0),
-            validation=loader(held_out, entry.patch_size, stream=1) if held_out else None,
+            train=loader(stored[: len(train)], sizes.loaded, stream=0),
+            validation=loader(held_out, sizes.network, stream=1) if held_out else None,
             layout=layout,
             about=self._about(),
             length=length,
             reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
             on_epoch=report,
             optimizer=self.plan.optimizer,
+            loss=self.plan.loss,
+            augmentation=self.plan.augmentation,
         )
         training = FoldTraining(job, runtime)
         if layout.resume.exists():

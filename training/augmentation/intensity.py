@@ -205,3 +205,11 @@ def intensity_transforms(within_slices: bool) -> tuple[IntensityTransform, ...]:
         IntensityTransform("gamma of the negative", 0.1, 1.0, _below_or_above_one(0.7, 1.5), change_gamma_inverted),
         IntensityTransform("gamma", 0.3, 1.0, _below_or_above_one(0.7, 1.5), change_gamma),
     )
+
+
+GREY_VALUES = ("brightness", "contrast", "gamma of the negative", "gamma")
+
+
+def grey_value_transforms() -> tuple[IntensityTransform, ...]:
+    """Those of the list that change grey values pixel by pixel: no noise, no blur."""
+    return tuple(transform for transform in intensity_transforms(within_slices=False) if transform.name in GREY_VALUES)

@@ -57,7 +57,9 @@ def rotation_matrix(angles_rad: npt.NDArray[np.float64]) -> npt.NDArray[np.float
     return np.asarray(about_2 @ about_1 @ about_0)
 
 
-def apply_spatial(image: Tensor, labels: Tensor, draw: SpatialDraw, patch_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def apply_spatial(
+    image: Tensor, labels: Tensor, draw: SpatialDraw, patch_size: tuple[int, ...], mirrored: bool = False
+) -> tuple[Tensor, Tensor]:
     """Cuts patches out of the loaded ones, turned and scaled where drawn.
 
     Args:
@@ -66,6 +68,7 @@ def apply_spatial(image: Tensor, labels: Tensor, draw: SpatialDraw, patch_size: 
             and takes the largest: several times the work, for another choice only where no label clearly prevails.)
         draw: From ``draw_spatial``.
         patch_size: Size of the result.
+        mirrored: Beyond the loaded patch lies its mirror image, instead of zero and OUTSIDE.
     """
     window = tuple(
         slice((loaded - side) // 2, (loaded - side) // 2 + side) for loaded, side in zip(labels.shape[1:], patch_size, strict=True)
@@ -82,20 +85,26 @@ def apply_spatial(image: Tensor, labels: Tensor, draw: SpatialDraw, patch_size: 
     theta = np.concatenate([theta[:, ::-1, ::-1], np.zeros((len(chosen), ndim, 1))], axis=2)
     matrices = torch.from_numpy(theta.copy()).to(image.device, torch.float32)
     grid = torch.nn.functional.affine_grid(matrices, [len(chosen), 1, *patch_size], align_corners=False)
-    cut_image[chosen] = torch.nn.functional.grid_sample(image[chosen], grid, mode="bilinear", align_corners=False)
-    cut_labels[chosen] = _nearest(labels[chosen], grid)
+    beyond = "reflection" if mirrored else "zeros"
+    cut_image[chosen] = torch.nn.functional.grid_sample(image[chosen], grid, mode="bilinear", padding_mode=beyond, align_corners=False)
+    size = torch.tensor(labels.shape[1:], device=grid.device)
+    cut_labels[chosen] = nearest(labels[chosen], ((grid.flip(-1) + 1) * size - 1) / 2, mirrored)
     return cut_image, cut_labels
 
 
-def _nearest(labels: Tensor, grid: Tensor) -> Tensor:
-    """Nearest labels at grid_sample's coordinates, OUTSIDE beyond the edges; grid_sample itself has no 3D nearest on every device.
+def nearest(labels: Tensor, positions: Tensor, mirrored: bool) -> Tensor:
+    """Nearest labels (n, *out); grid_sample itself has no 3D nearest on every device.
 
     Args:
         labels: (n, *size) integers.
-        grid: (n, *out, d), -1 to 1 over the input, last axis first.
+        positions: (n, *out, d), in voxels along each of the axes.
+        mirrored: Beyond the edges labels go on as their mirror image (the voxel at the edge comes twice), else as OUTSIDE.
     """
-    size = torch.tensor(labels.shape[1:], device=grid.device)
-    at = (((grid.flip(-1) + 1) * size - 1) / 2).round().long()
+    size = torch.tensor(labels.shape[1:], device=positions.device)
+    at = positions.round().long()
+    if mirrored:
+        at = at.remainder(2 * size)
+        at = torch.minimum(at, 2 * size - 1 - at)
     inside = ((at >= 0) & (at < size)).all(-1)
     flat = torch.zeros_like(at[..., 0])
     for axis, extent in enumerate(labels.shape[1:]):
