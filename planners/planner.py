@@ -93,6 +93,7 @@ def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_en
         transpose=order,
         configurations=configurations,
         decisions=(
+            _memory_decision(request, memory),
             Decision(name="configurations", value=", ".join(configurations), reason=which),
             Decision(
                 name="target spacing",
@@ -125,6 +126,19 @@ def _mirroring(fingerprint: Fingerprint, overrides: Overrides) -> tuple[tuple[in
     shown = ", ".join("zyx"[axis] for axis in wanted) or "none"
     reason = f"by rule it would be {decision.value}: {decision.reason}"
     return wanted, Decision(name=decision.name, value=shown, reason=reason, chosen_by="you")
+
+
+def _memory_decision(request: PlanRequest, memory_gb: float) -> Decision:
+    usual = request.preset.gpu_memory_gb
+    if request.gpu_memory_gb is None:
+        reason = f"preset '{request.preset.name}': {request.preset.summary}; the GPU in this machine is not asked"
+        return Decision(name="planned for", value=f"{memory_gb:g} GB of GPU memory", reason=reason)
+    return Decision(
+        name="planned for",
+        value=f"{memory_gb:g} GB of GPU memory",
+        reason=f"by rule it would be {usual:g} GB, as preset '{request.preset.name}' has it",
+        chosen_by="you",
+    )
 
 
 def _training_decisions(preset: Preset) -> tuple[Decision, ...]:

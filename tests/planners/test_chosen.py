@@ -193,6 +193,12 @@ def test_mirroring_follows_the_axes_into_the_networks_order(make_fingerprint: Ma
     assert none.configurations["3d_fullres"].mirror_axes == ()
 
 
+def test_memory_is_planned_for(make_fingerprint: Make) -> None:
+    asked, by_rule = plan(make_fingerprint(), memory=24), plan(make_fingerprint())
+    assert (decision(asked, "planned for").value, decision(asked, "planned for").chosen_by) == ("24 GB of GPU memory", "you")
+    assert (decision(by_rule, "planned for").value, decision(by_rule, "planned for").chosen_by) == ("8 GB of GPU memory", "rule")
+
+
 def test_request_lies_in_the_plan(make_fingerprint: Make) -> None:
     made = plan(make_fingerprint(channels=("MRI",)), memory=6.0, normalization=("rescale",), batch_size={"2d": 7}, mirror_axes_zyx=(1,))
     read = Plan.from_json(made.to_json(), "plan")

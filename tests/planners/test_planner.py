@@ -63,7 +63,7 @@ def test_volumes_of_one_slice_get_2d_only(make_fingerprint: Make) -> None:
 def test_configuration_whose_images_cannot_be_halved_is_left_out(make_fingerprint: Make) -> None:
     plan = make_plan(make_fingerprint((2.0, 1.0, 1.0), (100, 7, 7)), PRESETS["nnunet"], file_ending=".nii.gz")
     assert list(plan.configurations) == ["3d_fullres"]
-    assert "no 2d: 7×7 voxels are too few" in plan.decisions[0].reason
+    assert "no 2d: 7×7 voxels are too few" in plan.decisions[1].reason
 
 
 def test_memory_is_counted_with_all_entries_of_labels_but_the_network_has_only_its_outputs(make_fingerprint: Make) -> None:
