@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autounet.geometry import Box, Grid, Trace, Triple, inverse_permutation
+from autounet.geometry import Box, Grid, Trace, Triple, inverse_permutation, mirror_indices
 
 TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 """A quarter turn: array axis x runs along world y, axis y along world -x."""
@@ -140,3 +140,9 @@ def test_place_back_undoes_transpose_and_crop(shape: Triple, order: Triple, seed
 def test_slices_are_seen_as_radiologists_do(direction: tuple[float, ...], flips: tuple[int, ...]) -> None:
     grid = Grid(shape_zyx=(4, 5, 6), spacing_mm_zyx=(1.0, 1.0, 1.0), direction=tuple(float(value) for value in direction))
     assert grid.radiological_flips() == flips
+
+
+@pytest.mark.parametrize(("first", "count", "size"), [(-2, 8, 4), (-30, 90, 7), (0, 5, 5), (3, 9, 1), (-9, 3, 2), (100, 4, 6)])
+def test_mirror_indices_equal_numpys_padding(first: int, count: int, size: int) -> None:
+    expected = np.pad(np.arange(size), 200, mode="symmetric")[200 + first : 200 + first + count]
+    assert mirror_indices(first, count, size).tolist() == expected.tolist()
