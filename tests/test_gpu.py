@@ -8,9 +8,10 @@ from autounet.device import autocast
 from autounet.inference.window import predict_scores
 from autounet.labels import LabelSpec, StructureClass
 from autounet.networks.build import build_network
-from autounet.plan import Configuration, NetworkSpec, Normalization
+from autounet.networks.unet2015 import reseed
+from autounet.plan import Configuration, LossSpec, NetworkSpec, Normalization
 from autounet.training.augmentation.pipeline import Augmentation
-from autounet.training.losses import SegmentationLoss, confusion_counts
+from autounet.training.losses import BorderLoss, SegmentationLoss, confusion_counts
 
 GPU = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
 
@@ -58,6 +59,40 @@ def test_augmented_batch_equals_the_cpus(ndim: int) -> None:
     kept = [sample for sample in range(8) if sample not in noisy]
     torch.testing.assert_close(there.cpu()[kept], here[kept], atol=1e-3, rtol=1e-3)
     assert (labels_there.cpu() != labels_here).float().mean() < 0.01  # rounding at the middle between two voxels
+
+
+@pytest.mark.parametrize("kind", ["plain", "unet2015"])
+def test_deformed_batch_equals_the_cpus(kind: str) -> None:
+    """Mirrored beyond the loaded patch for unpadded networks, zero for others."""
+    entry = configuration(2)
+    entry = entry.model_copy(update={"network": entry.network.model_copy(update={"kind": kind})})
+    augmentation = Augmentation(entry, (0, 1), "unet2015")
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(8, 1, 24, 24)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(0, 3, (8, 24, 24)).astype(np.int16))
+    draw = augmentation.draw(np.random.default_rng(1), 8, 1)
+    there, labels_there = augmentation.apply(image.to(GPU), labels.to(GPU), draw)
+    here, labels_here = augmentation.apply(image.clone(), labels.clone(), draw)
+    torch.testing.assert_close(there.cpu(), here, atol=1e-2, rtol=1e-3)  # gamma of very dark pixels is steep
+    assert (labels_there.cpu() != labels_here).float().mean() < 0.01
+
+
+def test_a_step_of_the_network_of_2015_gives_the_cpus_loss() -> None:
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(2, 1, 28, 28)).astype(np.float32))
+    labels = torch.from_numpy(rng.integers(0, 3, (2, 12, 12)).astype(np.int16))
+    border = torch.from_numpy(rng.random((2, 12, 12)).astype(np.float32))
+    losses = {}
+    for device in (GPU, torch.device("cpu")):
+        network = build_network(configuration(2).network.model_copy(update={"kind": "unet2015"})).to(device).eval()  # no dropout
+        scores = network(image.to(device))
+        value = BorderLoss(LABELS, LossSpec(kind="border_ce", objects=(0,)))(scores, labels.to(device), border.to(device))
+        torch.autograd.backward(value)
+        losses[device.type] = float(value.detach())
+        reseed(network.train(), 3)
+        dropped = [network(image.to(device))[0] for _ in range(2)]
+        assert dropped[0].equal(dropped[1])  # the same seed on the same device
+    assert losses[GPU.type] == pytest.approx(losses["cpu"], abs=1e-3)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

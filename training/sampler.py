@@ -80,6 +80,8 @@ def draw_batch(
 ) -> list[PatchRequest]:
     """Draws the patches of one batch: cases uniformly with replacement, the last third of the batch around foreground.
 
+    A batch of one has no third: it is around foreground with that probability (nnU-Net's ``_probabilistic_oversampling``).
+
     Args:
         rng: The batch's own generator.
         cases: All cases of the fold.
@@ -90,7 +92,8 @@ def draw_batch(
     requests = []
     for sample in range(batch_size):
         index = int(rng.integers(len(cases)))
-        forced = sample >= round(batch_size * (1 - FOREGROUND_SHARE))
+        whole = batch_size > 1
+        forced = sample >= round(batch_size * (1 - FOREGROUND_SHARE)) if whole else rng.random() < FOREGROUND_SHARE
         requests.append(PatchRequest(index, draw_start(rng, cases[index], loaded, patch, forced)))
     return requests
 

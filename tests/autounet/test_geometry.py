@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autounet.geometry import Box, Grid, Trace, Triple, inverse_permutation
+from autounet.geometry import Box, Grid, Trace, Triple, inverse_permutation, mirror_indices
 
 TURNED = (0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 """A quarter turn: array axis x runs along world y, axis y along world -x."""
@@ -170,3 +170,9 @@ def test_orientation_agrees_with_nibabel(order: tuple[int, ...], signs: tuple[in
     ras = np.eye(4)
     ras[:3, :3] = np.diag([-1, -1, 1]) @ lps
     assert grid(direction=tuple(lps.ravel().tolist())).orientation() == "".join(nib.aff2axcodes(ras))[::-1]
+
+
+@pytest.mark.parametrize(("first", "count", "size"), [(-2, 8, 4), (-30, 90, 7), (0, 5, 5), (3, 9, 1), (-9, 3, 2), (100, 4, 6)])
+def test_mirror_indices_equal_numpys_padding(first: int, count: int, size: int) -> None:
+    expected = np.pad(np.arange(size), 200, mode="symmetric")[200 + first : 200 + first + count]
+    assert mirror_indices(first, count, size).tolist() == expected.tolist()

@@ -161,6 +161,36 @@ def test_mirroring_is_the_default_and_can_be_left_out(tmp_path: Path, volume_pla
     assert validation_seconds([shape, shape], volume_plan[1], 0.5) == 2 * 8 * plain * 0.5
 
 
+def unpadded(chosen: tuple[Plan, Configuration], patch: tuple[int, int]) -> tuple[Plan, Configuration]:
+    """The plan with a network of two stages without padding, which scores 16 pixels less than it sees."""
+    plan, configuration = chosen
+    changes = {"kind": "unet2015", "blocks_encoder": (2, 2), "blocks_decoder": (2,)}
+    network = configuration.network.model_copy(update=changes)
+    configuration = configuration.model_copy(update={"network": network, "patch_size": patch})
+    return plan.model_copy(update={"configurations": {configuration.name: configuration}}), configuration
+
+
+@pytest.mark.parametrize("size", [(33, 21), (5, 70), (24, 24), (1, 3)])
+def test_unpadded_networks_predict_images_of_any_size(tmp_path: Path, make_plan: MakePlan, size: tuple[int, int]) -> None:
+    """Larger and smaller than the tile of 24 and its margin of 8; the estimate of the time counts the same forward passes."""
+    plan, configuration = unpadded(make_plan((1.0, 1.0), labels=LABELS, ending=".png"), (40, 40))
+    entry, seen = job(tmp_path, "cell", ".png"), 0
+
+    def middle_above_100(patches: Tensor) -> Tensor:
+        nonlocal seen
+        seen += len(patches)
+        assert patches.shape[2:] == (40, 40)
+        return above_100(patches)[:, :, 8:-8, 8:-8]
+
+    entry.images[0].parent.mkdir()
+    pixels = np.random.default_rng(0).integers(1, 255, size).astype(np.uint8)
+    Image.fromarray(pixels).save(entry.images[0])
+    assert predict_cases(middle_above_100, CPU, plan, configuration, [entry], Runtime(workers=0)) == []
+    with Image.open(entry.output) as written:
+        np.testing.assert_array_equal(np.asarray(written), np.where(pixels > 100, 5, 0))
+    assert validation_seconds([(1, *size)], configuration, 0.5) == 0.5 * seen
+
+
 def test_no_more_than_a_few_cases_are_in_memory(tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any) -> None:
     """Reading runs at most one case ahead of the network, writing at most one behind."""
     from autounet.inference import run

@@ -90,9 +90,9 @@ def configuration() -> Callable[..., Configuration]:
 
 
 def write_cases(
-    folder: Path, labels: LabelSpec, shapes: Sequence[tuple[int, int, int]], channels: int = 1
+    folder: Path, labels: LabelSpec, shapes: Sequence[tuple[int, int, int]], channels: int = 1, border: bool = False
 ) -> tuple[Store, list[StoredCase]]:
-    """Cases of noise with a bright ball (1) in a dim shell (2), prepared."""
+    """Cases of noise with a bright ball (1) in a dim shell (2), prepared; border weights are half the label."""
     store, stored = Store(folder, "recipe"), []
     for number, shape in enumerate(shapes):
         rng = np.random.default_rng(number)
@@ -102,13 +102,14 @@ def write_cases(
         image = rng.normal(0, 0.3, (channels, *shape)) + np.array([0.0, 3.0, 1.5])[truth]
         grid = Grid(shape_zyx=shape, spacing_mm_zyx=(1.0, 1.0, 1.0))
         trace = Trace(grid=grid, transpose=(0, 1, 2), box=Box(start=(0, 0, 0), stop=shape), prepared_shape=shape)
-        stored.append(store.write(f"case_{number}", image.astype(np.float32), truth, trace, labels, (), (16, 16, 16)))
+        weights = (0.5 * truth).astype(np.float16) if border else None
+        stored.append(store.write(f"case_{number}", image.astype(np.float32), truth, trace, labels, (), (16, 16, 16), weights))
     return store, stored
 
 
 @pytest.fixture(scope="session")
 def cases_of() -> Callable[..., tuple[Store, list[StoredCase]]]:
-    """Writes prepared cases: folder, labels, shapes, ``channels``."""
+    """Writes prepared cases: folder, labels, shapes, ``channels``, ``border``."""
     return write_cases
 
 

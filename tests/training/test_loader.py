@@ -126,3 +126,47 @@ def test_an_error_of_the_reader_arrives_as_it_was(prepared, monkeypatch: pytest.
     monkeypatch.setattr(loader_module, "copy_patch", broken)
     with pytest.raises(ArtefactError, match="case_0"):
         list(loader.batches(0, 3))
+
+
+@pytest.mark.parametrize("start", [(-9, 3, 2), (0, 0, 0), (2, -40, 30), (50, 6, -3)])
+def test_mirrored_patches_equal_numpys_symmetric_padding(wave, label_map, start: tuple[int, int, int]) -> None:
+    """However far the patch lies beyond the case."""
+    image, labels = wave((2, 5, 12, 9), 0.0).astype(np.float32), label_map((5, 12, 9), 3)
+    border = wave((5, 12, 9), 1.0).astype(np.float16)
+    found, found_labels, found_border = (
+        np.zeros((2, 6, 16, 8), np.float32),
+        np.zeros((6, 16, 8), np.int16),
+        np.zeros((6, 16, 8), np.float32),
+    )
+    copy_patch(OpenCase("a", image, labels, (), border), PatchRequest(0, start), found, found_labels, found_border, True)
+    window = tuple(slice(first + 60, first + 60 + side) for first, side in zip(start, (6, 16, 8), strict=True))
+    np.testing.assert_array_equal(found, np.pad(image, ((0, 0), *((60, 60),) * 3), mode="symmetric")[(slice(None), *window)])
+    np.testing.assert_array_equal(found_labels, np.pad(labels, 60, mode="symmetric")[window])
+    np.testing.assert_array_equal(found_border, np.pad(border, 60, mode="symmetric")[window])
+
+
+def test_mirrored_patches_read_only_the_needed_part() -> None:
+    case = OpenCase("a", _Recording(np.ones((1, 4, 30, 30))), _Recording(np.ones((4, 30, 30))), ())
+    copy_patch(case, PatchRequest(0, (1, -3, 20)), np.zeros((1, 2, 8, 8), np.float32), np.zeros((2, 8, 8), np.int16), None, True)
+    # Rows -3, -2, -1 are rows 2, 1, 0 again.
+    assert case.labels.asked == [(slice(1, 3), slice(0, 5), slice(20, 28))]
+    assert case.image.asked == [(slice(None), slice(1, 3), slice(0, 5), slice(20, 28))]
+
+
+@pytest.mark.parametrize("patch", [(16, 16, 16), (16, 16)])
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_border_weights_come_with_the_batch(two_labels, cases_of, tmp_path, patch: tuple[int, ...], mirrored: bool) -> None:
+    """Here they are a function of the labels, so that the batch can be checked against itself."""
+    store, cases = cases_of(tmp_path, two_labels, [(20, 22, 24), (24, 20, 26)], border=True)
+    loaded = tuple(side + 12 for side in patch)
+    loader = BatchLoader(store, cases, batch_size=3, loaded=loaded, patch_size=patch, workers=0, stream=0, seed=1, mirrored=mirrored)
+    for batch in loader.batches(0, 4):
+        assert batch.border is not None
+        assert batch.border.dtype == torch.float32
+        assert batch.border.shape == (3, 1, *loaded)
+        assert batch.border[:, 0].equal(0.5 * batch.labels.clamp(min=0))
+        assert bool((batch.labels == OUTSIDE).any()) is not mirrored
+
+
+def test_batches_without_border_weights_have_none(prepared) -> None:
+    assert next(iter(_loader(prepared).batches(0, 1))).border is None

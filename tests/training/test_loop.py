@@ -14,12 +14,15 @@ import autounet.training.loop as loop_module
 from autounet.checkpoint import load_state, load_weights, read_about
 from autounet.device import pick_precision
 from autounet.errors import ArtefactError, AutounetError
+from autounet.labels import LabelSpec
 from autounet.layout import FoldLayout
+from autounet.plan import Configuration, LossSpec
+from autounet.preset import OptimizerSpec
 from autounet.runtime import Runtime
 from autounet.training.history import EpochRecord, read_history
 from autounet.training.loader import BatchLoader
 from autounet.training.loop import FoldJob, FoldTraining
-from autounet.training.sampler import initial_patch_size, rotation_rule
+from autounet.training.patches import patch_sizes
 from autounet.training.schedule import Length
 
 CPU = Runtime(device="cpu", precision="fp32", workers=0, seed=7)
@@ -29,38 +32,65 @@ ABOUT = {"plan": "0123456789abcdef", "configuration": "3d", "fold": "0"}
 Make = Callable[..., FoldTraining]
 
 
+def _build(
+    prepared, entry: Configuration, labels: LabelSpec, folder: Path, length: Length, runtime: Runtime, **changes: Any
+) -> FoldTraining:
+    """A training of four cases, validated on two."""
+    store, cases = prepared
+    sizes = patch_sizes(entry, changes.get("augmentation", "nnunet"))
+
+    def loader(chosen, size, stream) -> BatchLoader:
+        return BatchLoader(
+            store,
+            chosen,
+            batch_size=entry.batch_size,
+            loaded=size,
+            patch_size=sizes.scored,
+            workers=runtime.workers,
+            stream=stream,
+            seed=runtime.seed,
+            mirrored=sizes.mirrored,
+        )
+
+    job = FoldJob(
+        configuration=entry,
+        labels=labels,
+        train=loader(cases[:4], sizes.loaded, 0),
+        validation=loader(cases[4:], sizes.network, 1),
+        layout=FoldLayout(folder),
+        about=ABOUT,
+        length=length,
+        reserve=lambda forward_seconds: 0.0,
+        on_epoch=lambda history, seconds_left: None,
+    )
+    return FoldTraining(dataclasses.replace(job, **changes), runtime)
+
+
 @pytest.fixture
 def make(prepared, two_labels, configuration) -> Make:
     """Folder, length, runtime → training of four cases, validated on two (or none)."""
-    store, cases = prepared
 
     def build(folder: Path, length: Length, runtime: Runtime = CPU, validate: bool = True, **changes: Any) -> FoldTraining:
-        entry = configuration(3)
+        without = {} if validate else {"validation": None}
+        return _build(prepared, configuration(3), two_labels, folder, length, runtime, **without, **changes)
 
-        def loader(chosen, size, stream) -> BatchLoader:
-            return BatchLoader(
-                store,
-                chosen,
-                batch_size=entry.batch_size,
-                loaded=size,
-                patch_size=entry.patch_size,
-                workers=runtime.workers,
-                stream=stream,
-                seed=runtime.seed,
-            )
+    return build
 
-        job = FoldJob(
-            configuration=entry,
-            labels=two_labels,
-            train=loader(cases[:4], initial_patch_size(entry.patch_size, rotation_rule(entry.patch_size)), 0),
-            validation=loader(cases[4:], entry.patch_size, 1) if validate else None,
-            layout=FoldLayout(folder),
-            about=ABOUT,
-            length=length,
-            reserve=lambda forward_seconds: 0.0,
-            on_epoch=lambda history, seconds_left: None,
-        )
-        return FoldTraining(dataclasses.replace(job, **changes), runtime)
+
+@pytest.fixture
+def make_2015(cases_of, two_labels, configuration, tmp_path: Path) -> Make:
+    """The same for the network, loss and augmentation of 2015: slices of 60 pixels, of which the middle 20 are scored."""
+    entry = configuration(2, side=60)
+    network = entry.network.model_copy(
+        update={"kind": "unet2015", "features": (8, 16, 16), "blocks_encoder": (2, 2, 2), "blocks_decoder": (2, 2)}
+    )
+    entry = entry.model_copy(update={"network": network})
+    prepared = cases_of(tmp_path / "prepared", two_labels, [(12, 24, 24)] * 6, border=True)
+    loss = LossSpec(kind="border_ce", objects=(1,), class_weights=(1.0, 2.0, 2.0))
+
+    def build(folder: Path, length: Length, runtime: Runtime = CPU, **changes: Any) -> FoldTraining:
+        chosen = {"loss": loss, "augmentation": "unet2015", **changes}
+        return _build(prepared, entry, two_labels, folder, length, runtime, **chosen)
 
     return build
 
@@ -308,3 +338,58 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(
 
 def test_descriptions_for_the_user(make: Make, tmp_path: Path) -> None:
     assert make(tmp_path, Length()).describe().startswith("cpu in float32, 0.0 million parameters")
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(not HAS_BF16, reason="no bf16 instructions"))])
+def test_the_network_of_2015_resumes_exactly_and_leaves_the_global_generator_alone(make_2015: Make, tmp_path: Path, precision: str) -> None:
+    """Its dropout draws in every step: what it draws depends on seed, epoch and step alone."""
+    runtime, length = dataclasses.replace(CPU, precision=precision), Length(epochs=3, iterations=3)
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    whole = make_2015(tmp_path / "whole", length, runtime).run()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)  # the global generators must not matter
+    with pytest.raises(_StopError):
+        make_2015(tmp_path / "stopped", length, runtime, on_epoch=_stop_after(1)).run()
+    again = make_2015(tmp_path / "stopped", length, dataclasses.replace(runtime, workers=2))
+    again.resume()
+    assert _numbers(again.run()) == _numbers(whole)
+    assert _identical(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_dropout_differs_from_step_to_step(make_2015: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    original = loop_module.reseed
+    monkeypatch.setattr(loop_module, "reseed", lambda network, seed: (seeds.append(seed), original(network, seed)))
+    make_2015(tmp_path, Length(epochs=2, iterations=3)).run()
+    assert len(set(seeds)) == 6
+
+
+@pytest.mark.parametrize("changes", [{}, {"loss": LossSpec()}, {"augmentation": "nnunet"}], ids=["whole", "Dice", "turned and scaled"])
+def test_the_network_of_2015_learns(make_2015: Make, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Labels and scores lie on each other: with a shift by a few pixels, so small objects could not be learnt."""
+    optimizer = OptimizerSpec(learning_rate=0.03, momentum=0.9)
+    history = make_2015(tmp_path, Length(epochs=4, iterations=25), optimizer=optimizer, **changes).run()
+    assert history[-1].validation_loss < history[0].validation_loss
+    assert history[-1].mean_dice > 0.8
+
+
+def test_a_budget_for_the_network_of_2015(make_2015: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps that are timed leave no trace, of dropout neither; a whole patch is timed, not its scored part."""
+    sizes: list[tuple[int, ...]] = []
+    original = FoldTraining._fit_to_length
+
+    def fit(self: FoldTraining) -> None:
+        hook = self._network.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape)))
+        original(self)
+        hook.remove()
+
+    monkeypatch.setattr(FoldTraining, "_fit_to_length", fit)
+    monkeypatch.setattr(loop_module.Schedule, "learning_rate", lambda self, at: 0.01)
+    monkeypatch.setattr(loop_module.Schedule, "iterations_for", lambda self, seconds: 3)
+    with pytest.raises(_StopError):
+        make_2015(tmp_path / "budget", Length(budget_seconds=60.0), on_epoch=_stop_after(1)).run()
+    assert sizes[-1] == (1, 1, 60, 60)
+    make_2015(tmp_path / "plain", Length(epochs=1, iterations=3)).run()
+    timed, plain = load_state(tmp_path / "budget" / "resume.pt")["network"], _weights(tmp_path / "plain")
+    assert all(timed[name].equal(plain[name]) for name in plain)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from autounet.errors import UsageError
 from autounet.labels import LabelSpec, StructureClass
-from autounet.training.losses import SegmentationLoss, confusion_counts, deep_supervision_weights
+from autounet.plan import LossSpec
+from autounet.training.losses import BorderLoss, SegmentationLoss, build_loss, confusion_counts, deep_supervision_weights
 
 CASES = ("labels 2d", "labels 3d", "labels and ignore", "everything ignored", "regions", "regions and ignore")
 
@@ -88,3 +90,68 @@ def test_confusion_counts_equal_a_voxel_by_voxel_count(wave, label_map, ignore: 
             predicted = here[position] > 0 if regions else int(here.argmax()) == entry.values[0]
             expected[:, position] += [predicted and truth, predicted and not truth, truth and not predicted]
     assert confusion_counts(torch.from_numpy(scores), torch.from_numpy(labels), spec).numpy().tolist() == expected.tolist()
+
+
+BORDER = LossSpec(kind="border_ce", class_weights=(1.0, 3.0, 0.5), objects=(0,))
+
+
+def test_weighted_entropy_by_hand() -> None:
+    """Two pixels, two classes. Scores (0, ln 3) give probabilities 1/4 and 3/4.
+
+    Pixel 0 is of class 0 with weight 2 and border 0: 2 · -ln 1/4. Pixel 1 is of class 1 with weight 1 and border 4: 5 · -ln 3/4.
+    """
+    scores = torch.tensor([[[[0.0, 0.0]], [[np.log(3), np.log(3)]]]], dtype=torch.float32)
+    labels, border = torch.tensor([[[0, 1]]], dtype=torch.int16), torch.tensor([[[0.0, 4.0]]])
+    loss = BorderLoss(_spec(1, False, None), LossSpec(kind="border_ce", class_weights=(2.0, 1.0)))
+    assert float(loss([scores], labels, border)) == pytest.approx((2 * np.log(4) + 5 * np.log(4 / 3)) / 2)
+    assert float(loss([scores], labels)) == pytest.approx((2 * np.log(4) + np.log(4 / 3)) / 2)
+
+
+@pytest.mark.parametrize("ignore", [False, True])
+def test_weighted_entropy_equals_a_voxel_by_voxel_sum(wave, label_map, ignore: bool) -> None:
+    labels, border = label_map((2, 5, 6), 3 + ignore), np.abs(wave((2, 5, 6), 2.0)) * 10
+    scores = 3 * wave((2, 3, 5, 6), 0.5)
+    total, counted = 0.0, 0
+    for place in np.ndindex(*labels.shape):
+        if labels[place] == 3:
+            continue
+        sample, *where = place
+        here = scores[(sample, slice(None), *where)]
+        probability = np.exp(here[labels[place]]) / np.exp(here).sum()
+        total -= (BORDER.class_weights[labels[place]] + border[place]) * np.log(probability)
+        counted += 1
+    loss = BorderLoss(_spec(2, ignore, None), BORDER)
+    tensors = torch.from_numpy(scores).float(), torch.from_numpy(labels), torch.from_numpy(border).float()
+    assert float(loss([tensors[0]], *tensors[1:])) == pytest.approx(total / counted, rel=1e-5)
+
+
+def test_without_weights_it_is_torchs_cross_entropy(wave, label_map) -> None:
+    labels, scores = torch.from_numpy(label_map((2, 6, 7), 3)), torch.from_numpy(wave((2, 3, 6, 7), 0.5)).float()
+    plain = BorderLoss(_spec(2, False, None), LossSpec(kind="border_ce"))([scores], labels)
+    torch.testing.assert_close(plain, torch.nn.functional.cross_entropy(scores, labels.long()))
+
+
+def test_ignored_voxels_have_no_weight(wave) -> None:
+    labels = torch.tensor([[[0, 1, 2, 3], [3, 3, 1, 0]]], dtype=torch.int16)
+    scores = torch.tensor(wave((1, 3, 2, 4), 0.0), dtype=torch.float32, requires_grad=True)
+    loss = BorderLoss(_spec(2, True, None), BORDER)
+    loss([scores], labels, torch.ones(1, 2, 4)).backward()
+    assert (scores.grad.abs().sum(1) == 0).equal(labels == 3)
+    nothing = loss([scores.detach()], torch.full_like(labels, 3), torch.ones(1, 2, 4))
+    assert float(nothing) == 0
+
+
+def test_weighted_entropy_at_every_resolution(wave, label_map) -> None:
+    """Networks with deep supervision: labels and weights are taken at the nearest voxel, and resolutions weigh as for the Dice."""
+    labels, border = torch.from_numpy(label_map((1, 8, 8), 3)), torch.from_numpy(np.abs(wave((1, 8, 8), 0.3))).float()
+    fine, coarse, last = (torch.from_numpy(wave((1, 3, side, side), 0.0)).float() for side in (8, 4, 2))
+    loss = BorderLoss(_spec(2, False, None), BORDER)
+    apart = loss([fine], labels, border), loss([coarse], labels[:, 1::2, 1::2], border[:, 1::2, 1::2])
+    torch.testing.assert_close(loss([fine, coarse, last], labels, border), (2 * apart[0] + apart[1]) / 3)
+
+
+def test_the_plan_chooses_the_loss(two_labels: LabelSpec) -> None:
+    assert isinstance(build_loss(LossSpec(), two_labels, False, 3), SegmentationLoss)
+    assert isinstance(build_loss(BORDER, two_labels, False, 3), BorderLoss)
+    with pytest.raises(UsageError, match="overlapping regions"):
+        build_loss(BORDER, _spec(2, False, [[1, 2], [2]]), False, 3)

@@ -48,6 +48,23 @@ def test_the_last_third_of_a_batch_holds_foreground(batch_size: int, forced: int
         assert [request.start == (96, 96, 96) for request in requests] == [False] * (batch_size - forced) + [True] * forced
 
 
+def test_a_third_of_the_batches_of_one_hold_foreground() -> None:
+    case = _case((100, 100, 100), [(98, 98, 98)])
+    forced = sum(draw_batch(np.random.default_rng(seed), [case], 1, (4, 4, 4), (4, 4, 4))[0].start == (96, 96, 96) for seed in range(1000))
+    assert abs(forced - 330) < 5 * math.sqrt(1000 * 0.33 * 0.67)  # five standard deviations of a binomial
+
+
+def test_the_scored_part_is_kept_inside_the_case_or_around_foreground() -> None:
+    """An unpadded network: 12 loaded voxels, the middle 4 scored, in a case of 10 and one of 3, which is shorter than these."""
+    case = _case((10, 3, 10), [(5, 1, 9)])
+    rng = np.random.default_rng(0)
+    starts = [draw_start(rng, case, (12, 12, 12), (4, 4, 4), forced=False) for _ in range(500)]
+    assert {start[0] + 4 for start in starts} == set(range(7))  # the scored part begins at 0 to 10 - 4
+    assert {start[1] + 4 for start in starts} == {-1, 0}  # it covers the short axis
+    z, y, x = draw_start(rng, case, (12, 12, 12), (4, 4, 4), forced=True)
+    assert (z + 6, y + 6, x + 6) == (5, 1, 9)  # the voxel is in the middle, though the scored part ends beyond the case
+
+
 def test_cases_and_classes_are_drawn_uniformly() -> None:
     # Class sizes 1000 : 1 must not matter, nor the class that this case lacks.
     many = [(10, index // 40, index % 40) for index in range(1000)]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from autounet.labels import LabelSpec, StructureClass
-from autounet.planners.laterality import overlap
 from autounet.planners.components import count_components
 from autounet.planners.laterality import extents as extents_module
+from autounet.planners.laterality import overlap
 from autounet.planners.laterality.extents import measure_extents
 from autounet.planners.laterality.overlap import likeness
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from autounet.plan import Configuration
 from autounet.preprocessing.case import OUTSIDE
 from autounet.training.augmentation.pipeline import Augmentation
 from autounet.training.sampler import initial_patch_size, rotation_rule
@@ -82,3 +83,46 @@ def test_mirroring_is_drawn_for_half_of_the_samples_and_allowed_axes_only(config
     assert not flips[:, 1].any()
     assert np.abs(flips[:, [0, 2]].mean(0) - 0.5).max() < 0.06  # five standard deviations of 2000 throws
     assert abs((flips[:, 0] & flips[:, 2]).mean() - 0.25) < 0.05
+
+
+def _unpadded(entry: Configuration) -> Configuration:
+    return entry.model_copy(update={"network": entry.network.model_copy(update={"kind": "unet2015"})})
+
+
+@pytest.mark.parametrize("kind", ["nnunet", "unet2015"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_weights_move_with_the_image_and_keep_their_values(configuration, kind, ndim: int) -> None:
+    """A last channel that the draw does not know of: a copy of the labels stays one, as far as linear and nearest sampling agree."""
+    augmentation = Augmentation(configuration(ndim), tuple(range(ndim)), kind)
+    image, labels = _batch(ndim, 8, 1)
+    labels[:] = 2  # constant, so both samplings agree everywhere inside
+    with_weights = torch.cat((image, labels[:, None].float()), 1)
+    draw = augmentation.draw(np.random.default_rng(3), 8, 1)
+    out, out_labels = augmentation.apply(with_weights, labels, draw)
+    alone, _ = augmentation.apply(image.clone(), labels.clone(), draw)
+    inside = out_labels == 2
+    assert inside.float().mean() > 0.3
+    weights = out[:, 1]
+    assert weights.min() >= 0
+    assert weights.max() <= 2 + 1e-5
+    assert ((weights[inside] - 2).abs() < 1e-4).float().mean() > 0.9  # at the edge of the loaded patch linear sampling fades to zero
+    torch.testing.assert_close(out[:, :1], alone)
+
+
+@pytest.mark.parametrize("kind", ["nnunet", "unet2015"])
+def test_patches_of_unpadded_networks_are_never_outside(configuration, kind) -> None:
+    """However far a turned and deformed patch reaches, it finds the mirror image of what was loaded."""
+    augmentation = Augmentation(_unpadded(configuration(2, side=16)), (0, 1), kind)
+    image, labels = torch.ones(30, 1, 18, 18), torch.full((30, 18, 18), 2, dtype=torch.int16)
+    draw = augmentation.draw(np.random.default_rng(0), 30, 1)
+    moved, moved_labels = augmentation.apply(torch.cat((image, image), 1), labels, draw)
+    torch.testing.assert_close(moved[:, 1], torch.ones(30, 16, 16))
+    assert moved_labels.eq(2).all()
+
+
+def test_the_plan_chooses_the_transforms(configuration) -> None:
+    names = {
+        kind: [transform.name for transform in Augmentation(configuration(2), (), kind)._transforms] for kind in ("nnunet", "unet2015")
+    }
+    assert names["unet2015"] == ["brightness", "contrast", "gamma of the negative", "gamma"]
+    assert len(names["nnunet"]) == 7
