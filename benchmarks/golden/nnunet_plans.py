@@ -54,6 +54,10 @@ DATASETS: dict[str, dict[str, Any]] = {
         "spacings": [(6.0, 0.8, 0.9), (6.0, 0.8, 0.9), (0.5, 0.8, 0.9), (0.5, 0.8, 0.9), (6.0, 0.8, 0.9)],
         "shapes": [(20, 240, 200), (24, 256, 230), (18, 300, 260), (22, 280, 256), (30, 256, 256)],
     },
+    "slices not quite three times as thick": {
+        "planners": ((PLAIN, 8),), "channels": ("MRI",), "labels": plain_labels(1), "relative": 1.0,
+        "spacings": [(2.8, 1.0, 1.0), (2.8, 1.0, 1.0), (1.2, 1.0, 1.0)], "shapes": [(40, 200, 200), (40, 210, 190), (80, 200, 200)],
+    },
     "large CT": {
         "planners": ((PLAIN, 8), (PLAIN, 80), (RESENC_L, 24), (RESENC_XL, 12)), "channels": ("CT",), "labels": plain_labels(2),
         "relative": 1.0, "spacings": [(1.0, 0.78125, 0.78125), (0.8, 0.7, 0.7), (5.0, 0.9, 0.9)],
