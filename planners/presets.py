@@ -92,6 +92,8 @@ PRESETS: dict[str, Preset] = {
         volumetric=None,
         unpadded=Unpadded(edge=572, stages=5),
         epochs=100,
+        # The paper's momentum; without a norm, nnU-Net's rate is too high at the start (docs/experiments.md).
+        optimizer=OptimizerSpec(learning_rate=0.003, momentum=0.99),
         augmentation="unet2015",
         loss="border_ce",
         min_batch=1,
