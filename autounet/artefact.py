@@ -86,7 +86,9 @@ class Artefact(Frozen):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise ArtefactError(f"{name}: {cls.KIND} is malformed at '{where}'", found=first["msg"], remedy=remedy) from None
+            raise ArtefactError(
+                f"{name}: {cls.KIND} is malformed{f' at {where!r}' if where else ''}", found=first["msg"], remedy=remedy
+            ) from None
 
 
 def readable_json(value: Any) -> str:

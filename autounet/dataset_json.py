@@ -30,7 +30,8 @@ def load_description(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise DatasetError(f"{path.parent}: no dataset.json in this folder", remedy=remedy) from None
+        what = f"{path.parent}: no dataset.json in this folder" if path.name == "dataset.json" else f"{path}: no such file"
+        raise DatasetError(what, remedy=remedy) from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read", found=error.strerror or error, remedy="check the file and its permissions") from None
     except (ValueError, RecursionError) as error:

@@ -1,19 +1,21 @@
 """Fingerprint: what a dataset is. Written by ``extract``, read by the planner; no logic."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from autounet.artefact import Artefact, Frozen
-from autounet.geometry import Triple, TripleMm
+from autounet.geometry import TripleMm
 from autounet.labels import LabelSpec
+
+Voxels = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Intensities(Frozen):
     """Intensities of one channel over the foreground voxels of all training cases."""
 
     mean: float
-    std: float
+    std: Annotated[float, Field(ge=0)]
     min: float
     max: float
     median: float
@@ -41,13 +43,13 @@ class CaseFingerprint(Frozen):
     """One training case."""
 
     case: str
-    shape_zyx: Triple
-    shape_after_crop_zyx: Triple
+    shape_zyx: tuple[Voxels, Voxels, Voxels]
+    shape_after_crop_zyx: tuple[Voxels, Voxels, Voxels]
     """After cropping to the nonzero region."""
     spacing_mm_zyx: TripleMm
-    class_voxels: dict[str, int]
+    class_voxels: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
     """Voxels of each foreground class, by name."""
-    orientation: str = ""
+    orientation: Annotated[str, Field(pattern="^([LRAPSI]{3})?$")] = ""
     """Where the array axes z, y, x point in the patient, nearest of L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior):
     most NIfTI files are ``SAR`` or ``SPL``. Empty where the file does not know, as planar ones do not."""
     components: dict[str, int] = Field(default_factory=dict)

@@ -3,14 +3,14 @@
 Per-axis values are in *transposed* order (the network's own axis order), as in nnU-Net's plans.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from autounet.artefact import Artefact, Frozen, digest_of
-from autounet.geometry import Triple, TripleMm
+from autounet.geometry import Triple
 from autounet.labels import LabelSpec
-from autounet.preset import NetworkKind, OptimizerSpec, Preset
+from autounet.preset import Gigabytes, NetworkKind, OptimizerSpec, Preset
 
 
 class Decision(Frozen):
@@ -102,20 +102,24 @@ NormalizationChoice = Literal["zscore", "zscore+mask", "ct", "rescale", "rgb", "
 """Schemes that can be asked for; with a mask, only the nonzero region is looked at and changed."""
 
 
+Count = Annotated[int, Field(gt=0, lt=2**31)]
+Millimetres = Annotated[float, Field(ge=1e-9, le=1e9)]
+
+
 class Overrides(Frozen):
     """What the user decided instead of the rules; None and empty leave it to them."""
 
-    spacing_mm_zyx: TripleMm | None = None
+    spacing_mm_zyx: tuple[Millimetres, Millimetres, Millimetres] | None = None
     """Target spacing, axes as read; of planar images the first is kept as it is."""
-    patch_size: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    patch_size: dict[str, tuple[Count, ...]] = Field(default_factory=dict)
     """By configuration, in the network's axis order."""
-    batch_size: dict[str, int] = Field(default_factory=dict)
+    batch_size: dict[str, Count] = Field(default_factory=dict)
     """By configuration."""
     normalization: tuple[NormalizationChoice | None, ...] = ()
     """One per channel, None where the rules decide; empty for none."""
-    mirror_axes_zyx: tuple[int, ...] | None = None
+    mirror_axes_zyx: tuple[Literal[0, 1, 2], ...] | None = None
     """Array axes as read (0 z, 1 y, 2 x); empty for no mirroring."""
-    features: tuple[int, ...] | None = None
+    features: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
     """Feature maps per stage; beyond the last number they go on doubling to the preset's limit, so that one number sets the base."""
 
 
@@ -124,7 +128,7 @@ class PlanRequest(Frozen):
 
     preset: Preset
     """Whole, so that a plan can be made again wherever the preset came from."""
-    gpu_memory_gb: float | None = None
+    gpu_memory_gb: Gigabytes | None = None
     """Memory to plan for; None for the preset's own."""
     overrides: Overrides = Overrides()
 

@@ -6,8 +6,10 @@ from pydantic import Field, model_validator
 
 from autounet.artefact import Frozen
 
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**6)]
+Large = Annotated[int, Field(gt=0, le=10**15)]
+Few = Annotated[int, Field(gt=0, le=100)]
+Gigabytes = Annotated[float, Field(gt=0, le=1e6)]
 
 NetworkKind = Literal["plain", "residual", "unet2015"]
 """``plain``: convolution, instance norm, leaky ReLU (nnU-Net's default). ``residual``: a residual encoder (nnU-Net's ResEnc).
@@ -17,7 +19,7 @@ NetworkKind = Literal["plain", "residual", "unet2015"]
 class OptimizerSpec(Frozen):
     """SGD with Nesterov momentum; the defaults are nnU-Net's, for long trainings."""
 
-    learning_rate: PositiveFloat = 1e-2
+    learning_rate: Annotated[float, Field(gt=0, le=100)] = 1e-2
     """At the start; it decays to 0."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
 
@@ -28,7 +30,7 @@ NNUNET_OPTIMIZER = OptimizerSpec()
 class Target(Frozen):
     """How large networks of one dimensionality may become."""
 
-    features: Positive
+    features: Large
     """Activations (see ``networks.cost``) of one sample that are known to fit when training with ``batch`` samples."""
     batch: Positive
     """The batch size for which ``features`` was measured."""
@@ -43,9 +45,9 @@ class Target(Frozen):
 class Unpadded(Frozen):
     """Size of a network without padding, whose output is smaller than its input."""
 
-    edge: Positive
+    edge: Annotated[int, Field(gt=0, le=10**5)]
     """Longest edge of the input, in pixels."""
-    stages: Annotated[int, Field(gt=1)]
+    stages: Annotated[int, Field(gt=1, le=12)]
     """Resolutions, the finest included."""
 
 
@@ -55,15 +57,15 @@ class Preset(Frozen):
     name: Annotated[str, Field(min_length=1)]
     summary: str
     kind: NetworkKind
-    gpu_memory_gb: PositiveFloat
+    gpu_memory_gb: Gigabytes
     """Memory for which the targets were measured, and the default memory to plan for."""
     features: Annotated[tuple[Positive, ...], Field(min_length=1)]
     """Feature maps per stage, finest first; beyond the last number they double, up to the target's limit."""
-    blocks_encoder: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    blocks_encoder: Annotated[tuple[Few, ...], Field(min_length=1)]
     """Convolutions (plain) or residual blocks (residual) per stage; the last number holds for all further stages."""
-    blocks_decoder: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    blocks_decoder: Annotated[tuple[Few, ...], Field(min_length=1)]
     """Convolutions per decoder stage, coarsest first; the last number holds for all further stages."""
-    max_dataset_fraction: PositiveFloat
+    max_dataset_fraction: Annotated[float, Field(gt=0, le=1e6)]
     """A batch may hold at most this part of the dataset's voxels (against overfitting)."""
     planar: Target
     """Of networks that see slices."""
@@ -94,4 +96,6 @@ class Preset(Frozen):
         for name, target in (("planar", self.planar), ("volumetric", self.volumetric)):
             if target is not None and target.max_batch is not None and target.max_batch < self.min_batch:
                 raise ValueError(f"'max_batch' of {name} is below 'min_batch'")
+            if target is not None and target.patch_batch < self.min_batch:
+                raise ValueError(f"'patch_batch' of {name} is below 'min_batch': the patch must make room for the smallest batch")
         return self

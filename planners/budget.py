@@ -26,6 +26,10 @@ FEWEST_VOXELS = 16**3
 """A patch of fewer voxels sees too little to be worth searching for."""
 
 
+class DoesNotFit(UsageError):
+    """Not even the smallest network fits into the memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class FittedPatch:
     """A patch, its network and what they cost."""
@@ -141,10 +145,10 @@ def fit_patch(
     return FittedPatch(skeleton, network, features, shrunk, patch_reason(skeleton, features, shrunk, median_shape, budget, room))
 
 
-def too_little_memory(budget: Budget, features: int, batch: int, patch_size: Sequence[int]) -> UsageError:
+def too_little_memory(budget: Budget, features: int, batch: int, patch_size: Sequence[int]) -> DoesNotFit:
     """The error for a memory in which not even the smallest patch fits."""
     preset, target = budget.preset, budget.target
-    return UsageError(
+    return DoesNotFit(
         f"no network of preset '{preset.name}' is small enough for {budget.gpu_memory_gb:g} GB of memory",
         found=f"{large(features)} activations for a patch of {times(patch_size)} voxels",
         expected=f"at most {large(budget.features * target.batch / batch)}",

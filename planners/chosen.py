@@ -2,15 +2,19 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import product
 
 from autounet.errors import UsageError
 from autounet.networks.cost import activations, output_size, parameters
 from autounet.plan import NetworkSpec
-from autounet.planners.budget import FEWEST_VOXELS, Budget, FittedPatch, fit_patch, network_for
+from autounet.planners.budget import FEWEST_VOXELS, Budget, DoesNotFit, FittedPatch, fit_patch, network_for, too_little_memory
 from autounet.planners.topology import Topology, topology
-from autounet.planners.unpadded import describe_unpadded, edges, unpadded_network
+from autounet.planners.unpadded import describe_unpadded, edges, fit_unpadded_patch, unpadded_network
 from autounet.planners.words import at_least, large, percent, times
 from autounet.preset import Unpadded
+
+LONGEST_UNPADDED = 4096
+"""Up to here the nearest input without padding is looked for."""
 
 BYTES_PER_WEIGHT = 12
 """A weight, its gradient and its momentum, in 32 bits each."""
@@ -48,19 +52,23 @@ def chosen_patch(
         UsageError: The network cannot take it or it does not fit into memory; the message names the nearest that can and does.
     """
     if len(wanted) != len(spacing_mm):
-        axes = f"{len(spacing_mm)} sizes, such as {times(tuple(max(8, round(size)) for size in median_shape))}"
-        raise UsageError(f"patch size {times(wanted)} of {name}: {len(wanted)} axes", expected=axes)
+        usual = fit_patch(spacing_mm, median_shape, budget, in_channels, outputs).topology.patch_size
+        found = f"{len(wanted)} {'axis' if len(wanted) == 1 else 'axes'}"
+        raise UsageError(
+            f"patch size {times(wanted)} of {name}: {found}", expected=f"{len(usual)} sizes, such as {','.join(map(str, usual))}"
+        )
     if min(wanted) < 1 or math.prod(wanted) > LARGEST_PATCH:
         raise UsageError(f"patch size {times(wanted)} of {name}", expected=f"sizes above 0, and at most {LARGEST_PATCH} voxels in all")
     if budget.preset.unpadded is not None:
         return _chosen_unpadded(name, wanted, median_shape, budget, budget.preset.unpadded, in_channels, outputs)
     nearest = _nearest_skeleton(wanted, spacing_mm, budget.preset.min_edge)
     network = network_for(nearest, budget.preset, budget.target, in_channels, outputs)
-    features = activations(network, nearest.patch_size)
-    size = nearest.patch_size
+    features, size = activations(network, nearest.patch_size), nearest.patch_size
     if budget.share(features, batch) > 1:
-        smaller = fit_patch(spacing_mm, size, budget, in_channels, outputs, batch=batch, start=size)
-        raise _too_large(name, wanted, features, batch, budget, smaller.topology.patch_size)
+        smaller = fit_patch(spacing_mm, size, budget, in_channels, outputs, batch=batch, start=size).topology.patch_size
+        if size == wanted:
+            raise _too_large(name, wanted, features, batch, budget, smaller)
+        size = smaller
     if size != wanted:
         halvings = times(tuple(multiple.bit_length() - 1 for multiple in nearest.multiple_of))
         raise _refused(name, wanted, f"sizes that cannot be halved evenly, {halvings} times", size)
@@ -117,17 +125,25 @@ def chosen_batch(name: str, wanted: int, patch: FittedPatch, budget: Budget) -> 
     return wanted, f"{fits} would fit into {budget.gpu_memory_gb:g} GB"
 
 
-def nearest_that_works(values: Sequence[float], works: Callable[[tuple[float, ...]], bool]) -> tuple[float, ...] | None:
-    """The values, all multiplied by about the factor nearest to 1 with which they work; None where up to a billionfold none does."""
+def nearest_that_works(
+    values: Sequence[float], works: Callable[[tuple[float, ...]], bool], directions: Sequence[int] = (1, -1)
+) -> tuple[float, ...] | None:
+    """The values, all multiplied by about the factor nearest to 1 with which they work; None where up to a billionfold none does.
+
+    Args:
+        values: What does not work.
+        works: Whether others do.
+        directions: 1 to look for larger values, -1 for smaller ones.
+    """
 
     def scaled(exponent: float) -> tuple[float, ...]:
         return tuple(float(f"{value * 2**exponent:.3g}") for value in values)
 
     for octave in range(1, 31):
-        for sign in (1, -1):
+        for sign in directions:
             if works(scaled(sign * octave)):
                 near, far = sign * (octave - 1.0), sign * float(octave)
-                while abs(far - near) > 0.02:
+                while abs(far - near) > 0.03:
                     middle = (near + far) / 2
                     near, far = (near, middle) if works(scaled(middle)) else (middle, far)
                 return scaled(far)
@@ -135,10 +151,10 @@ def nearest_that_works(values: Sequence[float], works: Callable[[tuple[float, ..
 
 
 def check_weights(network: NetworkSpec, memory_gb: float) -> None:
-    """Raises UsageError when weights, gradients and momentum alone exceed the memory: nnU-Net's measure counts activations only."""
+    """Raises DoesNotFit when weights, gradients and momentum alone exceed the memory: nnU-Net's measure counts activations only."""
     needed = BYTES_PER_WEIGHT * parameters(network) / 1e9
     if needed > memory_gb:
-        raise UsageError(
+        raise DoesNotFit(
             f"a network with {large(parameters(network))} weights cannot be trained in {memory_gb:g} GB",
             found=f"{needed:.3g} GB for weights, gradients and momentum",
             remedy=f"ask for fewer features, or for more than {at_least(needed)} GB",
@@ -152,35 +168,50 @@ def _chosen_unpadded(
     try:
         output_size(network, wanted)
     except ValueError:
-        longest = max(wanted) + 2 ** len(network.features)
-        allowed = edges(network, longest) or edges(network, 2 * size.edge)
+        longest = max(min(max(wanted), LONGEST_UNPADDED) + 2 ** len(network.features), size.edge)
+        allowed = edges(network, longest)
+        if not allowed:
+            fit_unpadded_patch(median_shape, budget, size, in_channels, outputs)  # says so
         nearest = tuple(min(allowed, key=lambda edge: (abs(edge - asked), edge)) for asked in wanted)
         raise _refused(name, wanted, "without padding some feature map has an odd size or vanishes", nearest) from None
     features = activations(network, wanted)
     if budget.share(features, 1) > 1:
         smaller = [edge for edge in edges(network, max(wanted)) if budget.share(activations(network, (edge, edge)), 1) <= 1]
-        nearest = tuple(min(asked, smaller[-1]) for asked in wanted) if smaller else wanted
+        if not smaller:
+            raise too_little_memory(budget, features, 1, wanted)
+        nearest = tuple(min(asked, smaller[-1]) for asked in wanted)
         raise _too_large(name, wanted, features, 1, budget, nearest)
     return describe_unpadded(network, wanted, budget, median_shape, shrunk=False)
 
 
 def _nearest_skeleton(wanted: tuple[int, ...], spacing_mm: Sequence[float], min_edge: int) -> Topology:
     """The skeleton of a patch of this size or, where it cannot be halved evenly or at all, of the nearest size that can."""
-    candidates = [topology(spacing_mm, [max(edge, least) for edge in wanted], min_edge) for least in (1, 2 * min_edge, 3 * min_edge)]
-    trial = list(wanted)
-    for axis, size in enumerate(wanted):
-        for edge in range(size, 0, -1):
-            trial[axis] = edge
-            if topology(spacing_mm, trial, min_edge).patch_size[axis] == edge:
-                break
-    above = candidates[0].patch_size
-    mixed = [low if wish - low < high - wish else high for low, wish, high in zip(trial, wanted, above, strict=True)]
-    candidates += [topology(spacing_mm, size, min_edge) for size in (trial, mixed)]
+    above = topology(spacing_mm, wanted, min_edge)
+    if above.patch_size == wanted and above.stages > 1:
+        return above
+    sides = [
+        {max(edge, min_edge) for edge in (wish, _even_below(wanted, axis, spacing_mm, min_edge), high, 2 * min_edge, 3 * min_edge)}
+        for axis, (wish, high) in enumerate(zip(wanted, above.patch_size, strict=True))
+    ]
+    candidates = {topology(spacing_mm, size, min_edge) for size in product(*sides)}
 
-    def distance(candidate: Topology) -> int:
-        return sum(abs(edge - wish) for edge, wish in zip(candidate.patch_size, wanted, strict=True))
+    def distance(candidate: Topology) -> tuple[int, int, tuple[int, ...]]:
+        size = candidate.patch_size
+        return sum(abs(edge - wish) for edge, wish in zip(size, wanted, strict=True)), max(size), size
 
     return min((candidate for candidate in candidates if candidate.stages > 1), key=distance)
+
+
+def _even_below(wanted: tuple[int, ...], axis: int, spacing_mm: Sequence[float], min_edge: int) -> int:
+    """The largest edge up to the wanted one that its own halvings divide: a shorter one is halved as often or less."""
+    trial, even = list(wanted), []
+    multiple = topology(spacing_mm, wanted, min_edge).multiple_of[axis]
+    while multiple:
+        trial[axis] = edge = wanted[axis] // multiple * multiple
+        if edge and topology(spacing_mm, trial, min_edge).patch_size[axis] == edge:
+            even.append(edge)
+        multiple //= 2
+    return max(even, default=1)
 
 
 def _refused(name: str, wanted: Sequence[int], found: str, nearest: Sequence[int]) -> UsageError:

@@ -3,7 +3,7 @@
 Rules of nnunetv2 2.8.1, ``default_experiment_planner.py`` (plan_experiment). Per-axis values are in the network's order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from autounet.errors import ArtefactError, UsageError
@@ -37,6 +37,8 @@ class Common:
     mirror_axes: tuple[int, ...]
     """Of the three axes."""
     overrides: Overrides
+    usual_features: int
+    """Of the first stage, where the preset decides."""
 
     @property
     def voxels(self) -> float:
@@ -104,7 +106,11 @@ def _check_names(overrides: Overrides, made: dict[str, Configuration]) -> None:
             if name == CASCADE and name in made:
                 raise UsageError(f"{what} of {CASCADE}: it is that of {FULL}", remedy=f"name {FULL} instead")
             if name not in made:
-                raise UsageError(f"{what} of {name}: no such configuration in this plan", expected=" or ".join(made))
+                raise UsageError(
+                    f"{what} of {name}: no such configuration in this plan",
+                    expected=" or ".join(entry for entry in made if entry != CASCADE),
+                    remedy=f"name another, or take the choice back: --{what.replace(' ', '-')} {name}=rule",
+                )
 
 
 def _view(common: Common, name: str) -> View:
@@ -121,12 +127,27 @@ def _patch(common: Common, name: str, spacing: tuple[float, ...], typical: tuple
     batch = common.overrides.batch_size.get(name, 0)
     wanted = common.overrides.patch_size.get(name)
     if wanted is not None:
-        return chosen_patch(name, wanted, spacing, typical, budget, channels, outputs, max(batch, 1))
+        patch = chosen_patch(name, wanted, spacing, typical, budget, channels, outputs, max(batch, 1))
+        return replace(patch, reason=f"{_by_rule(common, spacing, typical, budget)}{patch.reason}")
+    if batch and common.preset.unpadded is None:
+        return patch_for_batch(name, batch, spacing, typical, budget, channels, outputs)
+    return _patch_by_rule(common, spacing, typical, budget)
+
+
+def _patch_by_rule(common: Common, spacing: tuple[float, ...], typical: tuple[float, ...], budget: Budget) -> FittedPatch:
+    channels, outputs = len(common.fingerprint.channels), common.fingerprint.labels.declared
     if common.preset.unpadded is not None:
         return fit_unpadded_patch(typical, budget, common.preset.unpadded, channels, outputs)
-    if batch:
-        return patch_for_batch(name, batch, spacing, typical, budget, channels, outputs)
     return fit_patch(spacing, typical, budget, channels, outputs)
+
+
+def _by_rule(common: Common, spacing: tuple[float, ...], typical: tuple[float, ...], budget: Budget) -> str:
+    """What the rules would have chosen, in words for a reason; empty where they find nothing."""
+    try:
+        patch = _patch_by_rule(common, spacing, typical, budget)
+    except UsageError:
+        return ""
+    return f"by rule it would be {times(patch.topology.patch_size)}; "
 
 
 def _volumetric(common: Common, full: View) -> tuple[dict[str, Configuration], str]:
@@ -174,11 +195,12 @@ def _lowres_decision(low: LowResolution, why: str) -> Decision:
 def _configuration(
     common: Common, view: View, batch_dice: bool, dice_reason: str, *decisions: Decision, cascade: bool = False
 ) -> Configuration:
-    fingerprint, preset, patch = common.fingerprint, common.preset, view.patch
+    fingerprint, patch = common.fingerprint, view.patch
     size, size_reason = batch_size(patch, view.budget, view.voxels)
     wanted, by_you = common.overrides.batch_size.get(view.name), common.overrides
     if wanted is not None:
-        size, size_reason = chosen_batch(view.name, wanted, patch, view.budget)
+        by_rule, (size, size_reason) = size, chosen_batch(view.name, wanted, patch, view.budget)
+        size_reason = f"by rule it would be {by_rule} of this patch size; {size_reason}"
     channels = len(fingerprint.channels) + (len(fingerprint.labels.foreground_values) if cascade else 0)
     network = patch.network.model_copy(update={"in_channels": channels, "outputs": fingerprint.labels.outputs})
     if by_you.features is not None:
@@ -204,7 +226,7 @@ def _configuration(
                 chosen_by="you" if view.name in by_you.patch_size else "rule",
             ),
             Decision(name="batch size", value=str(size), reason=size_reason, chosen_by="rule" if wanted is None else "you"),
-            *_network_decisions(patch, preset, view.budget, by_you),
+            *_network_decisions(patch, common, view.budget),
             _size_decision(network),
             *cost_decisions(network, patch.topology.patch_size, size, view.budget),
             Decision(name="batch Dice", value=describe.yes_or_no(batch_dice), reason=dice_reason),
@@ -220,8 +242,8 @@ def _size_decision(network: NetworkSpec) -> Decision:
     )
 
 
-def _network_decisions(patch: FittedPatch, preset: Preset, budget: Budget, by_you: Overrides) -> tuple[Decision, ...]:
-    network = patch.network
+def _network_decisions(patch: FittedPatch, common: Common, budget: Budget) -> tuple[Decision, ...]:
+    network, preset, by_you = patch.network, common.preset, common.overrides
     edge = preset.min_edge
     kernel_reason = "the spacings are within 2× of each other"
     halving_reason = f"an axis with {2 * edge} voxels or more is halved, as long as its spacing is within 2× of the finest"
@@ -235,6 +257,8 @@ def _network_decisions(patch: FittedPatch, preset: Preset, budget: Budget, by_yo
     growth = f"doubling from {numbers[-1]} to at most {limit}"
     if len(numbers) >= stages:
         growth = f"the first {stages} of {len(numbers)} numbers"
+    if by_you.features is not None:
+        growth = f"by rule it would begin with {common.usual_features}; {growth}"
     return (
         Decision(name="halvings", value=describe.halvings(network), reason=f"down to {times(bottom)} voxels: {halving_reason}"),
         Decision(name="kernels", value=describe.kernels(network), reason=kernel_reason),

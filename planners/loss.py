@@ -28,13 +28,13 @@ def plan_loss(fingerprint: Fingerprint, preset: Preset) -> tuple[LossSpec, Decis
             found=f"regions {', '.join(labels.names[:5])}",
             remedy="take the preset nnunet, or plain labels in place of regions",
         )
-    weights = _class_weights(fingerprint)
     objects, which = _objects(fingerprint)
-    shown = ", ".join(f"{weight:.2g}" for weight in weights) or "1 each"
+    weights = () if 0 in objects else _class_weights(fingerprint)
+    shown = f"weighted by class ({', '.join(f'{weight:.2g}' for weight in weights)}) and" if weights else "with"
     spec = LossSpec(kind="border_ce", class_weights=weights, objects=objects)
     return spec, Decision(
         name="loss",
-        value=f"cross-entropy, weighted by class ({shown}) and up to {spec.border_weight:g} more between neighbouring objects",
+        value=f"cross-entropy, {shown} up to {spec.border_weight:g} more weight between neighbouring objects",
         reason=f"Ronneberger et al. 2015: rare classes and thin borders count as much as the rest; objects are {which}",
     )
 
@@ -60,5 +60,6 @@ def _objects(fingerprint: Fingerprint) -> tuple[tuple[int, ...], str]:
         voxels = sum(number for case in fingerprint.cases for number in case.class_voxels.values())
         share = percent(1 - voxels / sum(prod(case.shape_zyx) for case in fingerprint.cases))
         what = f"the {count(background, 'piece')} of '{labels.background_name}' ({share} of all pixels)"
-        return (0,), f"{what}, which outnumber the {count(foreground, 'piece')} of the classes"
+        # Weights by class on top of the borders' made thin membranes far too thick (docs/experiments.md).
+        return (0,), f"{what}, which outnumber the {count(foreground, 'piece')} of the classes; the borders' weight is that of the classes"
     return tuple(range(1, len(labels.names) + 1)), "the connected pieces of each class"

@@ -1,23 +1,28 @@
 """Fingerprint → plan: every decision by rule or as asked for, each with its reason. No image is read, nothing is built."""
 
-import math
 from collections.abc import Sequence
 
 from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.geometry import Triple
 from autounet.plan import Decision, Overrides, Plan, PlanRequest
+from autounet.planners.budget import DoesNotFit
 from autounet.planners.chosen import nearest_that_works
 from autounet.planners.configurations import Common, plan_configurations
 from autounet.planners.laterality.pairs import mirror_axes
 from autounet.planners.loss import plan_loss
 from autounet.planners.normalization import normalizations
 from autounet.planners.orientation import orientation_decision
-from autounet.planners.spacing import TargetSpacing, axis_order, chosen_spacing, median_shape, resampling, target_spacing
+from autounet.planners.spacing import SpacingRefused, TargetSpacing, axis_order, chosen_spacing, median_shape, resampling, target_spacing
 from autounet.planners.words import count, mm, times
 from autounet.preset import NNUNET_OPTIMIZER, Preset
 
 NO_OVERRIDES = Overrides()
+
+SMALLEST_MM, LARGEST_MM = 1e-9, 1e9
+"""Spacings beyond these are mistakes, and would not survive arithmetic."""
+
+MOST_GB = 1e6
 
 
 def make_plan(
@@ -37,8 +42,8 @@ def make_plan(
         UsageError: Something that was asked for cannot work; the message names the nearest that can.
     """
     memory = preset.gpu_memory_gb if gpu_memory_gb is None else float(gpu_memory_gb)
-    if not (math.isfinite(memory) and memory > 0):
-        raise UsageError("the GPU memory to plan for is not usable", found=f"{memory:g} GB", expected="a positive number of GB")
+    if not 0 < memory <= MOST_GB:
+        raise UsageError("the GPU memory to plan for is not usable", found=f"{memory:g} GB", expected=f"above 0, at most {MOST_GB:g} GB")
     _check(fingerprint)
     request = PlanRequest(preset=preset, gpu_memory_gb=gpu_memory_gb, overrides=overrides)
     try:
@@ -59,6 +64,12 @@ def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_en
         target = chosen_spacing(overrides.spacing_mm_zyx, target, spacings, shapes)
     order, order_reason = axis_order(target, ndim)
     typical_zyx = median_shape(shapes, spacings, target)
+    if min(typical_zyx) < 1:
+        raise ArtefactError(
+            f"fingerprint of '{fingerprint.dataset}': the spacings are too different from each other",
+            found=f"a typical image of {times(typical_zyx)} voxels at the target spacing of {mm(target.spacing_mm_zyx)}",
+            remedy="correct the spacings in the images' headers",
+        )
     schemes, scheme_decisions = normalizations(
         fingerprint.channels, fingerprint.intensities, fingerprint.median_relative_size_after_crop, overrides.normalization
     )
@@ -75,6 +86,7 @@ def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_en
         schemes=schemes,
         mirror_axes=tuple(position for position, axis in enumerate(order) if axis in mirrored),
         overrides=overrides,
+        usual_features=request.preset.features[0],
     )
     configurations, which = plan_configurations(common)
     images = count(len(fingerprint.cases), "image")
@@ -161,33 +173,41 @@ def _training_decisions(preset: Preset) -> tuple[Decision, ...]:
 
 
 def _nearest(fingerprint: Fingerprint, request: PlanRequest, memory: float, error: AutounetError) -> UsageError | None:
-    """The error for a spacing or features that cannot work, with the nearest that can; None where another thing is to blame."""
+    """The error for spacing, features or memory that cannot work, with the nearest that can; None where another thing is to blame."""
     overrides = request.overrides
 
-    def plans(changed: Overrides) -> bool:
+    def plans(changed: Overrides, gigabytes: float = memory) -> bool:
         try:
-            _plan(fingerprint, request.model_copy(update={"overrides": changed}), memory, "")
-        except AutounetError:
+            _plan(fingerprint, request.model_copy(update={"overrides": changed}), gigabytes, "")
+        except (AutounetError, ValueError):  # pydantic's, for what no override may be
             return False
         return True
 
+    def with_spacing(values: Sequence[float]) -> bool:
+        return min(values) >= 1e-9 and max(values) <= 1e9 and plans(overrides.model_copy(update={"spacing_mm_zyx": tuple(values)}))
+
+    def with_features(values: Sequence[float]) -> bool:
+        return plans(overrides.model_copy(update={"features": whole(values)}))
+
+    def whole(values: Sequence[float]) -> tuple[int, ...]:
+        return tuple(max(1, round(value)) for value in values)
+
     spacing, features = overrides.spacing_mm_zyx, overrides.features
-    if spacing is not None and plans(overrides.model_copy(update={"spacing_mm_zyx": None})):
-        found = nearest_that_works(spacing, lambda values: plans(overrides.model_copy(update={"spacing_mm_zyx": values})))
-        return _unworkable("spacing", f"target spacing {mm(spacing)} cannot work", error, found)
-    if features is not None and plans(overrides.model_copy(update={"features": None})):
-
-        def whole(values: Sequence[float]) -> tuple[int, ...]:
-            return tuple(max(1, round(value)) for value in values)
-
-        near = nearest_that_works(features, lambda values: plans(overrides.model_copy(update={"features": whole(values)})))
-        what = f"features {', '.join(map(str, features))} cannot work"
-        return _unworkable("features", what, error, None if near is None else whole(near))
+    if spacing is not None and isinstance(error, (ArtefactError, SpacingRefused)):
+        return _unworkable("spacing", f"target spacing {mm(spacing)} cannot work", error, nearest_that_works(spacing, with_spacing))
+    if features is not None and isinstance(error, DoesNotFit):
+        found = nearest_that_works(features, with_features, (-1,))
+        if found is not None:
+            return _unworkable("features", f"features {', '.join(map(str, features))} cannot work", error, whole(found))
+    if request.gpu_memory_gb is not None and isinstance(error, DoesNotFit):
+        enough = nearest_that_works((memory,), lambda values: plans(overrides, values[0]), (1,))
+        if enough is not None:
+            return _unworkable("gpu-memory", f"{memory:g} GB of memory are too little", error, enough)
     return None
 
 
 def _unworkable(flag: str, what: str, error: AutounetError, nearest: Sequence[float] | None) -> UsageError:
-    why = error.what if error.found is None else f"{error.what} ({error.found})"
+    why = f"{error.what}{'' if error.found is None else f' ({error.found})'}".removeprefix("fingerprint of ")
     if nearest is None:
         return UsageError(what, found=why, remedy=f"leave --{flag} to the rules")
     shown = ",".join(f"{value:g}" for value in nearest)
@@ -216,7 +236,9 @@ def _check(fingerprint: Fingerprint) -> None:
 
 
 def _check_case(name: str, case: str, shape: Triple, spacing: Sequence[float], remedy: str) -> None:
-    if not all(math.isfinite(value) and value > 0 for value in spacing):
-        raise ArtefactError(f"{name}: spacing of case {case} is not positive", found=f"{times(spacing)} mm (z, y, x)", remedy=remedy)
+    if not all(SMALLEST_MM <= value <= LARGEST_MM for value in spacing):
+        found = f"{times(spacing)} mm (z, y, x)"
+        expected = f"numbers from {SMALLEST_MM:g} to {LARGEST_MM:g}"
+        raise ArtefactError(f"{name}: spacing of case {case} is not usable", found=found, expected=expected, remedy=remedy)
     if min(shape) < 1:
         raise ArtefactError(f"{name}: case {case} has no voxels", found=f"shape {times(shape)} (z, y, x)", remedy=remedy)

@@ -26,7 +26,7 @@ def find_preset(wanted: str) -> Preset:
     if wanted in PRESETS:
         return PRESETS[wanted]
     path = Path(wanted)
-    if path.suffix == ".json" or path.is_file():
+    if wanted and (path.suffix == ".json" or path.is_file()):
         return read_preset(path)
     raise UsageError(f"--preset {wanted}: no such preset", expected=f"one of {', '.join(PRESETS)}, or a .json file")
 
@@ -51,9 +51,10 @@ def read_preset(path: Path) -> Preset:
     base = raw.pop("base", BASE)
     if not isinstance(base, str) or base not in PRESETS:
         raise UsageError(f"--preset {path}: no such 'base'", found=repr(base), expected=f"one of {', '.join(PRESETS)}")
-    if raw.get("name", path.stem) in PRESETS:
-        raise UsageError(f"--preset {path}: has the name of a built-in preset", found=raw.get("name", path.stem), remedy="give it another")
-    return _merged(path, base, raw)
+    preset = _merged(path, base, raw)
+    if preset.name in PRESETS:
+        raise UsageError(f"--preset {path}: has the name of a built-in preset", found=preset.name, remedy="give it another")
+    return preset
 
 
 def _merged(path: Path, base: str, changes: dict[str, Any]) -> Preset:

@@ -24,6 +24,10 @@ COARSE_AXIS_PERCENTILE = 10
 """Target spacing along a coarse axis: finer than the median, or images with thin slices would be blurred beyond use."""
 
 
+class SpacingRefused(UsageError):
+    """The spacing that was asked for makes images too large or too small."""
+
+
 @dataclass(frozen=True, slots=True)
 class TargetSpacing:
     """The spacing that all images are resampled to, and why."""
@@ -70,12 +74,13 @@ def target_spacing(spacings_mm: Sequence[TripleMm], shapes: Sequence[Triple], nd
 
 
 def chosen_spacing(wanted: TripleMm, by_rule: TargetSpacing, spacings_mm: Sequence[TripleMm], shapes: Sequence[Triple]) -> TargetSpacing:
-    """The spacing that was asked for. Raises UsageError when it is none, or would make images of absurd size."""
-    if not all(math.isfinite(value) and value > 0 for value in wanted):
-        raise UsageError(f"target spacing {mm(wanted)} is no spacing", expected="positive numbers of mm")
+    """The spacing that was asked for. Raises SpacingRefused when it would make images of absurd size."""
     largest = max(math.prod(resampled_shape(shape, spacing, wanted)) for shape, spacing in zip(shapes, spacings_mm, strict=True))
     if largest > LARGEST_IMAGE:
-        raise UsageError(f"the largest image would have {largest:.3g} voxels", expected=f"at most {LARGEST_IMAGE:.3g}")
+        raise SpacingRefused(f"the largest image would have {float(largest):.3g} voxels", expected=f"at most {LARGEST_IMAGE:.3g}")
+    vanished = [AXES[axis] for axis, size in enumerate(median_shape(shapes, spacings_mm, TargetSpacing(wanted, ""))) if size < 1]
+    if vanished:
+        raise SpacingRefused(f"a typical image would have no voxel along {vanished[0]}")
     return TargetSpacing(wanted, f"by rule it would be {mm(by_rule.spacing_mm_zyx)}: {by_rule.reason}")
 
 

@@ -6,6 +6,7 @@ are better than a large batch, and the tile is 572 pixels wide at most.
 
 from collections.abc import Sequence
 
+from autounet.errors import UsageError
 from autounet.networks.cost import activations, output_size
 from autounet.plan import NetworkSpec
 from autounet.planners.budget import Budget, FittedPatch, features_per_stage, too_little_memory
@@ -52,10 +53,15 @@ def fit_unpadded_patch(median_shape: Sequence[float], budget: Budget, size: Unpa
         outputs: Outputs to reckon with.
 
     Raises:
-        UsageError: Not even the smallest input fits.
+        UsageError: Not even the smallest input fits, or no input suits the network.
     """
     network = unpadded_network(budget, size, in_channels, outputs)
     allowed = edges(network, size.edge)
+    if not allowed:
+        raise UsageError(
+            f"preset '{budget.preset.name}': no input of up to {size.edge} pixels survives {size.stages} stages without padding",
+            remedy="give it a longer 'edge', fewer 'stages' or fewer convolutions per stage",
+        )
     enough = [next((edge for edge, out in allowed.items() if out >= extent), max(allowed)) for extent in median_shape]
     patch, room, shrunk = enough, budget.target.patch_batch, False
     while budget.share(activations(network, patch), room) > 1:

@@ -9,7 +9,12 @@ AXES = ("axis 0 (z)", "axis 1 (y)", "axis 2 (x)")
 
 def times(values: Sequence[float]) -> str:
     """Sizes: ``40×56×40``."""
-    return "×".join(f"{value:g}" for value in values)
+    return "×".join(_plain(value) for value in values)
+
+
+def _plain(value: float) -> str:
+    """A whole number with all its digits, unless there are very many; others with six."""
+    return str(int(value)) if abs(value) < 1e15 and value == int(value) else f"{min(max(value, -1e300), 1e300):g}"
 
 
 def mm(values: Sequence[float]) -> str:

@@ -28,6 +28,16 @@ MOST_PROBLEMS = 60
 log = logging.getLogger(__name__)
 
 
+class PipedConsole(Console):
+    """A console whose reader may go away early (``| head``), which is no failure."""
+
+    def on_broken_pipe(self) -> None:
+        """Ends the command quietly."""
+        self.quiet = True
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (what is still buffered has nowhere to go)
+        raise SystemExit(0)
+
+
 class Screen:
     """Everything a command shows. Results go to standard output, all else to standard error, and both to the log.
 
@@ -38,7 +48,7 @@ class Screen:
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self.quiet, self.as_json = quiet, as_json
-        self.out = Console(highlight=False, emoji=False, width=_width(sys.stdout))
+        self.out = PipedConsole(highlight=False, emoji=False, width=_width(sys.stdout))
         self.err = Console(stderr=True, highlight=False, emoji=False, width=_width(sys.stderr))
         self._live: Progress | None = None
 

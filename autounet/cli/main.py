@@ -87,7 +87,8 @@ def plan(
     from autounet.cli.wanted import Choices, Wanted
 
     choices = Choices(spacing, patch_size or (), batch_size or (), normalization or (), mirror_axes, features)
-    source = Source(dataset, fingerprint, dataset_json)
+    given = {"--reset": reset, "--overwrite": overwrite, "--data": data, "--runs": runs, "--workers": workers is not None}
+    source = Source(dataset, fingerprint, dataset_json, tuple(flag for flag, value in given.items() if value))
     run_plan(session, source, Wanted(preset, gpu_memory, choices, reset), overwrite, compare)
 
 

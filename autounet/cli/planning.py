@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import fresh_fingerprint, fresh_plan, load_dataset, some
 from autounet.cli.wanted import Wanted
-from autounet.dataset_json import load_description
+from autounet.dataset_json import channels_and_labels, load_description
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.interop.nnunet_fingerprint import fingerprint_from_nnunet
@@ -32,12 +33,16 @@ class Source:
     dataset: str | None
     fingerprint: Path | None = None
     dataset_json: Path | None = None
+    idle: tuple[str, ...] = ()
+    """Flags that were given and mean nothing for a fingerprint alone."""
 
     def check(self) -> None:
-        """Raises UsageError unless exactly one of the two is named."""
+        """Raises UsageError unless exactly one of the two is named, or when a flag would be passed over."""
         if (self.dataset is None) == (self.fingerprint is None):
             what = "a dataset (-d) and a fingerprint (--fingerprint)" if self.dataset is not None else "nothing to plan for"
             raise UsageError(what, remedy="give -d DATASET, or --fingerprint FILE --dataset-json FILE")
+        if self.fingerprint is not None and self.idle:
+            raise UsageError(f"{self.idle[0]} with --fingerprint: nothing is read or written but the fingerprint", remedy="leave it out")
         if self.fingerprint is None and self.dataset_json is not None:
             raise UsageError("--dataset-json without --fingerprint", remedy="name the fingerprint, or the dataset with -d")
 
@@ -58,7 +63,7 @@ def run_plan(session: Session, source: Source, wanted: Wanted, overwrite: bool, 
         with recorded(session, layout), alone(session, layout):
             fingerprint = fresh_fingerprint(session, spec, layout)
             plan, is_new = fresh_plan(session, spec, layout, wanted, overwrite)
-            draw_networks(plan, layout, is_new)
+            draw_networks(plan, layout)
         written = f"{'Written to' if is_new else 'Up to date:'} {layout.plan}; drawings of the networks beside it"
     changes = None
     if old is not None:
@@ -89,10 +94,15 @@ def read_fingerprint(path: Path, dataset_json: Path | None) -> tuple[Fingerprint
         raise ArtefactError(f"{path}: is not valid JSON", found=error, remedy="extract the fingerprint again") from None
     description = None if dataset_json is None else load_description(dataset_json)
     ending = USUAL_ENDING if description is None else description.get("file_ending", USUAL_ENDING)
-    if isinstance(raw, dict) and raw.get("kind") == Fingerprint.KIND:
-        return Fingerprint.from_json(text, str(path)), ending if isinstance(ending, str) else USUAL_ENDING
     if not isinstance(raw, dict):
         raise ArtefactError(f"{path}: is not a fingerprint", found=f"a JSON {type(raw).__name__}", expected="a JSON object")
+    if "kind" in raw:
+        ours = Fingerprint.from_json(text, str(path))
+        if description is not None and (ours.channels, ours.labels) != channels_and_labels(description, dataset_json or path):
+            raise ArtefactError(
+                f"{path}: is not of the dataset of {dataset_json}", found="other channels or labels", remedy="leave one out"
+            )
+        return ours, ending if isinstance(ending, str) else USUAL_ENDING
     if dataset_json is None or description is None:
         raise UsageError(f"--fingerprint {path}: is nnU-Net's, which says nothing of labels", remedy="add --dataset-json dataset.json")
     named = description.get("name")
@@ -107,16 +117,21 @@ def read_older(path: Path) -> Plan | NnunetPlans:
     except (OSError, ValueError, RecursionError) as error:
         found = error.strerror if isinstance(error, OSError) else error
         raise ArtefactError(f"--compare {path}: cannot be read as a plan", found=found, remedy="name a plan.json") from None
-    return read_nnunet_plans(path) if isinstance(raw, dict) and "plans_name" in raw else Plan.load(path)
+    if isinstance(raw, dict) and "plans_name" in raw:
+        return read_nnunet_plans(path)
+    try:
+        return Plan.load(path)
+    except ArtefactError as error:
+        raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy="name another plan") from None
 
 
-def draw_networks(plan: Plan, layout: RunLayout, anew: bool) -> None:
-    """Draws the network of every configuration into the run folder, unless that is done."""
+def draw_networks(plan: Plan, layout: RunLayout) -> None:
+    """Draws the network of every configuration into the run folder, unless that is done: an older plan's are gone with it."""
     from autounet.report.network import network_figure  # matplotlib is slow to import
 
     for name, configuration in plan.configurations.items():
         paths = [layout.network_drawing(name, ending) for ending in (".svg", ".png")]
-        if anew or not all(path.exists() for path in paths):
+        if not all(path.exists() for path in paths):
             network_figure(configuration, paths[0], f"{plan.dataset}, {name} (preset {plan.preset})")
 
 
@@ -182,8 +197,8 @@ def _show_data(session: Session, fingerprint: Fingerprint) -> None:
     for name in names[:MOST_CLASSES]:
         voxels = [case.class_voxels.get(name, 0) for case in cases]
         present = [number for number in voxels if number]
-        median = sorted(present)[len(present) // 2] if present else 0
-        rows.append((f"class {name}", f"in {len(present)} of {len(cases)} cases, median {median} voxels where present"))
+        middle = median(present) if present else 0
+        rows.append((f"class {name}", f"in {len(present)} of {len(cases)} cases, median {middle:.0f} voxels where present"))
     if len(names) > MOST_CLASSES:
         rows.append(("…", f"and {len(names) - MOST_CLASSES} more classes"))
     session.screen.table(f"{fingerprint.dataset}: what the data is", ("property", "value"), rows)
@@ -191,7 +206,7 @@ def _show_data(session: Session, fingerprint: Fingerprint) -> None:
 
 def _range(rows: list[tuple[int, ...]] | list[tuple[float, ...]]) -> str:
     ordered = [sorted(column) for column in zip(*rows, strict=True)]
-    middle = " × ".join(f"{column[len(column) // 2]:.4g}" for column in ordered)
+    middle = " × ".join(f"{median(column):.4g}" for column in ordered)
     if all(column[0] == column[-1] for column in ordered):
         return f"{middle} in every case"
     low, high = (" × ".join(f"{column[end]:.4g}" for column in ordered) for end in (0, -1))

@@ -70,8 +70,18 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
         session.screen.say(f"plan.json is replaced: {changes}")
         if orphans:
             session.screen.warn(f"these models were trained with the old plan: train them again with --overwrite: {', '.join(orphans)}")
+    remove_drawings(layout)
     plan.save(layout.plan)
     return plan, True
+
+
+def remove_drawings(layout: RunLayout) -> None:
+    """Removes the drawings of an older plan, so that none is there that its plan is not. Raises ArtefactError."""
+    for path in layout.root.glob(layout.network_drawing("*", "*").name):
+        try:
+            path.unlink()
+        except OSError as error:
+            raise ArtefactError(f"{path}: cannot be removed", found=error.strerror or error, remedy="remove it yourself") from None
 
 
 def dataset_changes(old: Fingerprint, dataset: DatasetSpec, layout: RunLayout) -> str:
@@ -162,6 +172,10 @@ def parse_folds(text: str, count: int) -> list[str]:
 
 def _plan_there(session: Session, layout: RunLayout, overwrite: bool) -> Plan | None:
     if not layout.plan.exists():
+        begun = _folds_begun(layout)
+        if begun and not overwrite:
+            remedy = f"put back a copy of it: {some(begun)} need it; or make it anew with --overwrite and train again"
+            raise ArtefactError(f"{layout.plan}: no plan here", remedy=remedy)
         return None
     try:
         return Plan.load(layout.plan)

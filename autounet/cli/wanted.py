@@ -13,6 +13,13 @@ from autounet.preset import Preset
 
 DEFAULT_PRESET = "nnunet"
 
+MOST_GB = 1e6
+LARGEST = 10**9
+"""Of any number of voxels, samples or feature maps."""
+
+BY_RULE = "rule"
+"""Typed after a flag, it takes an earlier choice back."""
+
 SCHEMES: tuple[NormalizationChoice, ...] = get_args(NormalizationChoice)
 
 
@@ -29,43 +36,49 @@ class Choices:
 
     def check(self) -> None:
         """Raises UsageError, before any work, for what makes no sense whatever the data are."""
-        if self.spacing is not None:
-            _positive("--spacing", self.spacing, _numbers(self.spacing))
+        if self.spacing not in (None, BY_RULE):
+            _positive("--spacing", str(self.spacing), _numbers(str(self.spacing)))
         for text in self.patch_size:
-            _whole("--patch-size", text, _named(text)[1])
+            if _named(text)[1] != BY_RULE:
+                _whole("--patch-size", text, _named(text)[1])
         for text in self.batch_size:
-            _one_whole("--batch-size", text, _named(text)[1])
+            if _named(text)[1] != BY_RULE:
+                _one_whole("--batch-size", text, _named(text)[1])
         for text in self.normalization:
             _scheme(text)
-        if self.mirror_axes is not None:
-            _axes(self.mirror_axes)
-        if self.features is not None:
-            _whole("--features", self.features, self.features)
+        if self.mirror_axes not in (None, BY_RULE):
+            _axes(str(self.mirror_axes))
+        if self.features not in (None, BY_RULE):
+            _whole("--features", str(self.features), str(self.features))
 
     def overrides(self, fingerprint: Fingerprint, before: Overrides) -> Overrides:
         """These choices on top of earlier ones. Raises UsageError when one does not suit the data."""
         self.check()
         changed = before.model_dump()
         if self.spacing is not None:
-            changed["spacing_mm_zyx"] = _spacing(self.spacing, fingerprint)
+            changed["spacing_mm_zyx"] = None if self.spacing == BY_RULE else _spacing(self.spacing, fingerprint)
         for text in self.patch_size:
             name, value = _named(text)
-            sizes = _whole("--patch-size", text, value)
-            changed["patch_size"] = {**changed["patch_size"], name or ("2d" if len(sizes) == 2 else "3d_fullres"): sizes}
+            sizes = () if value == BY_RULE else _whole("--patch-size", text, value)
+            usual = "2d" if len(sizes) == 2 or fingerprint.ndim == 2 else "3d_fullres"
+            changed["patch_size"] = _with(changed["patch_size"], name or usual, sizes or None)
         for text in self.batch_size:
             name, value = _named(text)
             usual = "2d" if fingerprint.ndim == 2 else "3d_fullres"
-            changed["batch_size"] = {**changed["batch_size"], name or usual: _one_whole("--batch-size", text, value)}
+            size = None if value == BY_RULE else _one_whole("--batch-size", text, value)
+            changed["batch_size"] = _with(changed["batch_size"], name or usual, size)
         if self.normalization:
             changed["normalization"] = _normalization(self.normalization, fingerprint.channels, before.normalization)
-        if self.mirror_axes is not None:
+        if self.mirror_axes == BY_RULE:
+            changed["mirror_axes_zyx"] = None
+        elif self.mirror_axes is not None:
             axes = _axes(self.mirror_axes)
             first = 3 - fingerprint.ndim
             if self.mirror_axes != "all" and any(axis < first for axis in axes):
                 raise UsageError(f"--mirror-axes {self.mirror_axes}: planar images have no axis z", expected="y, x, all or none")
             changed["mirror_axes_zyx"] = tuple(axis for axis in axes if axis >= first)
         if self.features is not None:
-            changed["features"] = _whole("--features", self.features, self.features)
+            changed["features"] = None if self.features == BY_RULE else _whole("--features", self.features, self.features)
         return Overrides(**changed)
 
 
@@ -86,7 +99,7 @@ class Wanted:
     def check(self) -> None:
         """Raises UsageError before any work when the preset is unknown, the memory is no amount or a choice makes no sense."""
         self._preset(None)
-        if self.gpu_memory_gb is not None and not (math.isfinite(self.gpu_memory_gb) and self.gpu_memory_gb > 0):
+        if self.gpu_memory_gb is not None and not 0 < self.gpu_memory_gb <= MOST_GB:
             raise UsageError(f"--gpu-memory {self.gpu_memory_gb:g}: no amount of memory", expected="gigabytes, such as 8 or 24")
         self.choices.check()
 
@@ -96,11 +109,13 @@ class Wanted:
         Another preset drops what was chosen about sizes (memory, patch, batch, features); what was chosen about the data (spacing,
         normalisation, mirroring) stays.
         """
+        from autounet.planners.presets import PRESETS
+
         before = None if self.reset else there
         preset = self._preset(before)
         memory, overrides = self.gpu_memory_gb, Overrides()
         if before is not None:
-            same = before.preset.name == preset.name
+            same = before.preset == preset or before.preset.name == preset.name in PRESETS
             memory = before.gpu_memory_gb if memory is None and same else memory
             sizes: dict[str, Any] = {} if same else {"patch_size": {}, "batch_size": {}, "features": None}
             overrides = before.overrides.model_copy(update=sizes)
@@ -110,7 +125,7 @@ class Wanted:
         from autounet.planners.preset_file import find_preset
 
         if self.preset is not None or before is None:
-            return find_preset(self.preset or DEFAULT_PRESET)
+            return find_preset(DEFAULT_PRESET if self.preset is None else self.preset)
         return before.preset
 
 
@@ -126,22 +141,27 @@ def _numbers(text: str) -> list[float]:
 
 
 def _positive(flag: str, text: str, values: Sequence[float]) -> None:
-    if not all(math.isfinite(value) and value > 0 for value in values):
-        raise UsageError(f"{flag} {text}: not positive numbers", expected="numbers with commas between them, such as 2.5,1,1")
+    if not all(1e-9 <= value <= 1e9 for value in values):
+        raise UsageError(f"{flag} {text}: not positive numbers of mm", expected="numbers with commas between them, such as 2.5,1,1")
 
 
-def _whole(flag: str, text: str, value: str) -> tuple[int, ...]:
+def _whole(flag: str, text: str, value: str, example: str = "64,128,128") -> tuple[int, ...]:
     values = _numbers(value)
-    if not all(number >= 1 and number == int(number) for number in values if not math.isinf(number)) or not all(map(math.isfinite, values)):
-        raise UsageError(f"{flag} {text}: not whole numbers above 0", expected="such as 64,128,128")
+    if not all(1 <= number <= LARGEST and number == int(number) for number in values):
+        raise UsageError(f"{flag} {text}: not whole numbers above 0", expected=f"such as {example}")
     return tuple(int(number) for number in values)
 
 
 def _one_whole(flag: str, text: str, value: str) -> int:
-    values = _whole(flag, text, value)
+    values = _whole(flag, text, value, "4 or 3d_fullres=4")
     if len(values) != 1:
         raise UsageError(f"{flag} {text}: {len(values)} numbers", expected="one, such as 4 or 3d_fullres=4")
     return values[0]
+
+
+def _with(table: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """The table with one entry replaced; None removes it."""
+    return {key: entry for key, entry in {**table, name: value}.items() if entry is not None}
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -150,9 +170,11 @@ def _named(text: str) -> tuple[str, str]:
     return (name.strip(), value.strip()) if equals else ("", text.strip())
 
 
-def _scheme(text: str) -> tuple[str, NormalizationChoice]:
-    """Channel (a name, a number, or empty for all) and scheme."""
+def _scheme(text: str) -> tuple[str, NormalizationChoice | None]:
+    """Channel (a name, a number, or empty for all) and scheme; None for the rule's."""
     channel, value = _named(text)
+    if value == BY_RULE:
+        return channel, None
     for scheme in SCHEMES:
         if scheme == value.casefold():
             return channel, scheme
@@ -194,4 +216,4 @@ def _normalization(
             )
         for position in places:
             chosen[position] = scheme
-    return tuple(chosen)
+    return tuple(chosen) if any(chosen) else ()

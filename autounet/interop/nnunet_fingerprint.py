@@ -1,6 +1,5 @@
 """nnU-Net v2's dataset_fingerprint.json and dataset.json → our Fingerprint, so that a plan can be made from them alone."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -15,6 +14,11 @@ PLANAR_SPACING = 999.0
 """nnU-Net gives planar images a first axis of one voxel and at least this times the spacing of the others."""
 
 DATASET_JSON = Path("dataset.json")
+
+LARGEST = 1e300
+SMALLEST_MM, LARGEST_MM = 1e-9, 1e9
+MOST_VOXELS = 10**9
+"""Along an axis."""
 
 _STATISTICS = ("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5")
 
@@ -77,15 +81,21 @@ def _rows(fingerprint: Mapping[str, Any], key: str, name: str) -> list[Any]:
 
 
 def _spacing(row: Any, number: int, name: str) -> TripleMm:
-    if not isinstance(row, list) or len(row) != 3 or not all(_is_number(value) and value > 0 for value in row):
-        raise _malformed(name, f"'spacings' of case {number}", _shown(row), "three positive numbers, in mm")
+    if not isinstance(row, list) or len(row) != 3 or not all(_is_number(value) and SMALLEST_MM <= value <= LARGEST_MM for value in row):
+        raise _malformed(
+            name, f"'spacings' of case {number}", _shown(row), f"three positive numbers, in mm, from {SMALLEST_MM:g} to {LARGEST_MM:g}"
+        )
     a, b, c = (float(value) for value in row)
     return a, b, c
 
 
 def _shape(row: Any, number: int, name: str) -> Triple:
-    if not isinstance(row, list) or len(row) != 3 or not all(_is_number(value) and value >= 1 and value == int(value) for value in row):
-        raise _malformed(name, f"'shapes_after_crop' of case {number}", _shown(row), "three positive integers")
+    if (
+        not isinstance(row, list)
+        or len(row) != 3
+        or not all(_is_number(value) and 1 <= value <= MOST_VOXELS and value == int(value) for value in row)
+    ):
+        raise _malformed(name, f"'shapes_after_crop' of case {number}", _shown(row), f"three positive integers up to {MOST_VOXELS}")
     a, b, c = (int(value) for value in row)
     return a, b, c
 
@@ -108,7 +118,8 @@ def _intensities(fingerprint: Mapping[str, Any], channels: int, name: str) -> tu
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not converted: JSON may hold integers that no float can.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST < value < LARGEST
 
 
 def _shown(value: Any) -> str:

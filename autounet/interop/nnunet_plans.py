@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -11,6 +11,8 @@ from autounet.artefact import Frozen
 from autounet.errors import ArtefactError
 from autounet.geometry import Triple
 from autounet.plan import NetworkSpec
+
+T = TypeVar("T")
 
 Scheme = Literal["zscore", "ct", "rescale", "rgb", "none"]
 
@@ -25,6 +27,10 @@ SCHEMES: dict[str, Scheme] = {
 
 KINDS: dict[str, Literal["plain", "residual"]] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
 """Networks of dynamic-network-architectures and ours."""
+
+
+class Unknown(Exception):
+    """Something that autounet has no word for."""
 
 
 class NnunetConfiguration(Frozen):
@@ -79,14 +85,23 @@ def nnunet_plans(raw: Any, name: str) -> NnunetPlans:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ArtefactError(f"{name}: these plans are malformed at '{where}'", found=first["msg"]) from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        found = f"no {error}" if isinstance(error, KeyError) else error
-        raise ArtefactError(f"{name}: are not plans of nnU-Net v2.5 or newer, or use what autounet does not have", found=found) from None
+    except Unknown as error:
+        raise ArtefactError(f"{name}: these plans use what autounet does not have", found=error) from None
+    except KeyError as error:
+        raise ArtefactError(f"{name}: are not plans of nnU-Net v2.5 or newer", found=f"no {error}") from None
+    except (TypeError, ValueError, AttributeError, IndexError, OverflowError):
+        raise ArtefactError(f"{name}: are not plans of nnU-Net v2.5 or newer", found="a value of the wrong kind") from None
 
 
 def _configuration(table: Mapping[str, Any], key: str, seen: set[str]) -> NnunetConfiguration:
     merged = _inherited(table, key, seen)
-    schemes = [SCHEMES[name] for name in merged["normalization_schemes"]]
+    schemes = [_known(SCHEMES, name) for name in merged["normalization_schemes"]]
+    network = _network(merged["architecture"], len(schemes))
+    for axes in (merged["spacing"], merged["median_image_size_in_voxels"], merged["patch_size"]):
+        if len(axes) != network.ndim or not all(0 < value < 1e15 for value in axes):
+            raise ValueError
+    if len(merged["use_mask_for_norm"]) != len(schemes):
+        raise ValueError
     return NnunetConfiguration(
         spacing_mm=tuple(float(value) for value in merged["spacing"]),
         median_shape=tuple(float(value) for value in merged["median_image_size_in_voxels"]),
@@ -95,7 +110,7 @@ def _configuration(table: Mapping[str, Any], key: str, seen: set[str]) -> Nnunet
         batch_dice=bool(merged["batch_dice"]),
         normalization=tuple(schemes),
         use_mask=tuple(bool(value) for value in merged["use_mask_for_norm"]),
-        network=_network(merged["architecture"], len(schemes)),
+        network=network,
         previous_stage=merged.get("previous_stage"),
     )
 
@@ -111,12 +126,13 @@ def _inherited(table: Mapping[str, Any], key: str, seen: set[str]) -> dict[str, 
 
 
 def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
-    kind = KINDS[str(architecture["network_class_name"]).rpartition(".")[2]]
+    kind = _known(KINDS, str(architecture["network_class_name"]).rpartition(".")[2])
     values = architecture["arch_kwargs"]
     strides = tuple(tuple(int(step) for step in stride) for stride in values["strides"])
-    ndim = len(strides[0])
-    if ndim not in get_args(NetworkSpec.model_fields["ndim"].annotation):
-        raise ValueError(f"a network of {ndim} dimensions")
+    ndim, kernels = len(strides[0]), tuple(tuple(int(size) for size in kernel) for kernel in values["kernel_sizes"])
+    rows = (*strides, *kernels)
+    if ndim not in (2, 3) or len(kernels) != len(strides) or not all(len(row) == ndim and 0 < min(row) <= max(row) < 1000 for row in rows):
+        raise ValueError
     return NetworkSpec(
         kind=kind,
         ndim=2 if ndim == 2 else 3,
@@ -124,7 +140,7 @@ def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
         outputs=1,
         features=tuple(values["features_per_stage"]),
         strides=strides,
-        kernel_sizes=tuple(tuple(int(size) for size in kernel) for kernel in values["kernel_sizes"]),
+        kernel_sizes=kernels,
         blocks_encoder=tuple(values["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]),
         blocks_decoder=tuple(values["n_conv_per_stage_decoder"]),
     )
@@ -132,4 +148,12 @@ def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
 
 def _triple(values: Any) -> Triple:
     a, b, c = (int(value) for value in values)
+    if sorted((a, b, c)) != [0, 1, 2]:
+        raise ValueError
     return a, b, c
+
+
+def _known(table: Mapping[str, T], name: object) -> T:
+    if name not in table:
+        raise Unknown(f"{name!r}")
+    return table[str(name)]

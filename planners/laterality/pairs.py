@@ -188,6 +188,8 @@ def _reason_to_leave(axis: int, entries: Sequence[MirroredClasses], cases: Seque
 def _reason_to_keep(fingerprint: Fingerprint) -> str:
     names = fingerprint.labels.names
     pairs = [entry for entry in named_pairs(names) if entry.naming == "words"]
+    if not pairs and not any(case.class_voxels for case in fingerprint.cases) and len(names) > 1:
+        return "no names tell left from right; whether two classes are each other's mirror image, this fingerprint does not say"
     if not pairs:
         return "no two classes are each other's mirror image" if len(names) > 1 else "there is one class, which mirroring leaves what it is"
     remedy = "leave out the left-right axis with `--mirror-axes` if mirrored, one would pass for the other"

@@ -54,6 +54,8 @@ VOLUMES, PLANAR = fingerprint(3), fingerprint(2)
         ({"mirror_axes": "all"}, PLANAR, {"mirror_axes_zyx": (1, 2)}),
         ({"features": "24"}, VOLUMES, {"features": (24,)}),
         ({"features": "16,48"}, VOLUMES, {"features": (16, 48)}),
+        ({"features": "rule", "spacing": "rule", "mirror_axes": "rule", "normalization": ["rule"]}, VOLUMES, {}),
+        ({"patch_size": ["3d_lowres=rule", "rule"], "batch_size": ["rule"]}, VOLUMES, {}),
     ],
 )
 def test_flags_become_overrides(choices: dict[str, Any], data: Fingerprint, expected: dict[str, Any]) -> None:
@@ -80,6 +82,9 @@ def test_flags_become_overrides(choices: dict[str, Any], data: Fingerprint, expe
         ({"mirror_axes": ""}, VOLUMES, "not axes"),
         ({"mirror_axes": "z,x"}, PLANAR, "planar images have no axis z"),
         ({"features": "0"}, VOLUMES, "--features 0: not whole numbers above 0"),
+        ({"features": "1e300"}, VOLUMES, "not whole numbers above 0"),
+        ({"batch_size": ["0"]}, VOLUMES, "expected such as 4 or 3d_fullres=4"),
+        ({"spacing": "1e300,1,1"}, VOLUMES, "not positive numbers of mm"),
     ],
 )
 def test_nonsense_is_refused(choices: dict[str, Any], data: Fingerprint, message: str) -> None:
@@ -107,6 +112,19 @@ def test_a_plan_that_is_there_is_asked_for_again() -> None:
 def test_another_preset_keeps_what_is_about_the_data() -> None:
     request = Wanted(preset="resenc-m").request(VOLUMES, THERE)
     assert request == PlanRequest(preset=PRESETS["resenc-m"], overrides=Overrides(spacing_mm_zyx=(1.0, 1.0, 1.0)))
+
+
+def test_rule_takes_an_earlier_choice_back() -> None:
+    before = Overrides(patch_size={"2d": (64, 64), "3d_lowres": (8, 8, 8)}, normalization=("ct", None), features=(8,))
+    after = Choices(patch_size=["3d_lowres=rule"], normalization=["0=rule"], features="rule").overrides(VOLUMES, before)
+    assert after == Overrides(patch_size={"2d": (64, 64)})
+
+
+def test_presets_of_one_name_from_two_files_are_two_presets() -> None:
+    first, second = (PRESETS["small"].model_copy(update={"name": "mine", "epochs": epochs}) for epochs in (5, 6))
+    there = PlanRequest(preset=first, overrides=Overrides(features=(8,)))
+    assert Wanted()._preset(there) == first
+    assert Wanted(preset="small").request(VOLUMES, PlanRequest(preset=second, overrides=Overrides(features=(8,)))).overrides == Overrides()
 
 
 def test_reset_forgets_everything() -> None:

@@ -59,7 +59,8 @@ def test_patch_is_taken_with_its_network(make_fingerprint: Make) -> None:
     [
         ((50, 56, 40), "48×56×40"),  # 50 would be halved three times: 48 and 56 can be
         ((40, 55, 41), "40×56×40"),
-        ((3, 3, 3), "8×8×8"),  # nothing to halve below twice four voxels
+        ((3, 3, 3), "4×8×8"),  # two axes with twice four voxels can be halved
+        ((7, 7, 7), "7×8×8"),
         ((129, 128, 128), "128×128×128"),  # 129 is halved five times: 128 and 160 can be
     ],
 )
@@ -216,3 +217,27 @@ def test_nearest_that_works_finds_the_edge() -> None:
     assert found[0] == pytest.approx(3.7, rel=0.02)
     assert found[1] == pytest.approx(2 * found[0], rel=0.01)
     assert nearest_that_works((1.0,), lambda values: False) is None
+
+
+def test_extremes_are_refused_at_once(make_fingerprint: Make) -> None:
+    """Sizes that no search may walk through voxel by voxel, and a unit that was mistaken."""
+    fingerprint = make_fingerprint(shape=(128,) * 3)
+    for wanted in ((30_000_000, 8, 8), (2**31 - 1, 1, 1)):
+        with pytest.raises(UsageError, match="patch size"):
+            plan(fingerprint, patch_size={"3d_fullres": wanted})
+    with pytest.raises(UsageError, match="a typical image would have no voxel along axis 2"):
+        plan(fingerprint, spacing_mm_zyx=(1.0, 1.0, 1000.0))
+
+
+def test_memory_that_is_too_little_for_any_configuration_names_what_is_enough_for_all(make_fingerprint: Make) -> None:
+    fingerprint = make_fingerprint(shape=(128,) * 3)
+    with pytest.raises(UsageError, match="1e-06 GB of memory are too little") as caught:
+        plan(fingerprint, memory=1e-6)
+    assert plan(fingerprint, memory=float((caught.value.remedy or "").removeprefix("--gpu-memory "))).configurations
+
+
+def test_what_was_chosen_for_a_configuration_that_is_gone_can_be_taken_back(make_fingerprint: Make) -> None:
+    """The spacing is not to blame, though it is what was asked for last."""
+    with pytest.raises(UsageError, match="patch size of 3d_lowres: no such configuration") as caught:
+        plan(make_fingerprint(shape=(128,) * 3), patch_size={"3d_lowres": (16, 16, 16)}, spacing_mm_zyx=(2.0, 2.0, 2.0))
+    assert "--patch-size 3d_lowres=rule" in (caught.value.remedy or "")

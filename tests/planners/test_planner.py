@@ -177,7 +177,7 @@ def altered(fingerprint: Fingerprint, **case: object) -> Fingerprint:
 
 @pytest.mark.parametrize("spacing", [(0.0, 1.0, 1.0), (1.0, -1.0, 1.0), (1.0, 1.0, float("nan")), (float("inf"), 1.0, 1.0)])
 def test_spacing_that_is_not_positive_is_refused(make_fingerprint: Make, spacing: tuple[float, ...]) -> None:
-    with pytest.raises(ArtefactError, match="spacing of case case_0000 is not positive"):
+    with pytest.raises(ArtefactError, match="spacing of case case_0000 is not usable"):
         make_plan(altered(make_fingerprint(), spacing_mm_zyx=spacing), PRESETS["nnunet"], file_ending=".nii.gz")
 
 

@@ -47,6 +47,12 @@ def changed(**changes: Any) -> dict[str, Any]:
     return raw
 
 
+def with_strides(strides: Any) -> dict[str, Any]:
+    architecture: dict[str, Any] = copy.deepcopy(RAW["configurations"]["3d_fullres"]["architecture"])
+    architecture["arch_kwargs"]["strides"] = strides
+    return architecture
+
+
 def test_everything_is_read() -> None:
     plans = nnunet_plans(RAW, "plans.json")
     assert (plans.dataset, plans.name, plans.transpose) == ("Dataset001_Test", "nnUNetPlans", (2, 0, 1))
@@ -84,6 +90,11 @@ def test_residual_encoders_count_blocks() -> None:
         changed(normalization_schemes=["MyNormalization"]),
         changed(architecture={"network_class_name": "os.system", "arch_kwargs": {}}),
         changed(inherits_from="3d_cascade_fullres"),
+        {**RAW, "transpose_forward": [0, 1, 7]},
+        changed(use_mask_for_norm=[False]),
+        changed(median_image_size_in_voxels=[10**400, 1, 1]),
+        changed(spacing=[0.0, 1.0, 1.0]),
+        *(changed(architecture=with_strides(strides)) for strides in ([[0, 1, 1], [2, 2, 2]], [[]], [[1, 1, float("-inf")]], [[1, 1, 1]])),
     ],
 )
 def test_anything_else_is_an_error(raw: Any) -> None:
