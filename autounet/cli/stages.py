@@ -77,7 +77,7 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
 
 def remove_drawings(layout: RunLayout) -> None:
     """Removes the drawings of an older plan, so that none is there that its plan is not. Raises ArtefactError."""
-    for path in layout.root.glob(layout.network_drawing("*", "*").name):
+    for path in layout.root.glob(layout.network_drawing("*", "").name):
         try:
             path.unlink()
         except OSError as error:

@@ -100,9 +100,43 @@ def test_sources_that_contradict_or_miss_each_other(alone: tuple[str, ...], refu
 
 
 def test_an_impossible_memory_names_a_possible_one(alone: tuple[str, ...], refused: Autounet, autounet: Autounet) -> None:
-    ended = refused(2, ["small enough for 1e-05 GB", "Ask for at least"], "plan", *alone, "--gpu-memory", "1e-5")
-    least = ended.err.split("at least ")[1].split(" GB")[0]
-    assert autounet("plan", *alone, "--gpu-memory", least, "--batch-size", "2d=1").code in (0, 2)
+    ended = refused(2, ["1e-05 GB of memory are too little", "the nearest that can"], "plan", *alone, "--gpu-memory", "1e-5")
+    least = ended.err.split("--gpu-memory ")[1].split()[0]
+    assert autounet("plan", *alone, "--gpu-memory", least).code == 0
+
+
+def test_flags_that_a_fingerprint_alone_has_no_use_for_are_refused(alone: tuple[str, ...], refused: Autounet, tmp_path: Path) -> None:
+    for flags in (("--runs", tmp_path), ("--data", tmp_path), ("--reset",), ("--overwrite",), ("--workers", "2")):
+        refused(2, [f"{flags[0]} with --fingerprint"], "plan", *alone, *flags)
+
+
+def test_a_fingerprint_of_ours_is_not_planned_with_anothers_labels(trained: Any, alone: tuple[str, ...], refused: Autounet) -> None:
+    ours = trained.runs / "Dataset011_Boxes" / "fingerprint.json"
+    refused(1, ["is not of the dataset of", "other channels or labels"], "plan", "--fingerprint", ours, *alone[2:])
+    refused(1, ["is not a fingerprint", "found 'plan'"], "plan", "--fingerprint", ours.with_name("plan.json"))
+
+
+def test_drawings_are_those_of_the_plan(trained: Any, autounet: Autounet, tmp_path: Path) -> None:
+    """A plan that another command replaced has its drawings made again; those of configurations that are gone are gone too."""
+    where = ("-d", trained.volumes, "--runs", tmp_path)
+    run = tmp_path / "Dataset011_Boxes"
+    assert autounet("plan", *where, "--preset", "nnunet").code == 0
+    drawing = (run / "network_3d_fullres.svg").read_text()
+    assert autounet("preprocess", *where, "--preset", "small", "-c", "2d").code == 0
+    assert not list(run.glob("network_*"))
+    assert autounet("plan", *where).code == 0
+    again = (run / "network_3d_fullres.svg").read_text()
+    assert "preset small" in again
+    assert "preset nnunet" in drawing
+    assert autounet("plan", *where, "--preset", "unet2015").code == 0
+    assert {path.name for path in run.glob("network_*")} == {"network_2d.svg", "network_2d.png"}
+
+
+def test_a_plan_that_models_need_is_missed(trained: Any, autounet: Autounet, refused: Autounet, runs_copy: Path) -> None:
+    where = ("-d", trained.volumes, "--runs", runs_copy)
+    (runs_copy / "Dataset011_Boxes" / "plan.json").unlink()
+    refused(1, ["no plan here", "3d_fullres/fold_0 need it", "--overwrite"], "plan", *where)
+    assert autounet("plan", *where, "--overwrite", "--preset", "small").code == 0
 
 
 def test_choices_are_marked_and_remembered(trained: Any, autounet: Autounet, tmp_path: Path) -> None:
