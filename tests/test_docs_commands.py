@@ -59,3 +59,28 @@ def test_the_tutorial_runs_as_written(tmp_path: Path, monkeypatch: pytest.Monkey
     truths = sorted(path.name for path in Path("autounet_demo/data/Dataset001_Phantom/labelsTs").iterdir())
     assert written == truths
     assert "mean Dice" in capfd.readouterr().out
+
+
+def test_the_planning_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every command of the page on a generated dataset, with the files it speaks of. Training is left out."""
+    monkeypatch.chdir(tmp_path)
+    write_phantom(Path("data"))
+    page = ROOT / "docs" / "how-to" / "planning.md"
+    own = re.search(r"^```json\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert own is not None
+    Path("wide.json").write_text(own.group(1))
+    reference = ROOT.parent / "shared" / "reference" / "msd" / "Dataset004_Hippocampus"
+    files = {"dataset_fingerprint.json": "dataset_fingerprint.json", "dataset.json": "dataset.json", "plans_plain.json": "nnUNetPlans.json"}
+    for there, here in files.items():
+        if reference.exists():
+            Path(here).write_text((reference / there).read_text())
+    assert run(["plan", "-d", "data/Dataset001_Phantom", "--preset", "small"]) == 0
+    Path("old_plan.json").write_text(Path("autounet_runs/Dataset001_Phantom/plan.json").read_text())
+    commands = [arguments for arguments in shown_commands(page) if arguments[0] == "plan"]
+    assert len(commands) >= 9
+    for arguments in commands:
+        if any(word in ("nnUNetPlans.json", "--fingerprint") for word in arguments) and not reference.exists():
+            continue
+        arguments = [{"Task04": "data/Dataset001_Phantom"}.get(word, word) for word in arguments]
+        assert run([*arguments, *([] if "--fingerprint" in arguments else ["--reset"])]) == 0, shlex.join(arguments)
+    assert "(chosen by you)" in capfd.readouterr().out
