@@ -135,8 +135,8 @@ def cost_decisions(network: NetworkSpec, patch_size: Sequence[int], batch_size: 
         Decision(
             name="GPU memory",
             value=_gigabytes(needed),
-            reason=f"an estimate: {batch_size} × {large(activations(network, patch_size))} activations, where nnU-Net needs about "
-            f"{preset.gpu_memory_gb:g} GB for {target.batch} × {large(target.features)}; a small network needs more than in proportion",
+            reason=f"an estimate: {batch_size} × {large(activations(network, patch_size))} activations, where preset '{preset.name}' "
+            f"reckons {preset.gpu_memory_gb:g} GB for {target.batch} × {large(target.features)}; a small network needs more than in proportion",
         ),
         Decision(
             name="epoch time",

@@ -98,7 +98,7 @@ def test_decisions_say_the_numbers_behind_them() -> None:
     memory, time = cost_decisions(HIPPOCAMPUS, (40, 56, 40), 9, Budget(PRESETS["nnunet"], 3, 8.0))
     # 8 GB · 9 · 19.17 of 2 · 560 million
     assert (memory.name, memory.value) == ("GPU memory", "about 1.2 GB")
-    assert "9 × 19.2 million activations, where nnU-Net needs about 8 GB for 2 × 560 million" in memory.reason
+    assert "9 × 19.2 million activations, where preset 'nnunet' reckons 8 GB for 2 × 560 million" in memory.reason
     assert (time.name, time.value) == ("epoch time", "seconds on a data-centre GPU, over ten minutes on two CPU cores")
     # 9 · 800 · 19.1 billion
     assert time.reason.startswith("138 trillion multiply-adds in 250 steps")
