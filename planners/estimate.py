@@ -136,7 +136,8 @@ def cost_decisions(network: NetworkSpec, patch_size: Sequence[int], batch_size: 
             name="GPU memory",
             value=_gigabytes(needed),
             reason=f"an estimate: {batch_size} × {large(activations(network, patch_size))} activations, where preset '{preset.name}' "
-            f"reckons {preset.gpu_memory_gb:g} GB for {target.batch} × {large(target.features)}; a small network needs more than in proportion",
+            f"reckons {preset.gpu_memory_gb:g} GB for {target.batch} × {large(target.features)}; "
+            "a small network needs more than in proportion",
         ),
         Decision(
             name="epoch time",
