@@ -170,6 +170,10 @@ class Plan(Artefact):
         """Memory that was planned for."""
         return self.request.preset.gpu_memory_gb if self.request.gpu_memory_gb is None else self.request.gpu_memory_gb
 
+    def training_recipe(self) -> str:
+        """Digest of what decides how a network is trained, beside the network itself: loss, augmentation, optimizer."""
+        return digest_of(self.model_dump(mode="json", include={"optimizer", "augmentation", "loss"}))
+
     def recipe(self, configuration: str) -> str:
         """Digest of all that a trained model of this configuration depends on; reasons and other configurations are not."""
         chosen = self.configurations[configuration].model_dump(mode="json", exclude={"decisions"})

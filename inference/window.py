@@ -61,11 +61,11 @@ def tile_starts(size: int, tile: int) -> list[int]:
 def seamless_starts(size: int, scored: int, step: int) -> list[int]:
     """First scored voxels of the tiles along one axis: as few as cover it, evenly spread, at multiples of ``step``.
 
-    An image smaller than a tile lies in its middle. The last tile may reach beyond the image by less than ``step``. Where a tile
+    An image smaller than a tile lies about its middle. The last tile may reach beyond the image by less than ``step``. Where a tile
     scores less than ``step`` voxels, tiles cannot keep to multiples, and start anywhere.
     """
     if size <= scored:
-        return [-((scored - size) // 2)]
+        return [-((scored - size) // 2 // step * step)]
     if scored < step:
         step = 1
     steps = math.ceil((size - scored) / step)

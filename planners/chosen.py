@@ -7,9 +7,9 @@ from itertools import product
 from autounet.errors import UsageError
 from autounet.networks.cost import activations, output_size, parameters
 from autounet.plan import NetworkSpec
-from autounet.planners.budget import FEWEST_VOXELS, Budget, DoesNotFit, FittedPatch, fit_patch, network_for, too_little_memory
+from autounet.planners.budget import FEWEST_VOXELS, Budget, DoesNotFit, FittedPatch, fit_patch, network_for
 from autounet.planners.topology import Topology, topology
-from autounet.planners.unpadded import describe_unpadded, edges, fit_unpadded_patch, unpadded_network
+from autounet.planners.unpadded import describe_unpadded, edges, fit_unpadded_patch, shrink_unpadded, unpadded_network
 from autounet.planners.words import at_least, large, percent, times
 from autounet.preset import Unpadded
 
@@ -51,12 +51,6 @@ def chosen_patch(
     Raises:
         UsageError: The network cannot take it or it does not fit into memory; the message names the nearest that can and does.
     """
-    if len(wanted) != len(spacing_mm):
-        usual = fit_patch(spacing_mm, median_shape, budget, in_channels, outputs).topology.patch_size
-        found = f"{len(wanted)} {'axis' if len(wanted) == 1 else 'axes'}"
-        raise UsageError(
-            f"patch size {times(wanted)} of {name}: {found}", expected=f"{len(usual)} sizes, such as {','.join(map(str, usual))}"
-        )
     if min(wanted) < 1 or math.prod(wanted) > LARGEST_PATCH:
         raise UsageError(f"patch size {times(wanted)} of {name}", expected=f"sizes above 0, and at most {LARGEST_PATCH} voxels in all")
     if budget.preset.unpadded is not None:
@@ -168,20 +162,17 @@ def _chosen_unpadded(
     try:
         output_size(network, wanted)
     except ValueError:
-        longest = max(min(max(wanted), LONGEST_UNPADDED) + 2 ** len(network.features), size.edge)
-        allowed = edges(network, longest)
+        allowed = edges(network, max(min(max(wanted), LONGEST_UNPADDED) + 2 ** len(network.features), size.edge))
         if not allowed:
             fit_unpadded_patch(median_shape, budget, size, in_channels, outputs)  # says so
         nearest = tuple(min(allowed, key=lambda edge: (abs(edge - asked), edge)) for asked in wanted)
+        nearest = shrink_unpadded(network, nearest, list(allowed), budget, 1)
         raise _refused(name, wanted, "without padding some feature map has an odd size or vanishes", nearest) from None
     features = activations(network, wanted)
     if budget.share(features, 1) > 1:
-        smaller = [edge for edge in edges(network, max(wanted)) if budget.share(activations(network, (edge, edge)), 1) <= 1]
-        if not smaller:
-            raise too_little_memory(budget, features, 1, wanted)
-        nearest = tuple(min(asked, smaller[-1]) for asked in wanted)
-        raise _too_large(name, wanted, features, 1, budget, nearest)
-    return describe_unpadded(network, wanted, budget, median_shape, shrunk=False)
+        smaller = shrink_unpadded(network, wanted, list(edges(network, min(max(wanted), LONGEST_UNPADDED))), budget, 1)
+        raise _too_large(name, wanted, features, 1, budget, smaller)
+    return describe_unpadded(network, wanted, budget, median_shape, False, "as asked for")
 
 
 def _nearest_skeleton(wanted: tuple[int, ...], spacing_mm: Sequence[float], min_edge: int) -> Topology:

@@ -3,6 +3,7 @@
 Rules of nnunetv2 2.8.1, ``default_experiment_planner.py`` (plan_experiment). Per-axis values are in the network's order.
 """
 
+import math
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -18,6 +19,7 @@ from autounet.planners.lowres import LowResolution, low_resolution
 from autounet.planners.unpadded import fit_unpadded_patch
 from autounet.planners.words import count, large, mm, times
 from autounet.preset import Preset
+from autounet.rotation import rotation_rule
 
 FULL, LOW, CASCADE, PLANAR = "3d_fullres", "3d_lowres", "3d_cascade_fullres", "2d"
 
@@ -126,6 +128,12 @@ def _patch(common: Common, name: str, spacing: tuple[float, ...], typical: tuple
     channels, outputs = len(common.fingerprint.channels), common.fingerprint.labels.declared
     batch = common.overrides.batch_size.get(name, 0)
     wanted = common.overrides.patch_size.get(name)
+    if wanted is not None and len(wanted) != len(spacing):
+        usual = _patch_by_rule(common, spacing, typical, budget).topology.patch_size
+        found = f"{len(wanted)} {'axis' if len(wanted) == 1 else 'axes'}"
+        raise UsageError(
+            f"patch size {times(wanted)} of {name}: {found}", expected=f"{len(usual)} sizes, such as {','.join(map(str, usual))}"
+        )
     if wanted is not None:
         patch = chosen_patch(name, wanted, spacing, typical, budget, channels, outputs, max(batch, 1))
         return replace(patch, reason=f"{_by_rule(common, spacing, typical, budget)}{patch.reason}")
@@ -205,7 +213,8 @@ def _configuration(
     network = patch.network.model_copy(update={"in_channels": channels, "outputs": fingerprint.labels.outputs})
     if by_you.features is not None:
         check_weights(network, common.memory_gb)
-    first = 3 - network.ndim
+    mirrored, turned = _mirroring(common, patch.topology.patch_size)
+    dice = Decision(name="batch Dice", value=describe.yes_or_no(batch_dice), reason=dice_reason)
     return Configuration(
         name=CASCADE if cascade else view.name,
         spacing_mm=view.spacing_mm,
@@ -215,7 +224,7 @@ def _configuration(
         batch_dice=batch_dice,
         normalization=common.schemes,
         network=network,
-        mirror_axes=tuple(axis - first for axis in common.mirror_axes if axis >= first),
+        mirror_axes=mirrored,
         previous_stage=LOW if cascade else None,
         decisions=(
             *decisions,
@@ -229,9 +238,30 @@ def _configuration(
             *_network_decisions(patch, common, view.budget),
             _size_decision(network),
             *cost_decisions(network, patch.topology.patch_size, size, view.budget),
-            Decision(name="batch Dice", value=describe.yes_or_no(batch_dice), reason=dice_reason),
+            *([dice] if common.preset.loss == "dice_ce" else []),
+            *turned,
         ),
     )
+
+
+def _mirroring(common: Common, patch_size: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[Decision, ...]]:
+    """Network axes that are mirrored, and a decision where they are fewer than the plan's.
+
+    Half a turn makes mirroring one axis of a slice the same as mirroring the other. Where patches are turned so far, an axis that must
+    not be mirrored therefore takes the other one with it, unless the user has chosen.
+    """
+    ndim = len(patch_size)
+    axes = tuple(axis - (3 - ndim) for axis in common.mirror_axes if axis >= 3 - ndim)
+    in_slice = {ndim - 2, ndim - 1}
+    far = common.preset.augmentation == "unet2015" or rotation_rule(patch_size).max_angle_rad > math.pi / 2
+    if common.overrides.mirror_axes_zyx is not None or not far or len(in_slice & set(axes)) != 1:
+        return axes, ()
+    left = tuple(axis for axis in axes if axis not in in_slice)
+    reason = (
+        "neither axis of the slices: patches are turned by any angle, "
+        "and half a turn makes mirroring the one the same as mirroring the other"
+    )
+    return left, (Decision(name="mirroring", value="across slices only" if left else "none", reason=reason),)
 
 
 def _size_decision(network: NetworkSpec) -> Decision:

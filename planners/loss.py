@@ -29,7 +29,8 @@ def plan_loss(fingerprint: Fingerprint, preset: Preset) -> tuple[LossSpec, Decis
             remedy="take the preset nnunet, or plain labels in place of regions",
         )
     objects, which = _objects(fingerprint)
-    weights = () if 0 in objects else _class_weights(fingerprint)
+    # How many voxels are ignored the fingerprint does not say, so with an ignore label nobody knows how frequent the background is.
+    weights = () if 0 in objects or labels.ignore_value is not None else _class_weights(fingerprint)
     shown = f"weighted by class ({', '.join(f'{weight:.2g}' for weight in weights)}) and" if weights else "with"
     spec = LossSpec(kind="border_ce", class_weights=weights, objects=objects)
     return spec, Decision(

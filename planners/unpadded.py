@@ -63,26 +63,40 @@ def fit_unpadded_patch(median_shape: Sequence[float], budget: Budget, size: Unpa
             remedy="give it a longer 'edge', fewer 'stages' or fewer convolutions per stage",
         )
     enough = [next((edge for edge, out in allowed.items() if out >= extent), max(allowed)) for extent in median_shape]
-    patch, room, shrunk = enough, budget.target.patch_batch, False
-    while budget.share(activations(network, patch), room) > 1:
-        shrunk = True
-        axis = max(range(2), key=lambda candidate: (patch[candidate], candidate))
-        smaller = [edge for edge in allowed if edge < patch[axis]]
+    patch = shrink_unpadded(network, enough, list(allowed), budget, budget.target.patch_batch)
+    shrunk = list(patch) != enough
+    why = f"as much as fits into {budget.gpu_memory_gb:g} GB" if shrunk else "large tiles see more context than a large batch"
+    return describe_unpadded(network, patch, budget, median_shape, shrunk, why)
+
+
+def shrink_unpadded(network: NetworkSpec, patch: Sequence[int], allowed: Sequence[int], budget: Budget, batch: int) -> tuple[int, ...]:
+    """The patch, or the largest smaller one of which ``batch`` fit: the longer edge gives way first. Raises DoesNotFit.
+
+    Args:
+        network: The network.
+        patch: Where to begin.
+        allowed: Edges that the network can take, ascending.
+        budget: What fits.
+        batch: So many must fit.
+    """
+    left = list(patch)
+    while budget.share(activations(network, left), batch) > 1:
+        axis = max(range(2), key=lambda candidate: (left[candidate], candidate))
+        smaller = [edge for edge in allowed if edge < left[axis]]
         if not smaller:
-            raise too_little_memory(budget, activations(network, patch), room, patch)
-        patch = [smaller[-1] if position == axis else edge for position, edge in enumerate(patch)]
-    return describe_unpadded(network, patch, budget, median_shape, shrunk)
+            raise too_little_memory(budget, activations(network, left), batch, left)
+        left[axis] = smaller[-1]
+    return tuple(left)
 
 
 def describe_unpadded(
-    network: NetworkSpec, patch: Sequence[int], budget: Budget, median_shape: Sequence[float], shrunk: bool
+    network: NetworkSpec, patch: Sequence[int], budget: Budget, median_shape: Sequence[float], shrunk: bool, why: str
 ) -> FittedPatch:
     """A patch that the network can take, with its cost and the reason for it."""
     multiple = 2 ** (len(network.features) - 1)
     skeleton = Topology(tuple(patch), network.strides, network.kernel_sizes, (multiple, multiple))
     out, features = output_size(network, patch), activations(network, patch)
     seen = percent(min(1.0, out[0] * out[1] / (median_shape[0] * median_shape[1])))
-    why = f"as much as fits into {budget.gpu_memory_gb:g} GB" if shrunk else "large tiles see more context than a large batch"
     reason = (
         f"without padding {times(patch)} pixels in give {times(out)} out, {seen} of a typical image of {times(median_shape)}; "
         f"{why} ({large(features)} activations)"

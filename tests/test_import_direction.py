@@ -26,6 +26,7 @@ FLOORS = (
         "layout",
         "plan",
         "preset",
+        "rotation",
         "runtime",
         "splits",
     ),

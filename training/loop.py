@@ -103,7 +103,8 @@ class FoldTraining:
     def describe(self) -> str:
         """Device, precision and size of the network, in words."""
         parameters = sum(parameter.numel() for parameter in self._network.parameters())
-        return f"{self._device} in {str(self._dtype).removeprefix('torch.')}, {parameters / 1e6:.1f} million parameters"
+        size = f"{parameters / 1e6:.1f} million" if parameters >= 1e5 else f"{parameters:,}"
+        return f"{self._device} in {str(self._dtype).removeprefix('torch.')}, {size} parameters"
 
     def resume(self) -> None:
         """Takes up a checkpoint. Raises ArtefactError if it is damaged or does not fit this plan."""

@@ -6,9 +6,10 @@ from math import ceil, hypot
 
 from autounet.networks.scored import is_unpadded, scored_size
 from autounet.plan import Configuration
+from autounet.rotation import rotation_rule
 from autounet.training.augmentation.elastic import DISPLACEMENT_PX
 from autounet.training.augmentation.pipeline import AugmentationKind
-from autounet.training.sampler import initial_patch_size, rotation_rule
+from autounet.training.sampler import initial_patch_size
 
 DISPLACEMENT_SIGMAS = 3
 """Displacements of so many standard deviations still find loaded voxels; rarer ones see the patch's own mirror image."""

@@ -11,15 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.geometry import Triple
+from autounet.rotation import RotationRule
 
 FOREGROUND_SHARE = 0.33
 """Share of the samples of a batch that must hold foreground."""
 
 SCALE_FOR_SIZE = 0.85
 """The loaded patch is larger than the network's by rotation and by one over this."""
-
-ANISOTROPIC_PATCH = 3.0
-"""Above this ratio of the longest side to the first, rotation and scaling stay within slices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +35,6 @@ class PatchRequest:
 
     case: int
     start: Triple
-
-
-@dataclass(frozen=True, slots=True)
-class RotationRule:
-    """How far patches are turned, decided by the patch's shape."""
-
-    max_angle_rad: float
-    within_slices: bool
-    """3D only: rotate and scale around the first axis alone ("dummy 2D")."""
-
-
-def rotation_rule(patch_size: Sequence[int]) -> RotationRule:
-    """Source: nnUNetTrainer.py, configure_rotation_dummyDA_mirroring_and_inital_patch_size."""
-    if len(patch_size) == 2:
-        return RotationRule(math.radians(15 if max(patch_size) / min(patch_size) > 1.5 else 180), False)
-    within_slices = max(patch_size) / patch_size[0] > ANISOTROPIC_PATCH
-    return RotationRule(math.radians(180 if within_slices else 30), within_slices)
 
 
 def initial_patch_size(patch_size: Sequence[int], rule: RotationRule) -> tuple[int, ...]:

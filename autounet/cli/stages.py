@@ -190,7 +190,11 @@ def _plan_there(session: Session, layout: RunLayout, overwrite: bool) -> Plan | 
 
 def _orphans(layout: RunLayout, old: Plan, new: Plan) -> list[str]:
     """Folds trained, or begun, with a configuration that the new plan changes or drops."""
-    changed = [name for name in old.configurations if name not in new.configurations or old.recipe(name) != new.recipe(name)]
+    changed = [
+        name
+        for name in old.configurations
+        if name not in new.configurations or old.recipe(name) != new.recipe(name) or old.training_recipe() != new.training_recipe()
+    ]
     return [fold for fold in _folds_begun(layout) if fold.split("/")[0] in changed]
 
 

@@ -165,7 +165,7 @@ class _Job:
             "fold": self.fold,
             "cases": digest_of(sorted(self.split.train)),
             "files": self._files(self.split.train),
-            "training": digest_of(self.plan.model_dump(mode="json", include={"optimizer", "augmentation", "loss"})),
+            "training": self.plan.training_recipe(),
         }
 
     def _files(self, cases: Sequence[str]) -> str:

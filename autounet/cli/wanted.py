@@ -49,22 +49,27 @@ class Choices:
         if self.mirror_axes not in (None, BY_RULE):
             _axes(str(self.mirror_axes))
         if self.features not in (None, BY_RULE):
-            _whole("--features", str(self.features), str(self.features))
+            _whole("--features", str(self.features), str(self.features), "24 or 24,48,96")
 
-    def overrides(self, fingerprint: Fingerprint, before: Overrides) -> Overrides:
-        """These choices on top of earlier ones. Raises UsageError when one does not suit the data."""
+    def overrides(self, fingerprint: Fingerprint, before: Overrides, planar: bool = False) -> Overrides:
+        """These choices on top of earlier ones; a size without a name is of 2d where all is ``planar``, else of 3d_fullres.
+
+        Raises:
+            UsageError: One does not suit the data.
+        """
         self.check()
+        planar = planar or fingerprint.ndim == 2
         changed = before.model_dump()
         if self.spacing is not None:
             changed["spacing_mm_zyx"] = None if self.spacing == BY_RULE else _spacing(self.spacing, fingerprint)
         for text in self.patch_size:
             name, value = _named(text)
             sizes = () if value == BY_RULE else _whole("--patch-size", text, value)
-            usual = "2d" if len(sizes) == 2 or fingerprint.ndim == 2 else "3d_fullres"
+            usual = "2d" if len(sizes) == 2 or planar else "3d_fullres"
             changed["patch_size"] = _with(changed["patch_size"], name or usual, sizes or None)
         for text in self.batch_size:
             name, value = _named(text)
-            usual = "2d" if fingerprint.ndim == 2 else "3d_fullres"
+            usual = "2d" if planar else "3d_fullres"
             size = None if value == BY_RULE else _one_whole("--batch-size", text, value)
             changed["batch_size"] = _with(changed["batch_size"], name or usual, size)
         if self.normalization:
@@ -119,7 +124,9 @@ class Wanted:
             memory = before.gpu_memory_gb if memory is None and same else memory
             sizes: dict[str, Any] = {} if same else {"patch_size": {}, "batch_size": {}, "features": None}
             overrides = before.overrides.model_copy(update=sizes)
-        return PlanRequest(preset=preset, gpu_memory_gb=memory, overrides=self.choices.overrides(fingerprint, overrides))
+        return PlanRequest(
+            preset=preset, gpu_memory_gb=memory, overrides=self.choices.overrides(fingerprint, overrides, preset.volumetric is None)
+        )
 
     def _preset(self, before: PlanRequest | None) -> Preset:
         from autounet.planners.preset_file import find_preset

@@ -200,3 +200,11 @@ def test_a_low_resolution_trains_and_predicts_but_a_cascade_does_not_yet(
     ended = autounet("predict", "-i", trained.volumes / "imagesTr", "-o", tmp_path / "out", "-m", tmp_path / "runs" / "Dataset011_Boxes")
     assert ended.code == 0
     assert len(list((tmp_path / "out").iterdir())) == len(list((trained.volumes / "labelsTr").iterdir()))
+
+
+def test_another_way_of_training_does_not_replace_the_plan_of_trained_folds(trained: Any, refused: Autounet, runs_copy: Path) -> None:
+    """The network is the same, but folds that were trained differently must not pass for one model."""
+    own = runs_copy / "slow.json"
+    own.write_text(json.dumps({"base": "small", "optimizer": {"learning_rate": 0.001}}))
+    words = ["a new plan would not fit the models trained with this one", "3d_fullres/fold_0", "--overwrite"]
+    refused(2, words, "plan", "-d", trained.volumes, "--runs", runs_copy, "--preset", own)

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autounet.errors import ArtefactError, UsageError
-from autounet.fingerprint import Fingerprint
+from autounet.fingerprint import Fingerprint, MirroredClasses
 from autounet.labels import LabelSpec, StructureClass
 from autounet.networks.build import build_network
 from autounet.networks.cost import activations, output_size, stage_sizes
-from autounet.plan import Configuration, Plan
+from autounet.plan import Configuration, Overrides, Plan
 from autounet.planners.planner import make_plan
 from autounet.planners.presets import PRESETS
 
@@ -105,6 +105,28 @@ def test_small_preset_suits_a_cpu(
     plan = make_plan(fingerprint, PRESETS["small"], file_ending=".nii.gz")
     for name, (patch, batch) in patches.items():
         assert (plan.configurations[name].patch_size, plan.configurations[name].batch_size) == (patch, batch)
+
+
+LEFT_RIGHT = MirroredClasses(first="c1", second="c2", axis_zyx=2, cases=20, likeness=0.9, named=True)
+
+
+@pytest.mark.parametrize(
+    ("preset", "spacing", "shape", "expected"),
+    [
+        ("nnunet", (1.0, 1.0, 1.0), (128, 128, 128), {"3d_fullres": (0, 1), "2d": ()}),  # 3D patches are turned by 30° at most
+        ("nnunet", (5.0, 1.0, 1.0), (20, 200, 200), {"3d_fullres": (0,), "2d": ()}),  # thick slices are turned by any angle
+        ("nnunet", (1.0, 1.0, 1.0), (64, 256, 100), {"2d": (0,)}),  # long 2D patches by 15° at most
+        ("unet2015", (1.0, 1.0, 1.0), (64, 256, 100), {"2d": ()}),
+    ],
+)
+def test_half_a_turn_must_not_bring_back_the_axis_that_is_not_mirrored(
+    make_fingerprint: Make, preset: str, spacing: tuple[float, ...], shape: tuple[int, ...], expected: dict[str, tuple[int, ...]]
+) -> None:
+    fingerprint = make_fingerprint(spacing, shape).model_copy(update={"mirrored_classes": (LEFT_RIGHT,)})
+    plan = make_plan(fingerprint, PRESETS[preset], file_ending=".nii.gz")
+    assert {name: plan.configurations[name].mirror_axes for name in expected} == expected
+    chosen = make_plan(fingerprint, PRESETS[preset], file_ending=".nii.gz", overrides=Overrides(mirror_axes_zyx=(0, 1)))
+    assert chosen.configurations["2d"].mirror_axes == (0,)
 
 
 def test_presets_are_named_as_they_are_listed() -> None:

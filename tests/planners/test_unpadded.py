@@ -94,3 +94,24 @@ def test_regions_are_refused(make_fingerprint: Make) -> None:
     )
     with pytest.raises(UsageError, match="'unet2015' cannot be used with overlapping regions"):
         plan(make_fingerprint(shape=(1, 100, 100), ndim=2).model_copy(update={"labels": regions}))
+
+
+def test_wrong_number_of_axes_names_what_would_do(make_fingerprint: Make) -> None:
+    for shape, ndim in (((1, 512, 512), 2), ((64, 512, 512), 3)):
+        with pytest.raises(UsageError, match="patch size 572 of 2d: 1 axis: expected 2 sizes, such as 572,572"):
+            plan(make_fingerprint(shape=shape, ndim=ndim), patch_size={"2d": (572,)})
+
+
+def test_the_nearest_size_also_fits_into_the_memory(make_fingerprint: Make) -> None:
+    fingerprint = make_fingerprint(shape=(1, 512, 512), ndim=2)
+    for wanted in ((500, 500), (492, 508), (4000, 300)):
+        with pytest.raises(UsageError, match="the nearest") as caught:
+            plan(fingerprint, memory=3.0, patch_size={"2d": wanted})
+        text = (caught.value.remedy or "").split(", ")[0].removeprefix("--patch-size 2d=")
+        nearest = tuple(int(edge) for edge in text.split(","))
+        assert plan(fingerprint, memory=3.0, patch_size={"2d": nearest}).configurations["2d"].patch_size == nearest
+
+
+def test_with_an_ignore_label_nobody_knows_how_frequent_the_background_is(make_fingerprint: Make) -> None:
+    sparse = make_fingerprint(shape=(1, 100, 100), ndim=2, classes=1, ignore=True)
+    assert plan(with_components(sparse, {"background": 1, "c1": 30}, {"c1": 300})).loss.class_weights == ()

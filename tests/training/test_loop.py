@@ -337,7 +337,7 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(
 
 
 def test_descriptions_for_the_user(make: Make, tmp_path: Path) -> None:
-    assert make(tmp_path, Length()).describe().startswith("cpu in float32, 0.0 million parameters")
+    assert make(tmp_path, Length()).describe().startswith("cpu in float32, 7,938 parameters")
 
 
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.skipif(not HAS_BF16, reason="no bf16 instructions"))])

@@ -6,8 +6,9 @@ import pytest
 
 from autounet.errors import ArtefactError
 from autounet.plan import Configuration
+from autounet.rotation import rotation_rule
 from autounet.training.patches import PatchSizes, patch_sizes
-from autounet.training.sampler import initial_patch_size, rotation_rule
+from autounet.training.sampler import initial_patch_size
 
 
 def _unpadded(entry: Configuration, patch: tuple[int, int]) -> Configuration:

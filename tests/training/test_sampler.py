@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autounet.training.sampler import CaseSummary, RotationRule, draw_batch, draw_start, initial_patch_size, rotation_rule
+from autounet.rotation import RotationRule, rotation_rule
+from autounet.training.sampler import CaseSummary, draw_batch, draw_start, initial_patch_size
 
 
 def _case(shape: tuple[int, int, int], *classes: list[tuple[int, int, int]]) -> CaseSummary:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from autounet.networks.scored import is_unpadded
 from autounet.plan import Configuration
+from autounet.rotation import rotation_rule
 from autounet.training.augmentation.elastic import ElasticDraw, apply_elastic, draw_elastic
 from autounet.training.augmentation.intensity import IntensityDraw, grey_value_transforms, intensity_transforms
 from autounet.training.augmentation.spatial import SpatialDraw, apply_mirror, apply_spatial, draw_spatial
-from autounet.training.sampler import rotation_rule
 
 AugmentationKind = Literal["nnunet", "unet2015"]
 """As in ``Plan.augmentation``."""

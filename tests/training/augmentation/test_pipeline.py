@@ -6,8 +6,9 @@ import torch
 
 from autounet.plan import Configuration
 from autounet.preprocessing.case import OUTSIDE
+from autounet.rotation import rotation_rule
 from autounet.training.augmentation.pipeline import Augmentation
-from autounet.training.sampler import initial_patch_size, rotation_rule
+from autounet.training.sampler import initial_patch_size
 
 
 def _batch(ndim: int, samples: int, channels: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
