@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -11,7 +12,7 @@ import typer
 
 from autounet import __version__
 from autounet.cli import options
-from autounet.cli.guard import guarded, interrupt_on_sigterm
+from autounet.cli.guard import INTERRUPTED, guarded, interrupt_on_sigterm
 
 if TYPE_CHECKING:
     from autounet.cli.session import Session
@@ -234,7 +235,15 @@ def main() -> None:
     """The console script."""
     interrupt_on_sigterm()
     sys.stdout, sys.stderr = _safe(sys.stdout), _safe(sys.stderr)
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        # If Ctrl-C came during an exec(), as when a dataclass is being made, CPython would still end by the signal, long after it
+        # was handled. All is saved and closed by now, so leave with the code that is promised.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _open(**settings: Any) -> "Session":
