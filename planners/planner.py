@@ -1,6 +1,7 @@
 """Fingerprint → plan: every decision by rule or as asked for, each with its reason. No image is read, nothing is built."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.fingerprint import Fingerprint
@@ -54,11 +55,69 @@ def make_plan(
 
 
 def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_ending: str) -> Plan:
-    preset, overrides, ndim = request.preset, request.overrides, fingerprint.ndim
+    preset, overrides = request.preset, request.overrides
     if overrides.features is not None:
         preset = preset.model_copy(update={"features": overrides.features})
-    spacings = [case.spacing_mm_zyx for case in fingerprint.cases]
-    shapes = [case.shape_after_crop_zyx for case in fingerprint.cases]
+    grid = _grid(fingerprint, overrides)
+    schemes, scheme_decisions = normalizations(
+        fingerprint.channels, fingerprint.intensities, fingerprint.median_relative_size_after_crop, overrides.normalization
+    )
+    mirrored, mirror_decision = _mirroring(fingerprint, overrides)
+    loss, loss_decision = plan_loss(fingerprint, preset)
+    common = Common(
+        fingerprint=fingerprint,
+        preset=preset,
+        memory_gb=memory,
+        spacing_mm=grid.spacing_mm,
+        typical=grid.typical,
+        schemes=schemes,
+        mirror_axes=tuple(position for position, axis in enumerate(grid.order) if axis in mirrored),
+        overrides=overrides,
+        usual_features=request.preset.features[0],
+    )
+    configurations, which = plan_configurations(common)
+    return Plan(
+        made_from={"fingerprint": fingerprint.digest()},
+        dataset=fingerprint.dataset,
+        request=request,
+        epochs=preset.epochs,
+        optimizer=preset.optimizer,
+        augmentation=preset.augmentation,
+        loss=loss,
+        ndim=fingerprint.ndim,
+        channels=fingerprint.channels,
+        labels=fingerprint.labels,
+        file_ending=file_ending,
+        transpose=grid.order,
+        configurations=configurations,
+        decisions=(
+            _memory_decision(request, memory),
+            Decision(name="configurations", value=", ".join(configurations), reason=which),
+            *grid.decisions,
+            *scheme_decisions,
+            mirror_decision,
+            loss_decision,
+            *_training_decisions(preset),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """The voxel grid that all images are brought to; per-axis values in the network's order."""
+
+    order: Triple
+    """Array axes as read, in that order."""
+    spacing_mm: tuple[float, ...]
+    typical: tuple[float, ...]
+    """Median size of the images on this grid."""
+    decisions: tuple[Decision, ...]
+
+
+def _grid(fingerprint: Fingerprint, overrides: Overrides) -> _Grid:
+    """Raises ArtefactError when the images would vanish on it, UsageError when they would by a choice."""
+    ndim, cases = fingerprint.ndim, fingerprint.cases
+    spacings, shapes = [case.spacing_mm_zyx for case in cases], [case.shape_after_crop_zyx for case in cases]
     target = target_spacing(spacings, shapes, ndim)
     if overrides.spacing_mm_zyx is not None:
         target = chosen_spacing(overrides.spacing_mm_zyx, target, spacings, shapes)
@@ -70,63 +129,26 @@ def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_en
             found=f"a typical image of {times(typical_zyx)} voxels at the target spacing of {mm(target.spacing_mm_zyx)}",
             remedy="correct the spacings in the images' headers",
         )
-    schemes, scheme_decisions = normalizations(
-        fingerprint.channels, fingerprint.intensities, fingerprint.median_relative_size_after_crop, overrides.normalization
-    )
-    mirrored, mirror_decision = _mirroring(fingerprint, overrides)
+    typical = tuple(typical_zyx[axis] for axis in order)
     interpolation, interpolation_reason = resampling(spacings, target, ndim)
-    loss, loss_decision = plan_loss(fingerprint, preset)
     orientation = orientation_decision(fingerprint)
-    common = Common(
-        fingerprint=fingerprint,
-        preset=preset,
-        memory_gb=memory,
-        spacing_mm=tuple(target.spacing_mm_zyx[axis] for axis in order),
-        typical=tuple(typical_zyx[axis] for axis in order),
-        schemes=schemes,
-        mirror_axes=tuple(position for position, axis in enumerate(order) if axis in mirrored),
-        overrides=overrides,
-        usual_features=request.preset.features[0],
-    )
-    configurations, which = plan_configurations(common)
-    images = count(len(fingerprint.cases), "image")
-    return Plan(
-        made_from={"fingerprint": fingerprint.digest()},
-        dataset=fingerprint.dataset,
-        request=request,
-        epochs=preset.epochs,
-        optimizer=preset.optimizer,
-        augmentation=preset.augmentation,
-        loss=loss,
-        ndim=ndim,
-        channels=fingerprint.channels,
-        labels=fingerprint.labels,
-        file_ending=file_ending,
-        transpose=order,
-        configurations=configurations,
-        decisions=(
-            _memory_decision(request, memory),
-            Decision(name="configurations", value=", ".join(configurations), reason=which),
-            Decision(
-                name="target spacing",
-                value=_spacing_shown(target, ndim),
-                reason=target.reason,
-                chosen_by="rule" if overrides.spacing_mm_zyx is None else "you",
-            ),
-            Decision(name="axis order", value=", ".join("zyx"[axis] for axis in order[3 - ndim :]), reason=order_reason),
-            *([] if orientation is None else [orientation]),
-            Decision(
-                name="typical image",
-                value=f"{times(common.typical[3 - ndim :])} voxels",
-                reason=f"median over {images}, cropped to their nonzero region, at the target spacing",
-            ),
-            *scheme_decisions,
-            Decision(name="resampling", value=interpolation, reason=interpolation_reason),
-            mirror_decision,
-            loss_decision,
-            *_training_decisions(preset),
+    decisions = (
+        Decision(
+            name="target spacing",
+            value=_spacing_shown(target, ndim),
+            reason=target.reason,
+            chosen_by="rule" if overrides.spacing_mm_zyx is None else "you",
         ),
+        Decision(name="axis order", value=", ".join("zyx"[axis] for axis in order[3 - ndim :]), reason=order_reason),
+        *([] if orientation is None else [orientation]),
+        Decision(
+            name="typical image",
+            value=f"{times(typical[3 - ndim :])} voxels",
+            reason=f"median over {count(len(cases), 'image')}, cropped to their nonzero region, at the target spacing",
+        ),
+        Decision(name="resampling", value=interpolation, reason=interpolation_reason),
     )
+    return _Grid(order, tuple(target.spacing_mm_zyx[axis] for axis in order), typical, decisions)
 
 
 def _mirroring(fingerprint: Fingerprint, overrides: Overrides) -> tuple[tuple[int, ...], Decision]:
