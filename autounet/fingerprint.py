@@ -8,7 +8,10 @@ from autounet.artefact import Artefact, Frozen
 from autounet.geometry import TripleMm
 from autounet.labels import LabelSpec
 
-Voxels = Annotated[int, Field(ge=0, le=10**9)]
+MOST_VOXELS = 10**9
+"""Along an axis."""
+
+Voxels = Annotated[int, Field(ge=0, le=MOST_VOXELS)]
 
 
 class Intensities(Frozen):

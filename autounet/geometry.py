@@ -17,6 +17,9 @@ from autounet.artefact import Frozen
 Triple = tuple[int, int, int]
 TripleMm = tuple[float, float, float]
 
+SMALLEST_MM, LARGEST_MM = 1e-9, 1e9
+"""Spacings beyond these are mistakes, and would not survive arithmetic."""
+
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from autounet.artefact import Artefact, Frozen, digest_of
-from autounet.geometry import Triple
+from autounet.geometry import LARGEST_MM, SMALLEST_MM, Triple
 from autounet.labels import LabelSpec
 from autounet.preset import Gigabytes, NetworkKind, OptimizerSpec, Preset
 
@@ -22,6 +22,9 @@ class Decision(Frozen):
     chosen_by: Literal["rule", "you"] = "rule"
 
 
+Scheme = Literal["zscore", "ct", "rescale", "rgb", "none"]
+
+
 class Normalization(Frozen):
     """How one channel is normalised.
 
@@ -30,7 +33,7 @@ class Normalization(Frozen):
     ``rescale``: the case's minimum..maximum to 0..1. ``rgb``: 0..255 to 0..1. ``none``: as it is.
     """
 
-    scheme: Literal["zscore", "ct", "rescale", "rgb", "none"]
+    scheme: Scheme
     use_mask: bool = False
     lower: float = 0.0
     upper: float = 0.0
@@ -103,7 +106,7 @@ NormalizationChoice = Literal["zscore", "zscore+mask", "ct", "rescale", "rgb", "
 
 
 Count = Annotated[int, Field(gt=0, lt=2**31)]
-Millimetres = Annotated[float, Field(ge=1e-9, le=1e9)]
+Millimetres = Annotated[float, Field(ge=SMALLEST_MM, le=LARGEST_MM)]
 
 
 class Overrides(Frozen):

@@ -9,7 +9,8 @@ from autounet.artefact import Frozen
 Positive = Annotated[int, Field(gt=0, le=10**6)]
 Large = Annotated[int, Field(gt=0, le=10**15)]
 Few = Annotated[int, Field(gt=0, le=100)]
-Gigabytes = Annotated[float, Field(gt=0, le=1e6)]
+MOST_GB = 1e6
+Gigabytes = Annotated[float, Field(gt=0, le=MOST_GB)]
 
 NetworkKind = Literal["plain", "residual", "unet2015"]
 """``plain``: convolution, instance norm, leaky ReLU (nnU-Net's default). ``residual``: a residual encoder (nnU-Net's ResEnc).

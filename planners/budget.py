@@ -99,8 +99,8 @@ def network_for(skeleton: Topology, preset: Preset, target: Target, in_channels:
         features=features_per_stage(preset.features, target.max_features, stages),
         strides=skeleton.strides,
         kernel_sizes=skeleton.kernel_sizes,
-        blocks_encoder=_first(preset.blocks_encoder, stages),
-        blocks_decoder=_first(preset.blocks_decoder, stages - 1),
+        blocks_encoder=repeated(preset.blocks_encoder, stages),
+        blocks_decoder=repeated(preset.blocks_decoder, stages - 1),
     )
 
 
@@ -225,6 +225,6 @@ def patch_reason(skeleton: Topology, features: int, shrunk: bool, median: Sequen
     return f"a typical image of {times(median)} fits as a whole, made a multiple of {times(skeleton.multiple_of)} for the halvings"
 
 
-def _first(values: tuple[int, ...], number: int) -> tuple[int, ...]:
+def repeated(values: tuple[int, ...], number: int) -> tuple[int, ...]:
     """The first ``number`` values, the last one repeated as needed."""
     return tuple(values[min(position, len(values) - 1)] for position in range(number))

@@ -51,8 +51,8 @@ def chosen_patch(
     Raises:
         UsageError: The network cannot take it or it does not fit into memory; the message names the nearest that can and does.
     """
-    if min(wanted) < 1 or math.prod(wanted) > LARGEST_PATCH:
-        raise UsageError(f"patch size {times(wanted)} of {name}", expected=f"sizes above 0, and at most {LARGEST_PATCH} voxels in all")
+    if math.prod(wanted) > LARGEST_PATCH:
+        raise UsageError(f"patch size {times(wanted)} of {name}", expected=f"at most {LARGEST_PATCH} voxels in all")
     if budget.preset.unpadded is not None:
         return _chosen_unpadded(name, wanted, median_shape, budget, budget.preset.unpadded, in_channels, outputs)
     nearest = _nearest_skeleton(wanted, spacing_mm, budget.preset.min_edge)
@@ -105,8 +105,6 @@ def patch_for_batch(
 
 def chosen_batch(name: str, wanted: int, patch: FittedPatch, budget: Budget) -> tuple[int, str]:
     """The batch size that was asked for, and what is to be said of it. Raises UsageError when it does not fit into memory."""
-    if wanted < 1:
-        raise UsageError(f"batch size {wanted} of {name}", expected="at least 1")
     fits = int(budget.features * budget.target.batch / patch.features)
     if wanted > fits:
         need = at_least(budget.memory_gb(patch.features, wanted))

@@ -4,13 +4,10 @@ Rules of nnunetv2 2.8.1, ``normalization/map_channel_name_to_normalization.py`` 
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 from autounet.fingerprint import Intensities
-from autounet.plan import Decision, Normalization, NormalizationChoice
+from autounet.plan import Decision, Normalization, NormalizationChoice, Scheme
 from autounet.planners.words import percent
-
-Scheme = Literal["zscore", "ct", "rescale", "rgb", "none"]
 
 SCHEME_BY_CHANNEL: dict[str, Scheme] = {"ct": "ct", "nonorm": "none", "zscore": "zscore", "rescale_to_0_1": "rescale", "rgb_to_0_1": "rgb"}
 """Channel names (any case) that choose a scheme; all others get ``zscore``."""

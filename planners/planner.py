@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.fingerprint import Fingerprint
-from autounet.geometry import Triple
+from autounet.geometry import LARGEST_MM, SMALLEST_MM, Triple
 from autounet.plan import Decision, Overrides, Plan, PlanRequest
 from autounet.planners.budget import DoesNotFit
 from autounet.planners.chosen import nearest_that_works
@@ -16,14 +16,9 @@ from autounet.planners.normalization import normalizations
 from autounet.planners.orientation import orientation_decision
 from autounet.planners.spacing import SpacingRefused, TargetSpacing, axis_order, chosen_spacing, median_shape, resampling, target_spacing
 from autounet.planners.words import count, mm, times
-from autounet.preset import NNUNET_OPTIMIZER, Preset
+from autounet.preset import MOST_GB, NNUNET_OPTIMIZER, Preset
 
 NO_OVERRIDES = Overrides()
-
-SMALLEST_MM, LARGEST_MM = 1e-9, 1e9
-"""Spacings beyond these are mistakes, and would not survive arithmetic."""
-
-MOST_GB = 1e6
 
 
 def make_plan(
@@ -206,7 +201,11 @@ def _nearest(fingerprint: Fingerprint, request: PlanRequest, memory: float, erro
         return True
 
     def with_spacing(values: Sequence[float]) -> bool:
-        return min(values) >= 1e-9 and max(values) <= 1e9 and plans(overrides.model_copy(update={"spacing_mm_zyx": tuple(values)}))
+        return (
+            min(values) >= SMALLEST_MM
+            and max(values) <= LARGEST_MM
+            and plans(overrides.model_copy(update={"spacing_mm_zyx": tuple(values)}))
+        )
 
     def with_features(values: Sequence[float]) -> bool:
         return plans(overrides.model_copy(update={"features": whole(values)}))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from autounet.errors import UsageError
 from autounet.networks.cost import activations, output_size
 from autounet.plan import NetworkSpec
-from autounet.planners.budget import Budget, FittedPatch, features_per_stage, too_little_memory
+from autounet.planners.budget import Budget, FittedPatch, features_per_stage, repeated, too_little_memory
 from autounet.planners.topology import Topology
 from autounet.planners.words import large, percent, times
 from autounet.preset import Unpadded
@@ -26,8 +26,8 @@ def unpadded_network(budget: Budget, size: Unpadded, in_channels: int, outputs: 
         features=features_per_stage(budget.preset.features, budget.target.max_features, stages),
         strides=((1, 1), *[(2, 2)] * (stages - 1)),
         kernel_sizes=((3, 3),) * stages,
-        blocks_encoder=_repeated(budget.preset.blocks_encoder, stages),
-        blocks_decoder=_repeated(budget.preset.blocks_decoder, stages - 1),
+        blocks_encoder=repeated(budget.preset.blocks_encoder, stages),
+        blocks_decoder=repeated(budget.preset.blocks_decoder, stages - 1),
     )
 
 
@@ -102,7 +102,3 @@ def describe_unpadded(
         f"{why} ({large(features)} activations)"
     )
     return FittedPatch(skeleton, network, features, shrunk, reason)
-
-
-def _repeated(values: tuple[int, ...], number: int) -> tuple[int, ...]:
-    return tuple(values[min(position, len(values) - 1)] for position in range(number))

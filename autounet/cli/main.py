@@ -67,7 +67,7 @@ def plan(
         str | None, typer.Option("--mirror-axes", help="Axes that may be mirrored: some of z,y,x as the images are read, all or none.")
     ] = None,
     features: Annotated[str | None, typer.Option("--features", help="Feature maps of the first stage, or of each: 24 or 24,48,96.")] = None,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget what was chosen by flags before.")] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="Forget all that was chosen by flags before; one choice: --spacing rule.")] = False,
     fingerprint: Annotated[
         Path | None, typer.Option("--fingerprint", help="Plan from a fingerprint alone, ours or nnU-Net's; nothing is written.")
     ] = None,

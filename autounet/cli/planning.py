@@ -13,7 +13,7 @@ from autounet.dataset_json import channels_and_labels, load_description
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.interop.nnunet_fingerprint import fingerprint_from_nnunet
-from autounet.interop.nnunet_plans import NnunetPlans, read_nnunet_plans
+from autounet.interop.nnunet_plans import NnunetPlans, nnunet_plans
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.compare import Change, compare_plans, compare_with_nnunet
@@ -118,7 +118,7 @@ def read_older(path: Path) -> Plan | NnunetPlans:
         found = error.strerror if isinstance(error, OSError) else error
         raise ArtefactError(f"--compare {path}: cannot be read as a plan", found=found, remedy="name a plan.json") from None
     if isinstance(raw, dict) and "plans_name" in raw:
-        return read_nnunet_plans(path)
+        return nnunet_plans(raw, str(path))
     try:
         return Plan.load(path)
     except ArtefactError as error:

@@ -8,12 +8,12 @@ from typing import Any, get_args
 
 from autounet.errors import UsageError
 from autounet.fingerprint import Fingerprint
+from autounet.geometry import LARGEST_MM, SMALLEST_MM
 from autounet.plan import NormalizationChoice, Overrides, PlanRequest
-from autounet.preset import Preset
+from autounet.preset import MOST_GB, Preset
 
 DEFAULT_PRESET = "nnunet"
 
-MOST_GB = 1e6
 LARGEST = 10**9
 """Of any number of voxels, samples or feature maps."""
 
@@ -148,7 +148,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _positive(flag: str, text: str, values: Sequence[float]) -> None:
-    if not all(1e-9 <= value <= 1e9 for value in values):
+    if not all(SMALLEST_MM <= value <= LARGEST_MM for value in values):
         raise UsageError(f"{flag} {text}: not positive numbers of mm", expected="numbers with commas between them, such as 2.5,1,1")
 
 

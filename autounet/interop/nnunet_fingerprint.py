@@ -7,8 +7,8 @@ from typing import Any, TypeGuard
 from autounet.artefact import digest_of
 from autounet.dataset_json import channels_and_labels
 from autounet.errors import ArtefactError
-from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
-from autounet.geometry import Triple, TripleMm
+from autounet.fingerprint import MOST_VOXELS, CaseFingerprint, Fingerprint, Intensities
+from autounet.geometry import LARGEST_MM, SMALLEST_MM, Triple, TripleMm
 
 PLANAR_SPACING = 999.0
 """nnU-Net gives planar images a first axis of one voxel and at least this times the spacing of the others."""
@@ -16,9 +16,6 @@ PLANAR_SPACING = 999.0
 DATASET_JSON = Path("dataset.json")
 
 LARGEST = 1e300
-SMALLEST_MM, LARGEST_MM = 1e-9, 1e9
-MOST_VOXELS = 10**9
-"""Along an axis."""
 
 _STATISTICS = ("mean", "std", "min", "max", "median", "percentile_00_5", "percentile_99_5")
 

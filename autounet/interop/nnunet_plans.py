@@ -1,8 +1,6 @@
 """nnU-Net v2's plans.json: what it decides, in our terms. Nothing in it is imported or executed."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -10,11 +8,9 @@ from pydantic import Field, ValidationError
 from autounet.artefact import Frozen
 from autounet.errors import ArtefactError
 from autounet.geometry import Triple
-from autounet.plan import NetworkSpec
+from autounet.plan import NetworkSpec, Scheme
 
 T = TypeVar("T")
-
-Scheme = Literal["zscore", "ct", "rescale", "rgb", "none"]
 
 SCHEMES: dict[str, Scheme] = {
     "ZScoreNormalization": "zscore",
@@ -58,21 +54,16 @@ class NnunetPlans(Frozen):
     configurations: dict[str, NnunetConfiguration] = Field(min_length=1)
 
 
-def read_nnunet_plans(path: Path) -> NnunetPlans:
+def nnunet_plans(raw: Any, name: str) -> NnunetPlans:
     """Reads nnU-Net v2's plans as releases from 2.5 on write them.
 
+    Args:
+        raw: Content of plans.json.
+        name: Stands for it in messages.
+
     Raises:
-        ArtefactError: The file is missing or malformed, or has a network or a normalisation that autounet does not have.
+        ArtefactError: They are malformed, or have a network or a normalisation that autounet does not have.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtefactError(f"{path}: cannot be read as plans", found=error, remedy="check the file") from None
-    return nnunet_plans(raw, str(path))
-
-
-def nnunet_plans(raw: Any, name: str) -> NnunetPlans:
-    """The plans in a JSON object; ``name`` stands for it in messages. Raises ArtefactError."""
     try:
         configurations = {key: _configuration(raw["configurations"], key, set()) for key in raw["configurations"]}
         return NnunetPlans(

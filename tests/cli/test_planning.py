@@ -167,6 +167,9 @@ def test_comparison_says_what_differs_and_why(trained: Any, autounet: Autounet, 
     assert {"configuration", "decision", "before", "after", "reason"} == set(changes[0])
     assert ("2d", "features") in {(change["configuration"], change["decision"]) for change in changes}
     refused(1, ["cannot be read as a plan"], "plan", *where, "--compare", tmp_path / "missing.json")
+    cut = tmp_path / "cut.json"
+    cut.write_text('{"plans_name": "nnUNetPlans"')
+    refused(1, ["cut.json: cannot be read as a plan"], "plan", *where, "--compare", cut)
     refused(1, ["is not a plan"], "plan", *where, "--compare", trained.runs / "Dataset011_Boxes" / "fingerprint.json")
 
 

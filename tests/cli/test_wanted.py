@@ -1,5 +1,7 @@
 """What is typed after the flags of ``plan``, and what becomes of it."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,11 +122,15 @@ def test_rule_takes_an_earlier_choice_back() -> None:
     assert after == Overrides(patch_size={"2d": (64, 64)})
 
 
-def test_presets_of_one_name_from_two_files_are_two_presets() -> None:
-    first, second = (PRESETS["small"].model_copy(update={"name": "mine", "epochs": epochs}) for epochs in (5, 6))
-    there = PlanRequest(preset=first, overrides=Overrides(features=(8,)))
-    assert Wanted()._preset(there) == first
-    assert Wanted(preset="small").request(VOLUMES, PlanRequest(preset=second, overrides=Overrides(features=(8,)))).overrides == Overrides()
+def test_presets_of_one_name_from_two_files_are_two_presets(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "mine.json" for folder in ("a", "b")]
+    for path, epochs in zip(paths, (5, 6), strict=True):
+        path.parent.mkdir()
+        path.write_text(json.dumps({"base": "small", "epochs": epochs}))
+    first = Wanted(preset=str(paths[0]), choices=Choices(features="8")).request(VOLUMES, None)
+    assert Wanted(preset=str(paths[0])).request(VOLUMES, first).overrides.features == (8,)
+    second = Wanted(preset=str(paths[1])).request(VOLUMES, first)
+    assert (second.preset.name, second.preset.epochs, second.overrides) == ("mine", 6, Overrides())
 
 
 def test_reset_forgets_everything() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from autounet.fingerprint import Fingerprint
 from autounet.interop.nnunet_fingerprint import fingerprint_from_nnunet
-from autounet.interop.nnunet_plans import read_nnunet_plans
+from autounet.interop.nnunet_plans import nnunet_plans
 from autounet.plan import Overrides, Plan
 from autounet.planners.compare import ABSENT, compare_plans, compare_with_nnunet
 from autounet.planners.planner import make_plan
@@ -55,7 +55,7 @@ def test_nnunets_plans_of_the_decathlon_do_not_differ(shared: Path, file: str, p
     for folder in sorted((shared / "reference" / "msd").iterdir()):
         texts = ((folder / name).read_text() for name in ("dataset_fingerprint.json", "dataset.json"))
         fingerprint = fingerprint_from_nnunet(*(json.loads(text) for text in texts), folder.name)
-        theirs = read_nnunet_plans(folder / f"{file}.json")
+        theirs = nnunet_plans(json.loads((folder / f"{file}.json").read_text()), file)
         assert compare_with_nnunet(theirs, plan(fingerprint, preset)) == (), folder.name
         different = compare_with_nnunet(theirs, plan(fingerprint, "small"))
         assert {change.name for change in different} >= {"features", "batch size"}, folder.name

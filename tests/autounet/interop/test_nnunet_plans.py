@@ -1,14 +1,12 @@
 """nnU-Net's plans.json in our terms."""
 
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autounet.errors import ArtefactError
-from autounet.interop.nnunet_plans import nnunet_plans, read_nnunet_plans
+from autounet.interop.nnunet_plans import nnunet_plans
 
 RAW: dict[str, Any] = {
     "dataset_name": "Dataset001_Test",
@@ -100,11 +98,3 @@ def test_residual_encoders_count_blocks() -> None:
 def test_anything_else_is_an_error(raw: Any) -> None:
     with pytest.raises(ArtefactError, match=r"^plans\.json: "):
         nnunet_plans(raw, "plans.json")
-
-
-def test_files_that_are_no_json(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="cannot be read as plans"):
-        read_nnunet_plans(tmp_path / "missing.json")
-    (tmp_path / "plans.json").write_text(json.dumps(RAW)[:100])
-    with pytest.raises(ArtefactError, match="cannot be read as plans"):
-        read_nnunet_plans(tmp_path / "plans.json")
