@@ -1,6 +1,6 @@
 """Trained folds as one function from patches to scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from torch import Tensor
 from autounet.checkpoint import load_weights, read_about
 from autounet.device import autocast, pick_device, pick_precision
 from autounet.errors import ArtefactError, UsageError
+from autounet.inference.window import Forward
 from autounet.layout import RunLayout
 from autounet.networks.build import build_network
-from autounet.plan import Configuration, Plan
+from autounet.plan import Configuration, NetworkSpec, Plan
 from autounet.runtime import Runtime
 
 
@@ -61,28 +62,25 @@ class Ensemble:
     """The mean of the scores of several trained folds; call it with a batch of patches.
 
     Args:
-        plan: The plan all folds were trained with.
-        configuration: Their configuration.
-        weight_files: One per fold.
+        network: What they have in common.
+        states: Per fold its name, for messages, and its weights; read one after the other.
         runtime: Device and precision.
 
     Raises:
-        ArtefactError: Weights are damaged or of another plan.
+        ArtefactError: Weights do not fit the network.
     """
 
-    def __init__(self, plan: Plan, configuration: Configuration, weight_files: Sequence[Path], runtime: Runtime) -> None:
+    def __init__(self, network: NetworkSpec, states: Iterable[tuple[str, dict[str, Tensor]]], runtime: Runtime) -> None:
         self.device = pick_device(runtime)
         self._dtype = pick_precision(runtime, self.device)
         self._networks = []
-        for path in weight_files:
-            check_plan(path, plan, configuration.name)
-            weights, _ = load_weights(path)
-            network = build_network(configuration.network)
+        for name, weights in states:
+            module = build_network(network)
             try:
-                network.load_state_dict(weights)
+                module.load_state_dict(weights)
             except RuntimeError as error:
-                raise ArtefactError(f"{path}: weights do not fit the plan's network", found=str(error).split("\n")[0]) from None
-            self._networks.append(network.to(self.device).eval())
+                raise ArtefactError(f"{name}: weights do not fit the plan's network", found=str(error).split("\n")[0]) from None
+            self._networks.append(module.to(self.device).eval())
 
     def __call__(self, patches: Tensor) -> Tensor:
         """(n, c, *patch) → mean scores (n, outputs, *patch), float32; of the patch's middle where the network is unpadded."""
@@ -91,6 +89,42 @@ class Ensemble:
             for network in self._networks[1:]:
                 total = total + network(patches)[0].float()
             return total / len(self._networks)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One configuration with its trained networks."""
+
+    configuration: Configuration
+    forward: Forward
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What turns an image into a label map; loaded once, for many images."""
+
+    plan: Plan
+    stages: tuple[Stage, ...]
+    """One; or of a cascade first the one whose label maps are further inputs of the next."""
+    device: torch.device
+    """Where the networks compute."""
+
+
+def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> Model:
+    """The model of some trained folds, all of one configuration of the plan.
+
+    Raises:
+        ArtefactError: Weights are damaged or of another plan.
+    """
+    configuration = plan.configurations[trained[0].configuration]
+
+    def states() -> Iterator[tuple[str, dict[str, Tensor]]]:
+        for fold in trained:
+            check_plan(fold.weights, plan, configuration.name)
+            yield str(fold.weights), load_weights(fold.weights)[0]
+
+    ensemble = Ensemble(configuration.network, states(), runtime)
+    return Model(plan, (Stage(configuration, ensemble),), ensemble.device)
 
 
 def check_plan(weights: Path, plan: Plan, configuration: str) -> None:

@@ -39,6 +39,22 @@ def restore_labels(scores_czyx: Tensor, trace: Trace, target_mm: tuple[float, fl
     return trace.place_back(labels.decode(cropped) if not labels.overlapping else paint(cropped, labels))
 
 
+class LabelRestorer:
+    """Takes the scores of one case slab by slab along the first axis, in order, and makes the label map on the image's own grid."""
+
+    def __init__(self, trace: Trace, target_mm: tuple[float, float, float], labels: LabelSpec) -> None:
+        self._trace, self._target_mm, self._labels = trace, target_mm, labels
+        self._slabs: list[Tensor] = []
+
+    def add(self, rows_czyx: Tensor) -> None:
+        """The next rows of the network's grid: (outputs, rows, y, x)."""
+        self._slabs.append(rows_czyx)
+
+    def labels_zyx(self) -> npt.NDArray[Any]:
+        """The label map; once all rows are there."""
+        return restore_labels(torch.cat(self._slabs, 1), self._trace, self._target_mm, self._labels)
+
+
 def decide(scores: Tensor, labels: LabelSpec) -> Tensor:
     """Scores (outputs, ...) → label index of the winner; for regions the number of the last painted region, 0 for none."""
     if not labels.overlapping:

@@ -11,6 +11,7 @@ import torch
 from autounet.errors import AutounetError, ImageError, Problem
 from autounet.geometry import Trace
 from autounet.images import check_finite, read_channels, write_labels
+from autounet.inference.model import Model
 from autounet.inference.restore import restore_labels
 from autounet.inference.window import Forward, count_tiles, overlap_tiles, predict_scores
 from autounet.parallel import map_ordered
@@ -49,27 +50,18 @@ class _Scored:
         return scores
 
 
-def predict_cases(
-    forward: Forward,
-    device: torch.device,
-    plan: Plan,
-    configuration: Configuration,
-    jobs: Sequence[PredictionJob],
-    runtime: Runtime,
-    mirror: bool = True,
-) -> list[Problem]:
+def predict_cases(model: Model, jobs: Sequence[PredictionJob], runtime: Runtime, mirror: bool = True) -> list[Problem]:
     """Predicts and writes every case; returns the failures, each with its own reason, after all others are done.
 
     Args:
-        forward: The network or ensemble.
-        device: Where it computes.
-        plan: Its plan.
-        configuration: Its configuration.
+        model: Of one stage.
         jobs: Cases; each output file is written atomically.
         runtime: Workers and progress; one thread reads ahead and one writes behind, whatever their number, and none with 0.
         mirror: Average over mirrored copies.
     """
     problems: list[Problem] = []
+    plan, device, (stage,) = model.plan, model.device, model.stages
+    configuration, forward = stage.configuration, stage.forward
 
     def done(job: PredictionJob, error: AutounetError | None) -> None:
         if error is not None:

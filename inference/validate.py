@@ -7,7 +7,7 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
-from autounet.inference.model import Ensemble
+from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
 from autounet.layout import FoldLayout
 from autounet.plan import Configuration, Plan
@@ -29,12 +29,12 @@ def validate_fold(
         DatasetError: Cases could not be predicted; ``problems`` has every failure.
     """
     cases: dict[str, Case] = {case.id: case for case in dataset.cases if case.id in set(held_out)}
-    ensemble = Ensemble(plan, configuration, [layout.weights], runtime)
+    model = load_folds(plan, [TrainedFold(configuration.name, layout.root.name.removeprefix("fold_"), layout.weights)], runtime)
     jobs = [PredictionJob(name, case.images, layout.validation / f"{name}{label_ending(plan.file_ending)}") for name, case in cases.items()]
     # An interrupted validation goes on: what these weights have predicted is kept.
     trained = layout.weights.stat().st_mtime_ns
     todo = [job for job in jobs if not job.output.exists() or job.output.stat().st_mtime_ns < trained]
-    problems = predict_cases(ensemble, ensemble.device, plan, configuration, todo, runtime)
+    problems = predict_cases(model, todo, runtime)
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}

@@ -20,7 +20,7 @@ from autounet.dataset import (
 )
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.inference.model import Ensemble, choose_trained
+from autounet.inference.model import choose_trained, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
@@ -73,8 +73,7 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
     )
     began = time.monotonic()
     if todo:
-        ensemble = Ensemble(plan, chosen, [entry.weights for entry in trained], session.runtime)
-        problems += predict_cases(ensemble, ensemble.device, plan, chosen, todo, session.runtime, request.mirror)
+        problems += predict_cases(load_folds(plan, trained, session.runtime), todo, session.runtime, request.mirror)
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
     session.screen.result(

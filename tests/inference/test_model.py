@@ -1,6 +1,6 @@
 """Which trained folds predict, and their mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,8 @@ import torch
 
 from autounet.checkpoint import save_weights
 from autounet.errors import ArtefactError, UsageError
-from autounet.inference.model import Ensemble, check_plan, choose_trained, find_trained
+from autounet.inference.model import TrainedFold, check_plan, choose_trained, find_trained, load_folds
+from autounet.inference.window import Forward
 from autounet.labels import LabelSpec
 from autounet.layout import RunLayout
 from autounet.networks.build import build_network
@@ -88,17 +89,22 @@ def save(path: Path, plan: Plan, configuration: Configuration, seed: int) -> Pat
     return path
 
 
+def forward_of(plan: Plan, configuration: Configuration, files: Sequence[Path], runtime: Runtime = FP32) -> Forward:
+    (stage,) = load_folds(plan, [TrainedFold(configuration.name, str(fold), file) for fold, file in enumerate(files)], runtime).stages
+    return stage.forward
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.0)])
 def test_an_ensemble_is_the_mean_of_its_folds_scores(make_plan: MakePlan, tmp_path: Path, spacing: tuple[float, ...]) -> None:
     plan, configuration = make_plan(spacing)
     files = [save(tmp_path / f"{seed}.safetensors", plan, configuration, seed) for seed in (1, 2, 3)]
     patches = torch.randn(2, 1, *configuration.patch_size, generator=torch.Generator().manual_seed(0))
-    scores = Ensemble(plan, configuration, files, FP32)(patches)
+    scores = forward_of(plan, configuration, files)(patches)
     with torch.no_grad():
         expected = sum(build_network(configuration.network, seed).eval()(patches)[0] for seed in (1, 2, 3)) / 3
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
-    alone = Ensemble(plan, configuration, files[:1], FP32)(patches)
+    alone = forward_of(plan, configuration, files[:1])(patches)
     torch.testing.assert_close(alone, build_network(configuration.network, 1).eval()(patches)[0].detach())
 
 
@@ -106,8 +112,8 @@ def test_lower_precision_is_close_and_comes_back_as_float32(make_plan: MakePlan,
     plan, configuration = make_plan()
     file = save(tmp_path / "weights.safetensors", plan, configuration, 1)
     patches = torch.randn(1, 1, *configuration.patch_size, generator=torch.Generator().manual_seed(0))
-    exact = Ensemble(plan, configuration, [file], FP32)(patches)
-    coarse = Ensemble(plan, configuration, [file], Runtime(device="cpu", precision="bf16"))(patches)
+    exact = forward_of(plan, configuration, [file])(patches)
+    coarse = forward_of(plan, configuration, [file], Runtime(device="cpu", precision="bf16"))(patches)
     assert coarse.dtype == torch.float32
     assert not torch.equal(coarse, exact)
     torch.testing.assert_close(coarse, exact, rtol=0.05, atol=0.05)
@@ -125,7 +131,7 @@ def test_weights_of_another_plan_are_refused(make_plan: MakePlan, tmp_path: Path
         make_plan(patch=(16, 16, 16)),
     ):
         with pytest.raises(ArtefactError, match="trained with another plan") as caught:
-            Ensemble(other, other.configurations[configuration.name], [file], FP32)
+            forward_of(other, other.configurations[configuration.name], [file])
         assert "restore that plan.json" in str(caught.value).lower()
 
 
@@ -141,9 +147,9 @@ def test_damaged_and_missing_weights(make_plan: MakePlan, tmp_path: Path) -> Non
     file = save(tmp_path / "weights.safetensors", plan, configuration, 1)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ArtefactError, match="weights cannot be read"):
-        Ensemble(plan, configuration, [file], FP32)
+        forward_of(plan, configuration, [file])
     with pytest.raises(ArtefactError, match="weights cannot be read"):
-        Ensemble(plan, configuration, [tmp_path / "none.safetensors"], FP32)
+        forward_of(plan, configuration, [tmp_path / "none.safetensors"])
 
 
 def test_weights_that_do_not_fit_the_network(make_plan: MakePlan, tmp_path: Path) -> None:
@@ -152,4 +158,4 @@ def test_weights_that_do_not_fit_the_network(make_plan: MakePlan, tmp_path: Path
     del weights["heads.0.bias"]
     save_weights(tmp_path / "weights.safetensors", weights, {"plan": plan.recipe(configuration.name)})
     with pytest.raises(ArtefactError, match="weights do not fit the plan's network"):
-        Ensemble(plan, configuration, [tmp_path / "weights.safetensors"], FP32)
+        forward_of(plan, configuration, [tmp_path / "weights.safetensors"])

@@ -17,7 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from autounet.inference import run, window
+from autounet.inference.model import Model, Stage
 from autounet.inference.run import PredictionJob, predict_cases, validation_seconds
+from autounet.inference.window import Forward
 from autounet.labels import LabelSpec, StructureClass
 from autounet.plan import Configuration, Plan
 from autounet.runtime import Runtime
@@ -30,6 +32,11 @@ MakePlan = Callable[..., tuple[Plan, Configuration]]
 def above_100(patches: Tensor) -> Tensor:
     """Scores of background and of what is brighter than 100, from unchanged intensities."""
     return torch.cat((100 - patches[:, :1], patches[:, :1] - 100), 1)
+
+
+def model_of(forward: Forward, plan: Plan, configuration: Configuration) -> Model:
+    """A model whose network is a plain function."""
+    return Model(plan, (Stage(configuration, forward),), CPU)
 
 
 def oblique_affine() -> npt.NDArray[np.float64]:
@@ -69,7 +76,7 @@ def test_labels_of_a_threshold_on_exactly_the_images_geometry(
 ) -> None:
     jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
     volumes = [write_volume(entry.images[0], seed) for seed, entry in enumerate(jobs)]
-    problems = predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=workers))
+    problems = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=workers))
     assert problems == []
     for entry, volume in zip(jobs, volumes, strict=True):
         image, labels = nibabel.load(entry.images[0]), nibabel.load(entry.output)
@@ -92,7 +99,7 @@ def test_planar_images_stay_planar(tmp_path: Path, make_plan: MakePlan) -> None:
     entry.images[0].parent.mkdir()
     pixels = np.random.default_rng(0).integers(1, 255, (33, 21)).astype(np.uint8)
     Image.fromarray(pixels).save(entry.images[0])
-    assert predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=1)) == []
+    assert predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=1)) == []
     with Image.open(entry.output) as written:
         assert written.mode == "L"
         np.testing.assert_array_equal(np.asarray(written), np.where(pixels > 100, 5, 0))
@@ -106,7 +113,7 @@ def test_resampled_there_and_back(tmp_path: Path, make_plan: MakePlan) -> None:
     volume[6:18, 5:15, 4:12] = 150
     entry.images[0].parent.mkdir()
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([1.0, 1.1, 1.2, 1.0])), entry.images[0])
-    assert predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=0)) == []
+    assert predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=0)) == []
     found = np.asarray(nibabel.load(entry.output).dataobj) == 5
     assert found[7:17, 6:14, 5:11].all()
     found[5:19, 4:16, 3:13] = False
@@ -123,7 +130,7 @@ def test_broken_files_do_not_stop_the_others(tmp_path: Path, volume_plan: tuple[
     not_a_number = np.full((8, 8, 8), np.nan, np.float32)
     nibabel.save(nibabel.Nifti1Image(not_a_number, np.eye(4)), jobs[3].images[0])
     nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8, 2), np.float32), np.eye(4)), jobs[4].images[0])
-    problems = predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=workers))
+    problems = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=workers))
     assert sorted(problem.case for problem in problems) == ["b_truncated", "c_missing", "d_nan", "e_channels"]
     told = {problem.case: problem.what for problem in problems}
     assert "no such file" in told["c_missing"]
@@ -137,7 +144,7 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path, volume_pla
     good = job(tmp_path, "b")
     write_volume(good.images[0])
     bad = PredictionJob("a", good.images, tmp_path / "file" / "a.nii.gz")
-    problems = predict_cases(above_100, CPU, *volume_plan, [bad, good], Runtime(workers=1))
+    problems = predict_cases(model_of(above_100, *volume_plan), [bad, good], Runtime(workers=1))
     assert [problem.case for problem in problems] == ["a"]
     assert "cannot be written" in problems[0].what
     assert good.output.is_file()
@@ -151,10 +158,10 @@ def test_mirroring_is_the_default_and_can_be_left_out(tmp_path: Path, volume_pla
         return above_100(patches)
 
     write_volume(entry.images[0])
-    predict_cases(counting, CPU, *volume_plan, [entry], Runtime(workers=0), mirror=False)
+    predict_cases(model_of(counting, *volume_plan), [entry], Runtime(workers=0), mirror=False)
     plain = sum(calls)
     calls.clear()
-    predict_cases(counting, CPU, *volume_plan, [entry], Runtime(workers=0))
+    predict_cases(model_of(counting, *volume_plan), [entry], Runtime(workers=0))
     assert sum(calls) == 8 * plain
     shape = (11, 10, 12)  # in the order y, z, x: what is left of 12, 10, 14 without the empty margins
     assert validation_seconds([shape], volume_plan[1], 0.5, mirror=False) == plain * 0.5
@@ -185,7 +192,7 @@ def test_unpadded_networks_predict_images_of_any_size(tmp_path: Path, make_plan:
     entry.images[0].parent.mkdir()
     pixels = np.random.default_rng(0).integers(1, 255, size).astype(np.uint8)
     Image.fromarray(pixels).save(entry.images[0])
-    assert predict_cases(middle_above_100, CPU, plan, configuration, [entry], Runtime(workers=0)) == []
+    assert predict_cases(model_of(middle_above_100, plan, configuration), [entry], Runtime(workers=0)) == []
     with Image.open(entry.output) as written:
         np.testing.assert_array_equal(np.asarray(written), np.where(pixels > 100, 5, 0))
     assert validation_seconds([(1, *size)], configuration, 0.5) == 0.5 * seen
@@ -215,7 +222,7 @@ def test_no_more_than_a_few_cases_are_in_memory(tmp_path: Path, volume_plan: tup
 
     monkeypatch.setattr(run, "prepare_case", counted_prepare)
     monkeypatch.setattr(run, "write_labels", counted_write)
-    assert predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=2), mirror=False) == []
+    assert predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=2), mirror=False) == []
     assert alive == 0
     assert most <= 5  # one prepared and one under way, one in the network, one written and one waiting for it
 
@@ -234,7 +241,7 @@ def test_an_interruption_leaves_no_half_written_file(tmp_path: Path, volume_plan
         return above_100(patches)
 
     with pytest.raises(KeyboardInterrupt):
-        predict_cases(interrupted, CPU, *volume_plan, jobs, Runtime(workers=1), mirror=False)
+        predict_cases(model_of(interrupted, *volume_plan), jobs, Runtime(workers=1), mirror=False)
     for path in (tmp_path / "out").glob("*") if (tmp_path / "out").is_dir() else ():
         assert path.name in {"a.nii.gz", "b.nii.gz"}
         gzip.decompress(path.read_bytes())
@@ -246,7 +253,7 @@ def test_an_empty_image_is_refused(tmp_path: Path, make_plan: MakePlan) -> None:
     entry = job(tmp_path, "empty")
     entry.images[0].parent.mkdir()
     nibabel.save(nibabel.Nifti1Image(np.zeros((9, 8, 7), np.int16), np.eye(4)), entry.images[0])
-    (problem,) = predict_cases(above_100, CPU, plan, configuration, [entry], Runtime(workers=0))
+    (problem,) = predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=0))
     assert problem.case == "empty"
     assert "every voxel is zero" in problem.what
     assert not entry.output.exists()
@@ -260,7 +267,7 @@ def test_errors_of_the_program_are_not_hidden(tmp_path: Path, volume_plan: tuple
         raise ArithmeticError("a bug")
 
     with pytest.raises(ArithmeticError, match="a bug"):
-        predict_cases(wrong, CPU, *volume_plan, [entry], Runtime(workers=1))
+        predict_cases(model_of(wrong, *volume_plan), [entry], Runtime(workers=1))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -279,7 +286,7 @@ def test_a_case_that_runs_out_of_memory_does_not_stop_the_others(
             raise error
         return above_100(patches)
 
-    problems = predict_cases(forward, CPU, *volume_plan, jobs, Runtime(workers=workers), mirror=False)
+    problems = predict_cases(model_of(forward, *volume_plan), jobs, Runtime(workers=workers), mirror=False)
     assert [problem.case for problem in problems] == ["a"]
     assert "not enough memory" in problems[0].what
     assert [entry.output.exists() for entry in jobs] == [False, True, True]
@@ -310,6 +317,6 @@ def test_scores_of_at_most_two_cases_are_held_at_once(tmp_path: Path, volume_pla
         return scores
 
     monkeypatch.setattr(run, "_scores", counted)
-    assert predict_cases(above_100, CPU, *volume_plan, jobs, Runtime(workers=2), mirror=False) == []
+    assert predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=2), mirror=False) == []
     assert len(alive) == 5
     assert most <= 2
