@@ -1,6 +1,7 @@
 """Probabilities of every class on the image's own grid, streamed to a file."""
 
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -92,7 +93,8 @@ class ProbabilityWriter:
             member.write(flat[first : first + step].tobytes())
 
     def _remove(self) -> None:
-        self._draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
 
     def _refused(self, error: OSError) -> ArtefactError:
         return ArtefactError(
