@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from autounet.errors import ArtefactError
+from autounet.networks.cost import parameters
 from autounet.networks.unet import UNet
 from autounet.plan import NetworkSpec
 
@@ -19,6 +20,8 @@ _DTYPES = tuple(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, 
 SAFE_GLOBALS: list[Any] = [np.dtype, *_DTYPES, (_SCALAR, "numpy.core.multiarray.scalar"), (_SCALAR, "numpy._core.multiarray.scalar")]
 """All that nnU-Net's checkpoints hold beside what torch itself allows: numpy's numbers, in the training's log."""
 _SAFE_NAMES = {"numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
+
+MOST_PARAMETERS = 10**11
 
 NAMES = (
     (r"encoder\.stem\.convs\.0\.", "encoder.stem."),
@@ -112,6 +115,8 @@ def our_weights(checkpoint: NnunetCheckpoint, spec: NetworkSpec) -> dict[str, Te
         if ours in found and not _same(found[ours], tensor):
             raise ArtefactError(f"{file}: two names of one tensor hold different values", found=f"'{name}'")
         found.setdefault(ours, tensor)
+    if parameters(spec) > MOST_PARAMETERS:
+        raise _of_another_network(file, found=f"{len(found)} tensors", expected=f"{parameters(spec)} parameters")
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in UNet(spec).state_dict().items()}
     for name, shape in expected.items():

@@ -25,6 +25,7 @@ KINDS: dict[str, Literal["plain", "residual"]] = {"PlainConvUNet": "plain", "Res
 """Networks of dynamic-network-architectures and ours."""
 
 
+MOST_BLOCKS, MOST_FEATURES = 100, 10**5
 MOST_STAGES = 30
 """Halved more often, no axis that fits a computer is left."""
 
@@ -127,7 +128,11 @@ def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
     strides = tuple(tuple(int(step) for step in stride) for stride in values["strides"])
     ndim, kernels = len(strides[0]), tuple(tuple(int(size) for size in kernel) for kernel in values["kernel_sizes"])
     rows = (*strides, *kernels)
-    if not 1 < len(strides) <= MOST_STAGES:
+    features = tuple(values["features_per_stage"])
+    blocks = tuple(values["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]), tuple(values["n_conv_per_stage_decoder"])
+    if not 1 < len(strides) <= MOST_STAGES or not all(0 < number <= MOST_BLOCKS for row in blocks for number in row):
+        raise ValueError
+    if not all(0 < number <= MOST_FEATURES for number in features) or not len(features) == len(blocks[0]) == len(blocks[1]) + 1:
         raise ValueError
     if ndim not in (2, 3) or len(kernels) != len(strides) or not all(len(row) == ndim and 0 < min(row) <= max(row) < 1000 for row in rows):
         raise ValueError
@@ -136,11 +141,11 @@ def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
         ndim=2 if ndim == 2 else 3,
         in_channels=channels,
         outputs=1,
-        features=tuple(values["features_per_stage"]),
+        features=features,
         strides=strides,
         kernel_sizes=kernels,
-        blocks_encoder=tuple(values["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]),
-        blocks_decoder=tuple(values["n_conv_per_stage_decoder"]),
+        blocks_encoder=blocks[0],
+        blocks_decoder=blocks[1],
     )
 
 
