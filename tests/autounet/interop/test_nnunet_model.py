@@ -112,6 +112,14 @@ def test_a_cascade_without_its_first_stage_says_what_is_missing(make: Make) -> N
         read_nnunet_model(cascade(make, first=False))
 
 
+def test_a_previous_stage_leads_nowhere_else(make: Make) -> None:
+    spec = PLAIN.model_copy(update={"in_channels": 3})
+    plans = copy.deepcopy(PLANS)
+    plans["configurations"]["3d_fullres"] = configuration(spec) | {"previous_stage": "../../elsewhere"}
+    with pytest.raises(ArtefactError, match=r"plans\.json: a configuration's name is no file name"):
+        read_nnunet_model(make(spec=spec, plans=plans))
+
+
 def test_several_models_in_a_folder_ask_for_a_name(make: Make) -> None:
     folder = make().parent
     make("nnUNetTrainer__nnUNetResEncUNetMPlans__3d_fullres", spec=RESIDUAL)
