@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ValidationError
 from torch import Tensor
 
-from autounet.errors import ArtefactError
+from autounet.errors import ArtefactError, AutounetError
 from autounet.interop.nnunet_folder import find_models, opened
 from autounet.interop.nnunet_parts import Part, read_parts
 from autounet.interop.nnunet_postprocessing import read_nnunet_postprocessing
@@ -57,7 +57,7 @@ def read_nnunet_model(
             found = find_models(root, name, path)
             parts = read_parts(found, checkpoint, folds)
             steps, notes = _postprocessing(parts)
-        except ArtefactError as error:
+        except AutounetError as error:
             raise _without_temporary(error, root, path) from None
     first = next(iter(parts.values()))
     return ImportedModel(
@@ -68,10 +68,10 @@ def read_nnunet_model(
     )
 
 
-def _without_temporary(error: ArtefactError, root: Path, path: Path) -> ArtefactError:
+def _without_temporary(error: AutounetError, root: Path, path: Path) -> AutounetError:
     """The error with the path that was given in place of a temporary folder's."""
     what = error.what.replace(str(root), str(path))
-    return ArtefactError(what, found=error.found, expected=error.expected, remedy=error.remedy)
+    return type(error)(what, found=error.found, expected=error.expected, remedy=error.remedy)
 
 
 def _plan(parts: Mapping[str, Part]) -> Plan:

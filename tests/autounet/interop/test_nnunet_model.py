@@ -149,6 +149,14 @@ def test_a_zip_as_nnunet_exports_it_is_read_like_the_folder(make: Make, tmp_path
     assert list(from_zip.weights["3d_fullres"]) == ["0", "1"]
 
 
+def test_messages_about_a_zip_name_the_zip(make: Make, tmp_path: Path) -> None:
+    make(dataset={"labels": 7})
+    packed = Path(shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path / "results"))
+    with pytest.raises(AutounetError, match=r"^.*model\.zip/Dataset001_Test/.*/dataset\.json: ") as error:
+        read_nnunet_model(packed)
+    assert "autounet-import-" not in str(error.value)
+
+
 def test_a_bare_folder_of_any_name_will_do(make: Make, tmp_path: Path) -> None:
     shutil.copytree(make(), tmp_path / "my model")
     assert list(read_nnunet_model(tmp_path / "my model").weights) == ["3d_fullres"]
