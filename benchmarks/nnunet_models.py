@@ -208,9 +208,11 @@ def measure_time(peer: Peer, models: Path, scratch: Path, repeats: int, precisio
     found = compare(scratch / "timed_theirs_0", scratch / "timed_ours_0", ".nii.gz")
     ratio = median_ratio([one.seconds for one in ours], [one.seconds for one in theirs])
     return {
-        "cases": found.cases, "precision": precision, "seconds_theirs": [one.seconds for one in theirs], "seconds_ours": [one.seconds for one in ours],
+        "cases": found.cases, "precision": precision,
+        "seconds_theirs": [one.seconds for one in theirs], "seconds_ours": [one.seconds for one in ours],
         "peak_mb_theirs": [one.peak_mb for one in theirs], "peak_mb_ours": [one.peak_mb for one in ours],
-        "ratio": ratio, "dice": found.dice, "different": found.different, "same": found.same, "holds": ratio <= MOST_TIME and found.dice >= SAME_DICE,
+        "ratio": ratio, "dice": found.dice, "different": found.different, "same": found.same,
+        "holds": ratio <= MOST_TIME and found.dice >= SAME_DICE,
     }  # fmt: skip
 
 
