@@ -25,6 +25,7 @@ FLOORS = (
         "labels",
         "layout",
         "plan",
+        "postprocessing",
         "preset",
         "rotation",
         "runtime",
