@@ -57,6 +57,23 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+"""What torch's messages say of it where the error is a plain RuntimeError: the CPU's and MPS's."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, the host's or a GPU's, ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def free_cached(device: torch.device) -> None:
+    """Gives memory that torch keeps for later back to the GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _cpu_has_bf16() -> bool:
     # Without the instructions bf16 is emulated and slower than float32. torch names the checks privately.
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
