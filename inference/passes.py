@@ -105,7 +105,7 @@ class TileScorer:
             reason = self._attempt(chosen)
             if reason is None:
                 break
-            free_cached(self._device)
+            free_cached()
             if len(chosen) > 1:
                 self._batch_size = len(chosen) // 2
                 log.warning("out of memory with %d patches in a pass; going on with %d (%s)", len(chosen), self._batch_size, reason)

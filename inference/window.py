@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autounet.geometry import Triple
 from autounet.inference.accumulate import Band, make_band
 from autounet.inference.passes import Forward, TileScorer
-from autounet.geometry import Triple
 from autounet.inference.tiles import Canvas, OverlapTiles, Tile, make_canvas
 
 GPU_SHARE = 0.3

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from autounet.inference.tiles import OverlapTiles, axis_shares, axis_weights, count_tiles, overlap_tiles, seamless_starts, tile_starts
-from autounet.inference.window import predict_scores, predict_slabs
+from autounet.inference.tiles import OverlapTiles, axis_weights, count_tiles, overlap_tiles, seamless_starts, tile_starts
+from autounet.inference.window import predict_scores
 from autounet.networks.build import build_network
 from autounet.networks.cost import output_size
 from autounet.networks.unet2015 import crop_to
