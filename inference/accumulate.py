@@ -11,8 +11,8 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-HALF_LIMIT = 65504.0
-"""Largest number of float16. Scores beyond it are cut to it: a network's scores are some tens."""
+HALF_LIMIT = 65000.0
+"""Scores beyond it are cut to it where sums are float16, whose largest number, 65504, leaves room for rounding. Networks' scores are tens."""
 
 
 class Band:
