@@ -12,7 +12,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 HALF_LIMIT = 65000.0
-"""Scores beyond it are cut to it where sums are float16, whose largest number, 65504, leaves room for rounding. Networks' scores are tens."""
+"""Scores beyond it are cut to it where sums are float16, whose largest number, 65504, leaves room for rounding."""
 
 
 class Band:
