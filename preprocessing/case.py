@@ -36,6 +36,7 @@ def prepare_case(
     configuration: Configuration,
     labels_zyx: npt.NDArray[Any] | None,
     name: str,
+    mark_outside: bool = False,
 ) -> PreparedCase:
     """Brings a case to the network's grid.
 
@@ -46,6 +47,8 @@ def prepare_case(
         configuration: For spacing and normalisation.
         labels_zyx: Label indices on the same grid, or None.
         name: The case, for messages.
+        mark_outside: Labels are OUTSIDE outside the nonzero mask even if no channel is normalised inside it, as nnU-Net has it for
+            the label map of a cascade's first stage.
 
     Raises:
         ImageError: The target grid would be absurdly large or the channels do not fit the plan.
@@ -59,7 +62,7 @@ def prepare_case(
     cropped = np.ascontiguousarray(image_czyx.transpose(order)[(slice(None), *box.slices())])
     if cropped.base is not None or np.shares_memory(cropped, image_czyx):
         cropped = cropped.copy()  # the caller's image is not changed by the normalisation
-    mask = nonzero_mask(cropped) if any(scheme.use_mask for scheme in configuration.normalization) else None
+    mask = nonzero_mask(cropped) if mark_outside or any(scheme.use_mask for scheme in configuration.normalization) else None
     trace = _trace(grid, plan, configuration, box, name)
     spacing, target = trace.transposed_spacing_mm, target_spacing(trace, configuration)
     separate = separate_axis(spacing, target)

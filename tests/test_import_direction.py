@@ -31,7 +31,7 @@ FLOORS = (
         "runtime",
         "splits",
     ),
-    ("checkpoint", "device", "evaluation", "images", "interop", "networks", "parallel", "phantom"),
+    ("checkpoint", "device", "evaluation", "images", "interop", "memory", "networks", "parallel", "phantom"),
     ("planners", "preprocessing"),
     ("training", "inference"),
     ("report",),
@@ -50,7 +50,7 @@ NOT_BELOW = {"planners": {"networks"}, "training": {"planners"}, "inference": {"
 DOORS = {"planners": {"autounet.networks.cost"}}
 """Modules of a closed room that may be imported."""
 
-WITHOUT_TORCH = (*FLOORS[0], "images", "parallel", "phantom", "planners")
+WITHOUT_TORCH = (*FLOORS[0], "images", "memory", "parallel", "phantom", "planners")
 """Rooms that neither import torch when they are imported nor load a module that does."""
 
 IMAGE_LIBRARIES = {"SimpleITK", "nibabel", "tifffile", "PIL", "pydicom", "skimage", "matplotlib"}

@@ -73,7 +73,7 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
     )
     began = time.monotonic()
     if todo:
-        problems += predict_cases(load_folds(plan, trained, session.runtime), todo, session.runtime, request.mirror)
+        problems += predict_cases(load_folds(plan, trained, session.runtime), todo, session.runtime, request.mirror).problems
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
     session.screen.result(
