@@ -14,6 +14,7 @@ from autounet.inference.window import Forward
 from autounet.layout import RunLayout
 from autounet.networks.build import build_network
 from autounet.plan import Configuration, NetworkSpec, Plan
+from autounet.postprocessing import KeepLargest
 from autounet.runtime import Runtime
 
 
@@ -108,6 +109,8 @@ class Model:
     """One; or of a cascade first the one whose label maps are further inputs of the next."""
     device: torch.device
     """Where the networks compute."""
+    postprocessing: tuple[KeepLargest, ...] = ()
+    """Done to every label map before it is written."""
 
 
 def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> Model:
