@@ -1,9 +1,12 @@
-"""``autounet predict``: label maps for new images, from all trained folds, on the images' own grids."""
+"""``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from autounet.bundle import Bundle
+from autounet.bundle_text import describe_steps
 from autounet.cli.console import duration
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import parse_folds, some
@@ -20,11 +23,12 @@ from autounet.dataset import (
 )
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.inference.model import choose_trained, load_folds
+from autounet.inference.bundled import load_bundle
+from autounet.inference.model import Model, choose_trained, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
-from autounet.plan import Plan
+from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
 from autounet.splits import FOLDS
 
@@ -39,20 +43,26 @@ class Request:
     folds: str | None
     mirror: bool
     overwrite: bool
+    postprocess: bool = True
 
 
-def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The trained folds to predict with, not yet loaded."""
+
+    plan: Plan
+    configuration: str
+    folds: tuple[str, ...]
+    load: Callable[[], Model]
+    steps: tuple[str, ...] = ()
+    """What is done to label maps before they are written, in words."""
+
+
+def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -> None:
     """Predicts every image that has no label map yet, and reports what was done and what failed."""
     pick_precision(session.runtime, pick_device(session.runtime))
-    trained = choose_trained(layout, request.configuration, named_folds(request.folds))
-    plan = Plan.load(layout.plan)
-    chosen = plan.configurations.get(trained[0].configuration)
-    if chosen is None:
-        raise UsageError(
-            f"{trained[0].configuration} is trained but not in {layout.plan}",
-            expected=" or ".join(plan.configurations),
-            remedy="choose another with -c, or train it again",
-        )
+    chosen = _chosen(session, model, request)
+    plan = chosen.plan
     cases = find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
     problems = [
@@ -65,15 +75,17 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
     ]
     todo = [job for job in jobs if request.overwrite or not job.output.exists()]
     check_writable(next(iter(outputs.values())).parent, "-o")
-    folds = ", ".join(entry.fold for entry in trained)
     there = len(jobs) - len(todo)
     session.screen.say(
-        f"{plan.dataset}, {chosen.name}, fold{'s' if len(trained) > 1 else ''} {folds}: {count(len(todo), 'image')}"
+        f"{plan.dataset}, {chosen.configuration}, fold{'s' if len(chosen.folds) > 1 else ''} {', '.join(chosen.folds)}: "
+        f"{count(len(todo), 'image')}"
         + (f"; {there} {'is' if there == 1 else 'are'} predicted already (--overwrite predicts anew)" if there else "")
     )
+    if chosen.steps:
+        session.screen.say(f"postprocessing: {'; '.join(chosen.steps)} (--no-postprocessing leaves it out)")
     began = time.monotonic()
     if todo:
-        problems += predict_cases(load_folds(plan, trained, session.runtime), todo, session.runtime, request.mirror)
+        problems += predict_cases(chosen.load(), todo, session.runtime, request.mirror)
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
     session.screen.result(
@@ -84,8 +96,8 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
             "predicted": [str(job.output) for job in done],
             "skipped": [str(job.output) for job in jobs if job not in todo],
             "failed": failed,
-            "folds": [entry.fold for entry in trained],
-            "configuration": chosen.name,
+            "folds": list(chosen.folds),
+            "configuration": chosen.configuration,
         }
     )
     if failed:
@@ -96,22 +108,54 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
         )
 
 
+def _chosen(session: Session, model: RunLayout | Bundle, request: Request) -> Chosen:
+    """Configuration and folds of a run folder or a bundle. Raises UsageError or ArtefactError."""
+    folds = named_folds(request.folds)
+    if isinstance(model, Bundle):
+        name, used = model.choose(request.configuration, folds)
+        steps = () if model.postprocessing is None or not request.postprocess else tuple(describe_steps(model.plan, model.postprocessing))
+        return Chosen(model.plan, name, used, lambda: load_bundle(model, session.runtime, name, folds, request.postprocess), steps)
+    trained = choose_trained(model, request.configuration, folds)
+    plan = Plan.load(model.plan)
+    name = planned(plan, trained[0].configuration, model).name
+    return Chosen(plan, name, tuple(entry.fold for entry in trained), lambda: load_folds(plan, trained, session.runtime))
+
+
+def planned(plan: Plan, name: str, layout: RunLayout) -> Configuration:
+    """A trained configuration as it is in the plan. Raises UsageError where it is not."""
+    if name not in plan.configurations:
+        raise UsageError(
+            f"{name} is trained but not in {layout.plan}",
+            expected=" or ".join(plan.configurations),
+            remedy="choose another with -c, or train it again",
+        )
+    return plan.configurations[name]
+
+
 def named_folds(text: str | None) -> list[str] | None:
     """``0,2`` or ``all`` of the command line; None leaves the choice open. Raises UsageError."""
     return None if text is None else parse_folds(text, FOLDS)
 
 
-def choose_layout(session: Session, dataset: str | None, model: Path | None) -> RunLayout:
-    """The run folder that is meant. Raises UsageError."""
+def choose_model(session: Session, dataset: str | None, model: Path | None) -> RunLayout | Bundle:
+    """The run folder or the bundle that is meant. Raises UsageError, or ArtefactError for a bundle that is refused."""
     if model is not None and dataset is not None:
         raise UsageError("-d and -m name the model twice", remedy="give one of them")
-    if model is not None:
-        layout = RunLayout(model)
-        if not layout.plan.exists():
-            raise UsageError(
-                f"-m {model}: {'not a run folder' if model.exists() else 'no such folder'}", expected="a folder with plan.json and models/"
-            )
-        return layout
+    if model is None:
+        return choose_layout(session, dataset)
+    if model.is_file():
+        return Bundle.open(model)
+    layout = RunLayout(model)
+    if not layout.plan.exists():
+        raise UsageError(
+            f"-m {model}: {'not a run folder' if model.exists() else 'no such file or folder'}",
+            expected="a folder with plan.json and models/, or a file made by `autounet export` or `autounet import`",
+        )
+    return layout
+
+
+def choose_layout(session: Session, dataset: str | None) -> RunLayout:
+    """The run folder that is meant. Raises UsageError."""
     there = sorted({path.parents[3] for path in session.runs.glob("*/models/*/fold_*/weights.safetensors")})
     names = [folder.name for folder in there]
     train_first = "train one with `autounet train`, or name the folder of runs with --runs"
