@@ -96,7 +96,7 @@ def resampled_winners(scores: Tensor, axes: Axes, overlapping: bool) -> Tensor:
         overlapping: Whether outputs are regions.
 
     Returns:
-        (z, y, x) of the output grid. Boundaries are computed in float64.
+        (z, y, x) of the output grid. Boundaries are computed in float64 and compared in float32.
     """
     best = winners(scores, overlapping)
     if not any(axis.linear for axis in axes):
@@ -214,7 +214,10 @@ class _Block:
         return found.view(scores.shape[0], *self._corners.shape)
 
     def _between(self, corners: Tensor, members: Tensor | None) -> Tensor:
-        """Corner scores (corners, n) of these cells → scores of their output voxels (count z, count y, count x, n), float64."""
+        """Corner scores (corners, n) of these cells → scores of their output voxels (count z, count y, count x, n).
+
+        Computed in float64 and rounded to float32, as nnU-Net does, so that the same scores are equal.
+        """
         value = corners.double().view(*self._sides, corners.shape[-1])
         for position, (axis, shares, count) in enumerate(zip(self._axes, self._shares, self._counts, strict=True)):
             first = value.narrow(position, 0, 1)
@@ -223,4 +226,4 @@ class _Block:
                 continue
             rise = value.narrow(position, 1, 1) - first
             value = torch.cat([first + rise * (share if members is None else share.index_select(0, members)) for share in shares], position)
-        return value
+        return value.float()
