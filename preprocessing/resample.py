@@ -3,9 +3,13 @@
 What nnU-Net does with scikit-image's ``resize`` (edge mode, no anti-aliasing) is linear and separable, followed by a clamp
 to the input's range. So it is one matrix per axis, here contracted axis by axis in float32: the same numbers, many times
 faster, and on a GPU as it stands.
+
+Of a label map only voxels between different labels need interpolation: where all neighbours agree, their label has all of
+the score.
 """
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -19,6 +23,15 @@ ANISOTROPY = 3.0
 
 TIE = 1e-6
 """Two labels whose interpolated scores differ by less share the voxel."""
+
+NEGLIGIBLE = 1e-8
+"""Weights below it, of inputs a dozen voxels or more away from a spline's place, are left out: float32 does not see them."""
+
+BAND_ROWS = 64
+"""Rows of an axis' matrix that are multiplied together, with the inputs that any of them needs."""
+
+SLAB_VOXELS, PART_VOXELS = 2**18, 2**16
+"""Voxels of a label map looked at, and interpolated, at a time: small enough for a processor's cache."""
 
 
 def new_shape(shape: Triple, spacing_mm: TripleMm, target_mm: TripleMm) -> Triple:
@@ -64,6 +77,34 @@ def contract(x: Tensor, axis: int, matrix: Tensor) -> Tensor:
     return torch.matmul(matrix, flat).reshape(*shape[:axis], matrix.shape[0], *shape[axis + 1 :])
 
 
+@lru_cache(maxsize=256)
+def axis_bands(size_in: int, size_out: int, order: int) -> tuple[tuple[slice, slice], ...]:
+    """Blocks of rows of ``axis_matrix`` and the columns that matter to them."""
+    matrix, bands = axis_matrix(size_in, size_out, order), []
+    for start in range(0, size_out, BAND_ROWS):
+        rows = slice(start, min(start + BAND_ROWS, size_out))
+        columns = (matrix[rows].abs() > NEGLIGIBLE).any(0).nonzero()
+        bands.append((rows, slice(int(columns[0]), int(columns[-1]) + 1)))
+    return tuple(bands)
+
+
+def _resize_axis(x_czyx: Tensor, axis: int, size_out: int, order: int) -> Tensor:
+    """Applies ``axis_matrix`` along tensor axis ``axis`` (1..3), its bands only."""
+    shape, size_in = x_czyx.shape, x_czyx.shape[axis]
+    matrix = axis_matrix(size_in, size_out, order).to(x_czyx)
+    result = x_czyx.new_empty(*shape[:axis], size_out, *shape[axis + 1 :])
+    if axis == 3:
+        flat, target = x_czyx.reshape(-1, size_in), result.view(-1, size_out)
+        for rows, columns in axis_bands(size_in, size_out, order):
+            torch.mm(flat[:, columns], matrix[rows, columns].T, out=target[:, rows])
+        return result
+    before, after = prod(shape[:axis]), prod(shape[axis + 1 :])
+    planes, target = x_czyx.reshape(before, size_in, after), result.view(before, size_out, after)
+    for rows, columns in axis_bands(size_in, size_out, order):
+        torch.bmm(matrix[rows, columns].expand(before, -1, -1), planes[:, columns], out=target[:, rows])
+    return result
+
+
 def resample_scores(x_czyx: Tensor, shape: Triple, separate: int | None, order: int) -> Tensor:
     """Resamples without the clamp, as sums of the input's values: what is linear stays linear.
 
@@ -81,7 +122,7 @@ def resample_scores(x_czyx: Tensor, shape: Triple, separate: int | None, order: 
         if axis == separate:
             x_czyx = x_czyx.index_select(axis + 1, nearest_indices(size_in, size_out).to(x_czyx.device))
         else:
-            x_czyx = contract(x_czyx, axis + 1, axis_matrix(size_in, size_out, order).to(x_czyx.device))
+            x_czyx = _resize_axis(x_czyx, axis + 1, size_out, order)
     return x_czyx
 
 
@@ -109,7 +150,8 @@ def resample_image(image_czyx: Tensor, shape: Triple, separate: int | None, orde
 def resample_labels(labels_zyx: Tensor, shape: Triple, separate: int | None) -> Tensor:
     """Resamples a label map: each label's indicator linearly, the largest wins, a tie goes to the nearest voxel's label.
 
-    Source: batchgenerators 0.25.5, ``resize_segmentation``. Memory is a few volumes, whatever the number of labels.
+    Where the nearest voxel's label is not among the tied, the smallest of them is taken. Source: batchgenerators 0.25.5,
+    ``resize_segmentation``. Beyond the result, memory is a few times that of the input's labels, whatever their number.
 
     Args:
         labels_zyx: Any integer type; values may be negative.
@@ -118,16 +160,67 @@ def resample_labels(labels_zyx: Tensor, shape: Triple, separate: int | None) -> 
     """
     if tuple(labels_zyx.shape) == shape:
         return labels_zyx
-    nearest = labels_zyx
-    for axis in range(3):
-        nearest = nearest.index_select(axis, nearest_indices(labels_zyx.shape[axis], shape[axis]).to(labels_zyx.device))
-    best = torch.full(shape, -1.0, device=labels_zyx.device)
-    nearest_score = torch.zeros(shape, device=labels_zyx.device)
-    winner = torch.zeros(shape, dtype=labels_zyx.dtype, device=labels_zyx.device)
-    for label in torch.unique(labels_zyx).tolist():
-        score = resample_scores((labels_zyx == label).float()[None], shape, separate, order=1)[0]
-        torch.where(nearest == label, score, nearest_score, out=nearest_score)
-        better = score > best
-        winner.masked_fill_(better, label)
-        torch.where(better, score, best, out=best)
-    return torch.where(best - nearest_score <= TIE, nearest, winner)
+    labels_zyx = labels_zyx.contiguous()
+    device, sizes = labels_zyx.device, tuple(zip(labels_zyx.shape, shape, strict=True))
+    nearest = [nearest_indices(size_in, size_out).to(device) for size_in, size_out in sizes]
+    linear = [axis for axis, (size_in, size_out) in enumerate(sizes) if size_in != size_out and axis != separate]
+    taps = {axis: tuple(part.to(device) for part in linear_taps(*sizes[axis])) for axis in linear}
+    mixed = _mixed_cells(labels_zyx, linear)
+    cells = [taps[axis][0] if axis in taps else nearest[axis] for axis in range(3)]
+    result = labels_zyx.new_empty(shape)
+    step = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+    for start in range(0, shape[0], step):
+        slab = slice(start, start + step)
+        result[slab] = _select(labels_zyx, [nearest[0][slab], *nearest[1:]])
+        if linear:
+            places = _select(mixed, [cells[0][slab], *cells[1:]]).nonzero() + torch.tensor((start, 0, 0), device=device)
+            for part in torch.split(places, PART_VOXELS):
+                _interpolate(labels_zyx, result, part, cells, taps)
+    return result
+
+
+def linear_taps(size_in: int, size_out: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The two inputs of each output voxel, int64 (size_out,), and the second one's weight, float32: ``axis_matrix`` of order 1."""
+    weights, indices = axis_matrix(size_in, size_out, 1).topk(min(2, size_in), dim=1)
+    indices = torch.where(weights > 0, indices, indices[:, :1])
+    first, second = indices.amin(1), indices.amax(1)
+    return first, second, (axis_matrix(size_in, size_out, 1).gather(1, second[:, None])[:, 0] * (second > first))
+
+
+def _mixed_cells(labels_zyx: Tensor, axes: list[int]) -> Tensor:
+    """Whether a voxel and its next neighbours along these axes, diagonal ones too, have different labels: bool, same shape."""
+    low = high = labels_zyx
+    for axis in axes:
+        count = labels_zyx.shape[axis] - 1
+        lower, higher = low.clone(), high.clone()
+        torch.minimum(low.narrow(axis, 0, count), low.narrow(axis, 1, count), out=lower.narrow(axis, 0, count))
+        torch.maximum(high.narrow(axis, 0, count), high.narrow(axis, 1, count), out=higher.narrow(axis, 0, count))
+        low, high = lower, higher
+    return low != high
+
+
+def _select(x_zyx: Tensor, indices: list[Tensor]) -> Tensor:
+    # Rows are copied whole along the first two axes; the last one is slow, so it comes before the middle one makes more rows.
+    return x_zyx.index_select(0, indices[0]).index_select(2, indices[2]).index_select(1, indices[1])
+
+
+def _interpolate(labels: Tensor, result: Tensor, places: Tensor, cells: list[Tensor], taps: dict[int, tuple[Tensor, ...]]) -> None:
+    """Decides the result's voxels ``places`` (n, 3), which hold the nearest voxel's label, by the scores of all labels around."""
+    at = places.unbind(1)
+    strides = labels.stride()
+    corners = torch.stack([cells[axis].index_select(0, at[axis]) * strides[axis] for axis in range(3)]).sum(0, keepdim=True)
+    weights = torch.ones(1, len(places), device=labels.device)
+    for axis, (first, second, share) in taps.items():
+        hop = ((second - first) * strides[axis]).index_select(0, at[axis])
+        share = share.index_select(0, at[axis])
+        corners = torch.cat((corners, corners + hop))
+        weights = torch.cat((weights * (1 - share), weights * share))
+    around = labels.view(-1).index_select(0, corners.view(-1)).view(corners.shape)
+    nearest = result[at]
+    # A label with half of the score has no rival but one that ties, and ties are the nearest voxel's.
+    open_ = (((around == nearest) * weights).sum(0) < 0.5 - TIE).nonzero()[:, 0]
+    around, weights, nearest = around.index_select(1, open_), weights.index_select(1, open_), nearest.index_select(0, open_)
+    scores = torch.stack([((around == corner) * weights).sum(0) for corner in around])
+    tied = scores >= scores.amax(0) - TIE
+    smallest = around.masked_fill(~tied, torch.iinfo(labels.dtype).max).amin(0)
+    result[tuple(axis.index_select(0, open_) for axis in at)] = torch.where((tied & (around == nearest)).any(0), nearest, smallest)
