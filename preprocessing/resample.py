@@ -30,8 +30,8 @@ NEGLIGIBLE = 1e-8
 BAND_ROWS = 64
 """Rows of an axis' matrix that are multiplied together, with the inputs that any of them needs."""
 
-SLAB_VOXELS, PART_VOXELS = 2**18, 2**16
-"""Voxels of a label map looked at, and interpolated, at a time: small enough for a processor's cache."""
+SLAB_VOXELS, PART_VOXELS = 2**20, 2**18
+"""Voxels of a label map looked at, and interpolated, at a time: some 20 MB, and not too many small steps."""
 
 
 def new_shape(shape: Triple, spacing_mm: TripleMm, target_mm: TripleMm) -> Triple:
@@ -164,18 +164,19 @@ def resample_labels(labels_zyx: Tensor, shape: Triple, separate: int | None) -> 
     device, sizes = labels_zyx.device, tuple(zip(labels_zyx.shape, shape, strict=True))
     nearest = [nearest_indices(size_in, size_out).to(device) for size_in, size_out in sizes]
     linear = [axis for axis, (size_in, size_out) in enumerate(sizes) if size_in != size_out and axis != separate]
-    taps = {axis: tuple(part.to(device) for part in linear_taps(*sizes[axis])) for axis in linear}
-    mixed = _mixed_cells(labels_zyx, linear)
-    cells = [taps[axis][0] if axis in taps else nearest[axis] for axis in range(3)]
     result = labels_zyx.new_empty(shape)
     step = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+    if not linear:
+        return torch.cat([_select(labels_zyx, [part, *nearest[1:]]) for part in nearest[0].split(step)])
+    mixed, corners = _mixed_cells(labels_zyx, linear), _Corners(labels_zyx, shape, nearest, linear)
     for start in range(0, shape[0], step):
         slab = slice(start, start + step)
         result[slab] = _select(labels_zyx, [nearest[0][slab], *nearest[1:]])
-        if linear:
-            places = _select(mixed, [cells[0][slab], *cells[1:]]).nonzero() + torch.tensor((start, 0, 0), device=device)
-            for part in torch.split(places, PART_VOXELS):
-                _interpolate(labels_zyx, result, part, cells, taps)
+        places = _select(mixed, [corners.first[0][slab], *corners.first[1:]]).nonzero()
+        for part in torch.split(places, PART_VOXELS):
+            at = part.T.contiguous()
+            at[0] += start
+            _interpolate(result, at, corners)
     return result
 
 
@@ -204,23 +205,51 @@ def _select(x_zyx: Tensor, indices: list[Tensor]) -> Tensor:
     return x_zyx.index_select(0, indices[0]).index_select(2, indices[2]).index_select(1, indices[1])
 
 
-def _interpolate(labels: Tensor, result: Tensor, places: Tensor, cells: list[Tensor], taps: dict[int, tuple[Tensor, ...]]) -> None:
-    """Decides the result's voxels ``places`` (n, 3), which hold the nearest voxel's label, by the scores of all labels around."""
-    at = places.unbind(1)
-    strides = labels.stride()
-    corners = torch.stack([cells[axis].index_select(0, at[axis]) * strides[axis] for axis in range(3)]).sum(0, keepdim=True)
-    weights = torch.ones(1, len(places), device=labels.device)
-    for axis, (first, second, share) in taps.items():
-        hop = ((second - first) * strides[axis]).index_select(0, at[axis])
-        share = share.index_select(0, at[axis])
-        corners = torch.cat((corners, corners + hop))
-        weights = torch.cat((weights * (1 - share), weights * share))
-    around = labels.view(-1).index_select(0, corners.view(-1)).view(corners.shape)
-    nearest = result[at]
+class _Corners:
+    """Which voxels of a label map surround those of the result, two along each linear axis, and how much each weighs."""
+
+    def __init__(self, labels_zyx: Tensor, shape: Triple, nearest: list[Tensor], axes: list[int]) -> None:
+        self.labels, self.axes = labels_zyx.view(-1), axes
+        self.first = list(nearest)
+        """Index of the first of them, by axis."""
+        self.hops: dict[int, Tensor] = {}
+        self.shares: dict[int, Tensor] = {}
+        # Positions in the flat label map: half the memory traffic where 32 bits can hold them.
+        positions = torch.int32 if labels_zyx.numel() < 2**31 else torch.int64
+        for axis in axes:
+            first, second, share = (part.to(labels_zyx.device) for part in linear_taps(labels_zyx.shape[axis], shape[axis]))
+            self.first[axis], self.shares[axis] = first, share
+            self.hops[axis] = ((second - first) * labels_zyx.stride(axis)).to(positions)
+        self.starts = [(first * labels_zyx.stride(axis)).to(positions) for axis, first in enumerate(self.first)]
+
+    def around(self, at: Tensor) -> Tensor:
+        """Labels (2^axes, n) around the places ``at`` (3, n) of the result, the last linear axis' second half behind its first."""
+        found = self.starts[0].new_empty(2 ** len(self.axes), at.shape[1])
+        torch.add(self.starts[0].index_select(0, at[0]), self.starts[1].index_select(0, at[1]), out=found[0])
+        found[0] += self.starts[2].index_select(0, at[2])
+        for number, axis in enumerate(self.axes):
+            half = 2**number
+            torch.add(found[:half], self.hops[axis].index_select(0, at[axis]), out=found[half : 2 * half])
+        return self.labels.index_select(0, found.view(-1)).view(found.shape)
+
+    def score(self, agrees: Tensor, at: Tensor) -> Tensor:
+        """Weight of the corners that are True in ``agrees`` (2^axes, n): float32 (n,)."""
+        weight = agrees.float()
+        for axis in reversed(self.axes):
+            half = len(weight) // 2
+            weight = torch.lerp(weight[:half], weight[half:], self.shares[axis].index_select(0, at[axis]))
+        return weight[0]
+
+
+def _interpolate(result: Tensor, at: Tensor, corners: _Corners) -> None:
+    """Decides the result's voxels ``at`` (3, n), which hold the nearest voxel's label, by the scores of all labels around."""
+    around, nearest = corners.around(at), result[tuple(at)]
     # A label with half of the score has no rival but one that ties, and ties are the nearest voxel's.
-    open_ = (((around == nearest) * weights).sum(0) < 0.5 - TIE).nonzero()[:, 0]
-    around, weights, nearest = around.index_select(1, open_), weights.index_select(1, open_), nearest.index_select(0, open_)
-    scores = torch.stack([((around == corner) * weights).sum(0) for corner in around])
+    open_ = (corners.score(around == nearest, at) < 0.5 - TIE).nonzero()[:, 0]
+    if not len(open_):
+        return
+    at, around, nearest = at.index_select(1, open_), around.index_select(1, open_), nearest.index_select(0, open_)
+    scores = torch.stack([corners.score(around == corner, at) for corner in around])
     tied = scores >= scores.amax(0) - TIE
-    smallest = around.masked_fill(~tied, torch.iinfo(labels.dtype).max).amin(0)
-    result[tuple(axis.index_select(0, open_) for axis in at)] = torch.where((tied & (around == nearest)).any(0), nearest, smallest)
+    smallest = around.masked_fill(~tied, torch.iinfo(result.dtype).max).amin(0)
+    result[tuple(at)] = torch.where((tied & (around == nearest)).any(0), nearest, smallest)
