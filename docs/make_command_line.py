@@ -42,7 +42,7 @@ def _help(option: Any) -> str:
 
 def _default(option: Any) -> str:
     value = option.default
-    if value is None or option.required:
+    if value in (None, "") or option.required:
         return ""
     if isinstance(value, bool):
         return "on" if value else "off"
