@@ -1,4 +1,4 @@
-"""Runs in nnU-Net's environment, for ``benchmarks/nnunet_models.py``: trains real nnU-Net models for a few steps each.
+"""Runs in nnU-Net's environment, for ``benchmarks/inference.py``: trains real nnU-Net models for a few steps each.
 
     PEER_PYTHON -m benchmarks.peer_models [NAME ...]
 

@@ -154,4 +154,4 @@ def _nibabel_labels(labels_zyx: npt.NDArray[Any], like: Any) -> Any:
     header["cal_max"] = header["cal_min"] = 0
     values_xyz = (labels_zyx if spatial == 3 else labels_zyx[0]).T
     header.set_data_shape(values_xyz.shape)
-    return type(like)(values_xyz, None, header)
+    return type(like)(values_xyz, like.affine, header)

@@ -231,8 +231,8 @@ def test_modules_form_no_cycle() -> None:
     assert cycle({name: own_imports(name) - {name} for name in FILES}) == []
 
 
-def test_the_root_imports_nothing() -> None:
-    assert imports("autounet") == set()
+def test_the_root_imports_nothing_until_it_is_asked() -> None:
+    assert imports("autounet", lazy=False) == {"typing"}
 
 
 @pytest.mark.parametrize("library", ["torch", *sorted(IMAGE_LIBRARIES)])

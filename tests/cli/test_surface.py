@@ -22,7 +22,7 @@ SURFACE = {
     | {"--overwrite", "--seed", "--device", "--precision", "--data", "--runs", "--workers"},
     "predict": COMMON
     | {"--input -i", "--output -o", "--dataset -d", "--model -m", "--configuration -c", "--fold -f", "--mirror --no-mirror"}
-    | {"--postprocessing --no-postprocessing"}
+    | {"--postprocessing --no-postprocessing", "--probabilities", "--memory"}
     | {"--overwrite", "--device", "--precision", "--runs", "--workers", "--json"},
     "export": COMMON
     | {"--dataset -d", "--output -o", "--configuration -c", "--fold -f", "--licence", "--description", "--overwrite", "--runs", "--json"},

@@ -1,13 +1,12 @@
 """nnU-Net's own trained models, predicted by nnU-Net and by us: are the label maps the same, and who is faster?
 
-    python -m benchmarks.nnunet_models --peer PEER --data DATA --models FOLDER [NAME ...]
+    python -m benchmarks.inference --peer PEER --data DATA --models FOLDER [NAME ...]
 
 ``FOLDER`` gets the models, trained by nnU-Net for a few steps each (``peer_models.py``); those that are there are used as they are.
 """
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import Measured, machine, median_ratio, run_measured, show_table, verdict, write_json
+from benchmarks.measure import AUTOUNET, Measured, machine, median_ratio, run_measured, show_table, verdict, write_json
 from benchmarks.peer import Peer, make_peer
 from benchmarks.peer_dataset import as_nnunet_raw
 
@@ -99,34 +98,14 @@ def predict_theirs(peer: Peer, models: Path, row: Row, images: Path, output: Pat
 
 
 def predict_ours(models: Path, row: Row, images: Path, output: Path, precision: str) -> Measured:
-    """Our command: until `autounet import` and `predict -m` are there, this script as a program of its own."""
-    job = json.dumps({"model": str(models / "results" / row.dataset), "group": row.group, "configuration": row.configuration,
-                      "folds": row.folds, "images": str(images), "output": str(output), "precision": precision})  # fmt: skip
-    return run_measured((sys.executable, "-m", "benchmarks.nnunet_models", "--job", job), log=output.with_suffix(".log"))
-
-
-def run_job(job: dict[str, Any]) -> None:
-    """Reads a model of nnU-Net's and predicts a folder with it, in this process."""
-    from autounet.inference.model import Ensemble, Model, Stage
-    from autounet.inference.run import PredictionJob, predict_cases
-    from autounet.interop.nnunet_model import read_nnunet_model
-    from autounet.runtime import Runtime
-
-    name = f"{job['group']}__{job['configuration']}"
-    model = read_nnunet_model(Path(job["model"]) / name, folds=job["folds"])
-    runtime, key, stages = Runtime(device="cpu", precision=job["precision"]), job["configuration"], list[Stage]()
-    while key is not None:
-        configuration = model.plan.configurations[key]
-        ensemble = Ensemble(configuration.network, list(model.weights[key].items()), runtime)
-        stages.insert(0, Stage(configuration, ensemble))
-        device, key = ensemble.device, configuration.previous_stage
-    ending, output = model.plan.file_ending, Path(job["output"])
-    output.mkdir(parents=True)
-    files = sorted(Path(job["images"]).glob(f"*_0000{ending}"))
-    jobs = [PredictionJob(path.name, (path,), output / path.name.replace(f"_0000{ending}", ending)) for path in files]
-    problems = predict_cases(Model(model.plan, tuple(stages), device), jobs, runtime)
-    if problems:
-        raise SystemExit("\n".join(problem.what for problem in problems))
+    """``autounet predict`` with the bundle that ``autounet import`` makes of the model; the import is not timed."""
+    folder = models / "results" / row.dataset / f"{row.group}__{row.configuration}"
+    bundle = output.with_name(f"{folder.name}_{len(row.folds)}.zip")
+    if not bundle.exists():
+        command = [*AUTOUNET, "import", folder, "-o", bundle, "-f", ",".join(row.folds)]
+        run_measured(command, log=output.with_suffix(".import.log"))
+    command = [*AUTOUNET, "predict", "-m", bundle, "-i", images, "-o", output, "--precision", precision, "--device", "cpu"]
+    return run_measured([*command, "--no-postprocessing"], log=output.with_suffix(".log"))
 
 
 def link_cases(raw: Path, row: Row, folder: Path, cases: Sequence[str] | None = None) -> None:
@@ -234,19 +213,15 @@ def show(rows: Sequence[dict[str, Any]], timed: dict[str, Any] | None) -> None:
 
 def main() -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nnunet_models", description=__doc__)
-    parser.add_argument("--job", type=json.loads, help=argparse.SUPPRESS)
-    parser.add_argument("--peer", type=Path, help="nnU-Net's environment")
-    parser.add_argument("--data", type=Path, help="folder of the datasets")
-    parser.add_argument("--models", type=Path, help="folder of the trained models; made if it is missing")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.inference", description=__doc__)
+    parser.add_argument("--peer", type=Path, required=True, help="nnU-Net's environment")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the datasets")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the trained models; made if it is missing")
     parser.add_argument("--repeats", type=int, default=3, help="of the timing; 0 for none")
     parser.add_argument("--precision", default="auto", help="of our timed predictions")
-    parser.add_argument("--json", type=Path, default=Path("benchmark_results/nnunet_models.json"))
+    parser.add_argument("--json", type=Path, default=Path("benchmark_results/inference.json"))
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"by default all: {'; '.join(ROWS)}")
     arguments = parser.parse_args()
-    if arguments.job is not None:
-        run_job(arguments.job)
-        return 0
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"no such row: {', '.join(unknown)}")
     peer, models, about = make_peer(arguments.peer), arguments.models.resolve(), machine()
