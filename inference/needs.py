@@ -8,6 +8,7 @@ from autounet.inference.model import Model
 from autounet.inference.segment import patches_per_pass
 from autounet.inference.window import band_voxels
 from autounet.memory import available_bytes, resident_bytes
+from autounet.preprocessing.case import MAX_PREPARED_VOXELS
 from autounet.preprocessing.resample import new_shape
 
 MEMORY_SHARE = 0.7
@@ -51,6 +52,8 @@ def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
         target = configuration.spacing_mm if configuration.ndim == 3 else (d, *configuration.spacing_mm)
         x, y, z = target
         shape = new_shape((a, b, c), (d, e, f), (x, y, z))
+        if math.prod(shape) > MAX_PREPARED_VOXELS:
+            return Needs(0, 0, 0)  # it will be refused
         # As read, float32, and what was kept of it, normalised; beside it the resampled one and the spline's steps on the way.
         prepared = 4 * channels * math.prod(shape)
         reading = max(reading, 8 * channels * voxels + 2 * max(4 * channels * voxels, prepared))
