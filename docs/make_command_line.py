@@ -32,7 +32,8 @@ def _section(name: str, command: Any) -> str:
 
 
 def _names(option: Any) -> str:
-    return " ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    names = (*option.opts, *option.secondary_opts)
+    return " ".join(f"`{name}`" if name.startswith("-") else f"`{name.upper()}`" for name in names)
 
 
 def _help(option: Any) -> str:
@@ -41,7 +42,7 @@ def _help(option: Any) -> str:
 
 def _default(option: Any) -> str:
     value = option.default
-    if value is None or option.required:
+    if value in (None, "") or option.required:
         return ""
     if isinstance(value, bool):
         return "on" if value else "off"

@@ -12,8 +12,9 @@ from autounet.device import autocast, pick_device, pick_precision
 from autounet.errors import ArtefactError, UsageError
 from autounet.inference.passes import Forward
 from autounet.layout import RunLayout
-from autounet.networks.build import build_network
+from autounet.networks.build import trained_network
 from autounet.plan import Configuration, NetworkSpec, Plan
+from autounet.postprocessing import KeepLargest
 from autounet.runtime import Runtime
 
 
@@ -77,9 +78,8 @@ class Ensemble:
         self._layout = torch.channels_last_3d if network.ndim == 3 else torch.channels_last
         self._networks = []
         for name, weights in states:
-            module = build_network(network)
             try:
-                module.load_state_dict(weights)
+                module = trained_network(network, weights)
             except RuntimeError as error:
                 raise ArtefactError(f"{name}: weights do not fit the plan's network", found=str(error).split("\n")[0]) from None
             self._networks.append(module.to(self.device).to(memory_format=self._layout).eval())  # type: ignore[call-overload]
@@ -111,6 +111,8 @@ class Model:
     """One; or of a cascade first the one whose label maps are further inputs of the next."""
     device: torch.device
     """Where the networks compute."""
+    postprocessing: tuple[KeepLargest, ...] = ()
+    """Done to every label map before it is written."""
 
 
 def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> Model:

@@ -20,6 +20,7 @@ from autounet.geometry import Grid, Trace, TripleMm
 from autounet.images import read_channels, read_size, write_labels
 from autounet.inference.model import Model
 from autounet.inference.needs import LEAST_BYTES, Needs, memory_budget, needs_of
+from autounet.inference.postprocess import apply_postprocessing
 from autounet.inference.restore import LabelRestorer
 from autounet.inference.segment import Consumer, WindowOptions, first_prepared, last_prepared, restorer_of, stage_slabs
 from autounet.inference.tiles import count_tiles, overlap_tiles
@@ -112,7 +113,7 @@ def predict_cases(
             for turn, read in read_ahead:
                 case = _Case(jobs[turn], error=read) if isinstance(read, AutounetError) else read
                 _score(case, model, WindowOptions(mirror, scratch=case.job.output.parent), budget, further, background, advance)
-                background.do(partial(_finish, case, gate, finished))
+                background.do(partial(_finish, case, model, gate, finished))
                 settle()
                 del case, read  # not kept alive while the next is awaited
         settle()
@@ -219,7 +220,7 @@ def _hand_on(case: _Case, slab: Tensor) -> None:
             case.error = error
 
 
-def _finish(case: _Case, gate: Gate, finished: deque[_Case]) -> None:
+def _finish(case: _Case, model: Model, gate: Gate, finished: deque[_Case]) -> None:
     """Writes a case's label map and lets the next one in."""
     try:
         with _memory_of(case.job.case), case.takers:
@@ -227,7 +228,8 @@ def _finish(case: _Case, gate: Gate, finished: deque[_Case]) -> None:
                 raise case.error
             assert case.restorer is not None
             assert case.grid is not None
-            write_labels(case.job.output, case.restorer.labels_zyx(), case.grid, like=case.job.images[0])
+            labels = apply_postprocessing(case.restorer.labels_zyx(), model.postprocessing)
+            write_labels(case.job.output, labels, case.grid, like=case.job.images[0])
     except AutounetError as error:
         case.error = error
     finally:

@@ -15,6 +15,7 @@ from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images import check_finite
 from autounet.inference.model import Model, Stage
+from autounet.inference.postprocess import apply_postprocessing
 from autounet.inference.restore import LabelRestorer
 from autounet.inference.tiles import count_tiles, overlap_tiles
 from autounet.inference.window import predict_slabs
@@ -73,7 +74,7 @@ def segment(
     restorer = restorer_of(model, model.stages[-1], prepared)
     for slab in stage_slabs(model, model.stages[-1], prepared, chosen, advance):
         restorer.add(slab)
-    return restorer.labels_zyx()
+    return apply_postprocessing(restorer.labels_zyx(), model.postprocessing)
 
 
 def check_image(model: Model, image_czyx: npt.NDArray[np.float32], grid: Grid, name: str) -> None:

@@ -25,12 +25,27 @@ FLOORS = (
         "labels",
         "layout",
         "plan",
+        "postprocessing",
         "preset",
         "rotation",
         "runtime",
         "splits",
     ),
-    ("checkpoint", "device", "evaluation", "images", "interop", "memory", "networks", "parallel", "phantom"),
+    (
+        "archive",
+        "bundle",
+        "bundle_check",
+        "bundle_text",
+        "checkpoint",
+        "device",
+        "evaluation",
+        "images",
+        "interop",
+        "memory",
+        "networks",
+        "parallel",
+        "phantom",
+    ),
     ("planners", "preprocessing"),
     ("training", "inference"),
     ("report",),
@@ -132,6 +147,8 @@ def loaded(module: str) -> dict[str, tuple[str, ...]]:
 
 def allowed(importer: str, imported: str) -> bool:
     """Whether the floors let module ``importer`` import module ``imported``."""
+    if (importer, imported) == ("autounet", "autounet.inference"):
+        return True  # the Python interface, looked up on first use
     above, below = room(importer), room(imported)
     if above not in FLOOR or below not in FLOOR:
         return False

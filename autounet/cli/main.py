@@ -132,11 +132,21 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps, or a file for one image.")],
     dataset: options.OptionalDataset = None,
     model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="A run folder with trained models. Default: the only one there is.")
+        Path | None,
+        typer.Option("-m", "--model", help="A run folder, or a file made by export or import. Default: the only trained dataset."),
     ] = None,
     configuration: options.ConfigurationName = None,
     fold: Annotated[str | None, typer.Option("-f", "--fold", help="Folds to use, as 0,1,2. Default: all trained ones.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Average over mirrored copies: better, 4 to 8 times slower.")] = True,
+    postprocessing: Annotated[
+        bool, typer.Option("--postprocessing/--no-postprocessing", help="Do what the model's file says is done to its label maps.")
+    ] = True,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write the probability of every class, as <case>.npz beside the label map.")
+    ] = False,
+    memory: Annotated[
+        float | None, typer.Option("--memory", min=0.5, help="Memory to keep to, in GB. Default: most of what is available.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict anew what is there already.")] = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -149,10 +159,61 @@ def predict(
 ) -> None:
     """Predict label maps, with the geometry and file type of the images."""
     session = _open(runs=runs, device=device, precision=precision, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
-    from autounet.cli.predicting import Request, choose_layout, run_predict
+    from autounet.cli.predicting import Request, choose_model, run_predict
 
-    layout = choose_layout(session, dataset, model)
-    run_predict(session, layout, Request(images, output, configuration, fold, mirror, overwrite))
+    chosen = choose_model(session, dataset, model)
+    run_predict(session, chosen, Request(images, output, configuration, fold, mirror, overwrite, postprocessing, memory, probabilities))
+
+
+@app.command()
+@guarded
+def export(
+    dataset: options.OptionalDataset = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file. Default: the dataset's name and .zip.")] = None,
+    configuration: Annotated[
+        list[str] | None,
+        typer.Option("-c", "--configuration", help="May be repeated; the first predicts by default. Default: 3d_fullres if trained."),
+    ] = None,
+    fold: Annotated[str | None, typer.Option("-f", "--fold", help="Folds to put in, as 0,1,2. Default: all trained ones.")] = None,
+    licence: options.Licence = "",
+    description: options.Description = "",
+    overwrite: options.OverwriteFile = False,
+    runs: options.Runs = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write trained models into one file, with which predict -m works anywhere."""
+    session = _open(runs=runs, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.exporting import run_export
+    from autounet.cli.predicting import choose_layout
+
+    layout = choose_layout(session, dataset)
+    run_export(session, layout, output, configuration or (), fold, (licence, description), overwrite)
+
+
+@app.command("import")
+@guarded
+def import_model(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a trained nnU-Net v2 model, of several, or a zip of either.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file, for predict -m.")],
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="final or best.")] = "final",
+    fold: Annotated[str | None, typer.Option("-f", "--fold", help="Folds to take, as 0,1,2. Default: all trained ones.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Which model, where there are several: trainer__plans.")] = None,
+    licence: options.Licence = "",
+    description: options.Description = "",
+    overwrite: options.OverwriteFile = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Make one file of a trained nnU-Net v2 model, with which predict -m works; nothing of it is executed."""
+    session = _open(quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.importing import run_import
+
+    run_import(session, model, output, checkpoint, fold, name, (licence, description), overwrite)
 
 
 @app.command()

@@ -24,6 +24,9 @@ GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", help="GPU memor
 ConfigurationName = Annotated[
     str | None, typer.Option("-c", "--configuration", help="2d, 3d_fullres or 3d_lowres. Default: 3d_fullres if planned.")
 ]
+Licence = Annotated[str, typer.Option("--licence", help="Under which licence the model may be used; stands in the file.")]
+Description = Annotated[str, typer.Option("--description", help="What people should know about the model; stands in the file.")]
+OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …, mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 Workers = Annotated[

@@ -1,9 +1,12 @@
-"""``autounet predict``: label maps for new images, from all trained folds, on the images' own grids."""
+"""``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from autounet.bundle import Bundle
+from autounet.bundle_text import describe_steps
 from autounet.cli.console import duration
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import parse_folds, some
@@ -20,11 +23,15 @@ from autounet.dataset import (
 )
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.inference.model import choose_trained, load_folds
-from autounet.inference.run import PredictionJob, predict_cases
+from autounet.geometry import Trace, TripleMm
+from autounet.inference.bundled import load_bundle
+from autounet.inference.model import Model, choose_trained, load_folds
+from autounet.inference.probabilities import ProbabilityWriter
+from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
+from autounet.labels import LabelSpec
 from autounet.layout import RunLayout
-from autounet.plan import Plan
+from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
 from autounet.splits import FOLDS
 
@@ -39,20 +46,28 @@ class Request:
     folds: str | None
     mirror: bool
     overwrite: bool
+    postprocess: bool = True
+    memory_gb: float | None = None
+    probabilities: bool = False
 
 
-def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The trained folds to predict with, not yet loaded."""
+
+    plan: Plan
+    configuration: str
+    folds: tuple[str, ...]
+    load: Callable[[], Model]
+    steps: tuple[str, ...] = ()
+    """What is done to label maps before they are written, in words."""
+
+
+def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -> None:
     """Predicts every image that has no label map yet, and reports what was done and what failed."""
     pick_precision(session.runtime, pick_device(session.runtime))
-    trained = choose_trained(layout, request.configuration, named_folds(request.folds))
-    plan = Plan.load(layout.plan)
-    chosen = plan.configurations.get(trained[0].configuration)
-    if chosen is None:
-        raise UsageError(
-            f"{trained[0].configuration} is trained but not in {layout.plan}",
-            expected=" or ".join(plan.configurations),
-            remedy="choose another with -c, or train it again",
-        )
+    chosen = _chosen(session, model, request)
+    plan = chosen.plan
     cases = find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
     problems = [
@@ -63,29 +78,41 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
         for case, files in cases.items()
         if not name_problems(case) and not channel_problems(case, files, len(plan.channels))
     ]
-    todo = [job for job in jobs if request.overwrite or not job.output.exists()]
+    todo = [job for job in jobs if request.overwrite or not all(path.exists() for path in written(job, request.probabilities))]
     check_writable(next(iter(outputs.values())).parent, "-o")
-    folds = ", ".join(entry.fold for entry in trained)
     there = len(jobs) - len(todo)
     session.screen.say(
-        f"{plan.dataset}, {chosen.name}, fold{'s' if len(trained) > 1 else ''} {folds}: {count(len(todo), 'image')}"
+        f"{plan.dataset}, {chosen.configuration}, fold{'s' if len(chosen.folds) > 1 else ''} {', '.join(chosen.folds)}: "
+        f"{count(len(todo), 'image')}"
         + (f"; {there} {'is' if there == 1 else 'are'} predicted already (--overwrite predicts anew)" if there else "")
     )
-    began = time.monotonic()
+    if chosen.steps:
+        session.screen.say(f"postprocessing: {'; '.join(chosen.steps)} (--no-postprocessing leaves it out)")
+    result: Predicted | None = None
     if todo:
-        problems += predict_cases(load_folds(plan, trained, session.runtime), todo, session.runtime, request.mirror).problems
+        result = predict_cases(
+            chosen.load(),
+            todo,
+            session.runtime,
+            request.mirror,
+            request.memory_gb,
+            partial(_probability_writer, plan.labels) if request.probabilities else None,
+        )
+        problems += result.problems
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
-    session.screen.result(
-        f"{len(done)} predicted in {duration(time.monotonic() - began)}, {there} skipped, {len(failed)} failed: {request.output}"
-    )
+    speed = "" if result is None else f" in {duration(result.seconds)}{figures_of(result)}"
+    session.screen.result(f"{len(done)} predicted{speed}; {there} skipped, {len(failed)} failed: {request.output}")
     session.screen.json(
         {
             "predicted": [str(job.output) for job in done],
             "skipped": [str(job.output) for job in jobs if job not in todo],
             "failed": failed,
-            "folds": [entry.fold for entry in trained],
-            "configuration": chosen.name,
+            "folds": list(chosen.folds),
+            "configuration": chosen.configuration,
+            "seconds": None if result is None else round(result.seconds, 2),
+            "voxels": 0 if result is None else result.voxels,
+            "peak_bytes": None if result is None else result.peak_bytes,
         }
     )
     if failed:
@@ -96,22 +123,78 @@ def run_predict(session: Session, layout: RunLayout, request: Request) -> None:
         )
 
 
+def written(job: PredictionJob, probabilities: bool) -> tuple[Path, ...]:
+    """The files that a case becomes."""
+    return (job.output, _probability_file(job.output)) if probabilities else (job.output,)
+
+
+def figures_of(result: Predicted) -> str:
+    """How fast it was and how much memory it took, as the end of a line."""
+    seconds = max(result.seconds, 1e-3)
+    rate = result.cases / seconds
+    pace = f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s/image" if rate else ""
+    figures = [pace, f"{result.voxels / seconds / 1e6:.1f} million voxels/s"] if result.cases else []
+    if result.peak_bytes is not None:
+        figures.append(f"peak memory {result.peak_bytes / 1e9:.1f} GB")
+    return f" ({', '.join(figures)})" if figures else ""
+
+
+def _probability_file(output: Path) -> Path:
+    return output.with_name(f"{split_ending(output)[0]}.npz")
+
+
+def _probability_writer(labels: LabelSpec, job: PredictionJob, trace: Trace, target_mm: TripleMm) -> ProbabilityWriter:
+    return ProbabilityWriter(_probability_file(job.output), trace, target_mm, labels)
+
+
+def _chosen(session: Session, model: RunLayout | Bundle, request: Request) -> Chosen:
+    """Configuration and folds of a run folder or a bundle. Raises UsageError or ArtefactError."""
+    folds = named_folds(request.folds)
+    if isinstance(model, Bundle):
+        name, used = model.choose(request.configuration, folds)
+        steps = () if model.postprocessing is None or not request.postprocess else tuple(describe_steps(model.plan, model.postprocessing))
+        return Chosen(model.plan, name, used, lambda: load_bundle(model, session.runtime, name, folds, request.postprocess), steps)
+    trained = choose_trained(model, request.configuration, folds)
+    plan = Plan.load(model.plan)
+    name = planned(plan, trained[0].configuration, model).name
+    return Chosen(plan, name, tuple(entry.fold for entry in trained), lambda: load_folds(plan, trained, session.runtime))
+
+
+def planned(plan: Plan, name: str, layout: RunLayout) -> Configuration:
+    """A trained configuration as it is in the plan. Raises UsageError where it is not."""
+    if name not in plan.configurations:
+        raise UsageError(
+            f"{name} is trained but not in {layout.plan}",
+            expected=" or ".join(plan.configurations),
+            remedy="choose another with -c, or train it again",
+        )
+    return plan.configurations[name]
+
+
 def named_folds(text: str | None) -> list[str] | None:
     """``0,2`` or ``all`` of the command line; None leaves the choice open. Raises UsageError."""
     return None if text is None else parse_folds(text, FOLDS)
 
 
-def choose_layout(session: Session, dataset: str | None, model: Path | None) -> RunLayout:
-    """The run folder that is meant. Raises UsageError."""
+def choose_model(session: Session, dataset: str | None, model: Path | None) -> RunLayout | Bundle:
+    """The run folder or the bundle that is meant. Raises UsageError, or ArtefactError for a bundle that is refused."""
     if model is not None and dataset is not None:
         raise UsageError("-d and -m name the model twice", remedy="give one of them")
-    if model is not None:
-        layout = RunLayout(model)
-        if not layout.plan.exists():
-            raise UsageError(
-                f"-m {model}: {'not a run folder' if model.exists() else 'no such folder'}", expected="a folder with plan.json and models/"
-            )
-        return layout
+    if model is None:
+        return choose_layout(session, dataset)
+    if model.is_file():
+        return Bundle.open(model)
+    layout = RunLayout(model)
+    if not layout.plan.exists():
+        raise UsageError(
+            f"-m {model}: {'not a run folder' if model.exists() else 'no such file or folder'}",
+            expected="a folder with plan.json and models/, or a file made by `autounet export` or `autounet import`",
+        )
+    return layout
+
+
+def choose_layout(session: Session, dataset: str | None) -> RunLayout:
+    """The run folder that is meant. Raises UsageError."""
     there = sorted({path.parents[3] for path in session.runs.glob("*/models/*/fold_*/weights.safetensors")})
     names = [folder.name for folder in there]
     train_first = "train one with `autounet train`, or name the folder of runs with --runs"

@@ -1,6 +1,6 @@
 """nnU-Net v2's plans.json: what it decides, in our terms. Nothing in it is imported or executed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
@@ -23,6 +23,11 @@ SCHEMES: dict[str, Scheme] = {
 
 KINDS: dict[str, Literal["plain", "residual"]] = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}
 """Networks of dynamic-network-architectures and ours."""
+
+
+MOST_BLOCKS, MOST_FEATURES = 100, 10**5
+MOST_STAGES = 30
+"""Halved more often, no axis that fits a computer is left."""
 
 
 class Unknown(Exception):
@@ -55,7 +60,7 @@ class NnunetPlans(Frozen):
 
 
 def nnunet_plans(raw: Any, name: str) -> NnunetPlans:
-    """Reads nnU-Net v2's plans as releases from 2.5 on write them.
+    """Reads nnU-Net v2's plans of any release.
 
     Args:
         raw: Content of plans.json.
@@ -79,15 +84,15 @@ def nnunet_plans(raw: Any, name: str) -> NnunetPlans:
     except Unknown as error:
         raise ArtefactError(f"{name}: these plans use what autounet does not have", found=error) from None
     except KeyError as error:
-        raise ArtefactError(f"{name}: are not plans of nnU-Net v2.5 or newer", found=f"no {error}") from None
+        raise ArtefactError(f"{name}: are not plans of nnU-Net v2", found=f"no {error}") from None
     except (TypeError, ValueError, AttributeError, IndexError, OverflowError):
-        raise ArtefactError(f"{name}: are not plans of nnU-Net v2.5 or newer", found="a value of the wrong kind") from None
+        raise ArtefactError(f"{name}: are not plans of nnU-Net v2", found="a value of the wrong kind") from None
 
 
-def _configuration(table: Mapping[str, Any], key: str, seen: set[str]) -> NnunetConfiguration:
-    merged = _inherited(table, key, seen)
+def _configuration(table: Mapping[str, Any], key: str, seen: Set[str]) -> NnunetConfiguration:
+    merged = inherited(table, key, seen)
     schemes = [_known(SCHEMES, name) for name in merged["normalization_schemes"]]
-    network = _network(merged["architecture"], len(schemes))
+    network = _network(merged["architecture"] if "architecture" in merged else _older_architecture(merged), len(schemes))
     for axes in (merged["spacing"], merged["median_image_size_in_voxels"], merged["patch_size"]):
         if len(axes) != network.ndim or not all(0 < value < 1e15 for value in axes):
             raise ValueError
@@ -106,14 +111,15 @@ def _configuration(table: Mapping[str, Any], key: str, seen: set[str]) -> Nnunet
     )
 
 
-def _inherited(table: Mapping[str, Any], key: str, seen: set[str]) -> dict[str, Any]:
+def inherited(table: Mapping[str, Any], key: str, seen: Set[str] = frozenset()) -> dict[str, Any]:
+    """A configuration of plans' ``configurations`` with all that it inherits. Raises KeyError or ValueError."""
     own = dict(table[key])
     parent = own.pop("inherits_from", None)
     if parent is None:
         return own
     if parent in seen:
         raise ValueError(f"'{parent}' inherits from itself")
-    return _inherited(table, parent, {*seen, key}) | own
+    return inherited(table, parent, {*seen, key}) | own
 
 
 def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
@@ -122,6 +128,12 @@ def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
     strides = tuple(tuple(int(step) for step in stride) for stride in values["strides"])
     ndim, kernels = len(strides[0]), tuple(tuple(int(size) for size in kernel) for kernel in values["kernel_sizes"])
     rows = (*strides, *kernels)
+    features = tuple(values["features_per_stage"])
+    blocks = tuple(values["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]), tuple(values["n_conv_per_stage_decoder"])
+    if not 1 < len(strides) <= MOST_STAGES or not all(0 < number <= MOST_BLOCKS for row in blocks for number in row):
+        raise ValueError
+    if not all(0 < number <= MOST_FEATURES for number in features) or not len(features) == len(blocks[0]) == len(blocks[1]) + 1:
+        raise ValueError
     if ndim not in (2, 3) or len(kernels) != len(strides) or not all(len(row) == ndim and 0 < min(row) <= max(row) < 1000 for row in rows):
         raise ValueError
     return NetworkSpec(
@@ -129,12 +141,30 @@ def _network(architecture: Mapping[str, Any], channels: int) -> NetworkSpec:
         ndim=2 if ndim == 2 else 3,
         in_channels=channels,
         outputs=1,
-        features=tuple(values["features_per_stage"]),
+        features=features,
         strides=strides,
         kernel_sizes=kernels,
-        blocks_encoder=tuple(values["n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"]),
-        blocks_decoder=tuple(values["n_conv_per_stage_decoder"]),
+        blocks_encoder=blocks[0],
+        blocks_decoder=blocks[1],
     )
+
+
+def _older_architecture(merged: Mapping[str, Any]) -> dict[str, Any]:
+    """The network as releases before 2.5 describe it, in the newer form. Source: nnunetv2 2.8.1, ``plans_handler.py``."""
+    name, blocks = merged["UNet_class_name"], merged["n_conv_per_stage_encoder"]
+    if len(blocks) > MOST_STAGES:
+        raise ValueError
+    first, most = int(merged["UNet_base_num_features"]), int(merged["unet_max_num_features"])
+    return {
+        "network_class_name": name,
+        "arch_kwargs": {
+            "features_per_stage": [min(first * 2**stage, most) for stage in range(len(blocks))],
+            "strides": merged["pool_op_kernel_sizes"],
+            "kernel_sizes": merged["conv_kernel_sizes"],
+            "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage": blocks,
+            "n_conv_per_stage_decoder": merged["n_conv_per_stage_decoder"],
+        },
+    }
 
 
 def _triple(values: Any) -> Triple:

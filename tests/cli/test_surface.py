@@ -22,7 +22,12 @@ SURFACE = {
     | {"--overwrite", "--seed", "--device", "--precision", "--data", "--runs", "--workers"},
     "predict": COMMON
     | {"--input -i", "--output -o", "--dataset -d", "--model -m", "--configuration -c", "--fold -f", "--mirror --no-mirror"}
+    | {"--postprocessing --no-postprocessing"}
     | {"--overwrite", "--device", "--precision", "--runs", "--workers", "--json"},
+    "export": COMMON
+    | {"--dataset -d", "--output -o", "--configuration -c", "--fold -f", "--licence", "--description", "--overwrite", "--runs", "--json"},
+    "import": COMMON
+    | {"model", "--output -o", "--checkpoint", "--fold -f", "--name", "--licence", "--description", "--overwrite", "--json"},
     "preprocess": COMMON | {"--dataset -d", "--configuration -c", "--preset", "--data", "--runs", "--workers"},
     "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--data", "--workers", "--json"},
     "demo": {"--output -o", "--budget", "--device", "--debug"},
@@ -32,6 +37,8 @@ REQUIRED = {
     "plan": set(),
     "train": {"--dataset -d", "--fold -f"},
     "predict": {"--input -i", "--output -o"},
+    "export": set(),
+    "import": {"model", "--output -o"},
     "preprocess": {"--dataset -d"},
     "evaluate": {"--predictions -p", "--labels -g"},
     "demo": set(),

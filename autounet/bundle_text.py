@@ -1,0 +1,43 @@
+"""The README of a bundle, for people who have got nothing but the file."""
+
+from autounet.plan import Plan
+from autounet.postprocessing import Postprocessing
+
+
+def readme(
+    name: str, origin: str, created: str, licence: str, description: str, example: str, plan: Plan, postprocessing: Postprocessing | None
+) -> str:
+    """Plain text: what this is, how to predict with it, channels, labels, licence."""
+    channels = "\n".join(f"  {number}  {channel}" for number, channel in enumerate(plan.channels))
+    labels = "\n".join(f"  {value}  {label}" for value, label in _labels(plan))
+    steps = "" if postprocessing is None else "\n".join(f"  {line}" for line in describe_steps(plan, postprocessing))
+    parts = [
+        f"{name}\n{'=' * len(name)}",
+        description,
+        f"A trained segmentation model (configurations: {', '.join(plan.configurations)}), written {created}.\nTrained by {origin}.",
+        f"Predict with it:\n\n  {example}\n\nwhere images/ holds files such as case{plan.file_ending} or, one per channel,\n"
+        f"case_0000{plan.file_ending}, case_0001{plan.file_ending}.",
+        f"Channels, in this order:\n{channels}",
+        f"Labels:\n{labels}",
+        steps and f"Postprocessing, done unless --no-postprocessing is given:\n{steps}",
+        f"Licence: {licence or 'not stated; ask who gave you the file'}",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def describe_steps(plan: Plan, postprocessing: Postprocessing) -> list[str]:
+    """One line for each step, with the labels' names."""
+    names = {entry.values: entry.name for entry in plan.labels.classes}
+    single = {value: entry.name for entry in plan.labels.classes for value in entry.values if len(entry.values) == 1}
+    lines = []
+    for step in postprocessing.steps:
+        everything = set(step.values) == set(plan.labels.foreground_values) and len(step.values) > 1
+        shown = names.get(step.values) or " and ".join(single.get(value, f"label {value}") for value in step.values)
+        lines.append(f"only the largest component of {'the whole foreground' if everything else shown} is kept")
+    return lines
+
+
+def _labels(plan: Plan) -> list[tuple[str, str]]:
+    rows = [("0", plan.labels.background_name)]
+    rows += [(", ".join(map(str, entry.values)), entry.name) for entry in plan.labels.classes]
+    return rows + ([] if plan.labels.ignore_value is None else [(str(plan.labels.ignore_value), "not annotated, never predicted")])

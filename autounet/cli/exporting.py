@@ -1,0 +1,98 @@
+"""``autounet export``: trained folds of a run folder as one file that can be given away."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import Tensor
+
+from autounet import __version__
+from autounet.bundle import About, Manifest, write_bundle
+from autounet.checkpoint import load_weights
+from autounet.cli.predicting import named_folds, planned
+from autounet.cli.session import Session, check_writable
+from autounet.errors import UsageError
+from autounet.inference.model import TrainedFold, check_plan, choose_trained
+from autounet.layout import RunLayout
+from autounet.plan import Plan
+from autounet.planners.words import count
+
+
+def run_export(
+    session: Session,
+    layout: RunLayout,
+    output: Path | None,
+    configurations: Sequence[str],
+    folds: str | None,
+    words: tuple[str, str],
+    overwrite: bool,
+) -> None:
+    """Writes a bundle of trained folds.
+
+    Args:
+        session: What the command works with.
+        layout: The run folder.
+        output: The file; by default the dataset's name, in the current folder.
+        configurations: The first is predicted with by default; empty for the one that ``predict`` would choose.
+        folds: Of each configuration, as on the command line; None for all of cross-validation.
+        words: Licence and description.
+        overwrite: Whether a file that is there may be replaced.
+    """
+    chosen = [choose_trained(layout, name, named_folds(folds)) for name in dict.fromkeys(configurations) or (None,)]
+    plan = Plan.load(layout.plan)
+    for group in chosen:
+        before = planned(plan, group[0].configuration, layout).previous_stage
+        if before is not None and before not in {other[0].configuration for other in chosen}:
+            chosen.append(choose_trained(layout, before, named_folds(folds)))
+    trained = [fold for group in chosen for fold in group]
+    for fold in trained:
+        check_plan(fold.weights, plan, fold.configuration)
+    path = output or Path(f"{plan.dataset}.zip")
+    check_target(path, overwrite)
+    about = about_model(plan.dataset, trained[0].configuration, f"autounet {__version__}", *words)
+    manifest = write_bundle(path, about, plan, None, _weights(trained))
+    show_bundle(session, path, manifest)
+
+
+def about_model(name: str, selection: str, origin: str, licence: str, description: str) -> About:
+    """What people should know about a model, with today's date. Raises UsageError for text that cannot be shown."""
+    try:
+        created = datetime.now(UTC).date().isoformat()
+        return About(name=name, selection=selection, created=created, origin=origin, licence=licence, description=description)
+    except ValueError:
+        raise UsageError(
+            "--licence or --description cannot be written", expected="plain text of at most 20000 characters, without control characters"
+        ) from None
+
+
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raises an error where a bundle cannot be written, before any work is done."""
+    if path.is_dir():
+        raise UsageError(f"-o {path}: is a folder", expected="a file, such as model.zip")
+    if path.exists() and not overwrite:
+        raise UsageError(f"-o {path}: is there already", remedy="choose another name, or replace it with --overwrite")
+    check_writable(path.parent, "-o")
+
+
+def show_bundle(session: Session, path: Path, manifest: Manifest) -> None:
+    """Says what was written, how large it is and how to use it."""
+    size = path.stat().st_size
+    parts = ", ".join(f"{name} with {count(len(folds), 'fold')}" for name, folds in manifest.configurations.items())
+    session.screen.result(f"{path}: {parts}, {size / 1e6:.1f} MB")
+    session.screen.result(f"predict with it: {manifest.example}")
+    if not manifest.about.licence:
+        session.screen.say("it says nothing about its licence; --licence TEXT does, for those who get the file")
+    session.screen.json(
+        {
+            "bundle": str(path),
+            "bytes": size,
+            "configurations": {name: list(folds) for name, folds in manifest.configurations.items()},
+            "selection": manifest.about.selection,
+            "command": manifest.example,
+        }
+    )
+
+
+def _weights(trained: Sequence[TrainedFold]) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
+    for fold in trained:
+        yield fold.configuration, fold.fold, load_weights(fold.weights)[0]
