@@ -17,8 +17,8 @@ MEMORY_SHARE = 0.7
 LEAST_BYTES = 256 * 2**20
 """Cases have at least so much, however tight the limit; less is no use."""
 
-RESTORING = 300 * 2**20
-"""What restoring label maps takes besides the label map."""
+RESTORING = 600 * 2**20
+"""What restoring label maps takes besides the label map, with the slabs of scores on their way."""
 
 ALIVE = 4
 """Feature maps of full resolution that a forward pass has at once, about: in, out, the skip, and the library's own."""
@@ -33,7 +33,7 @@ class Needs:
     predicting: int
     """While it is predicted and restored, without the sums over tiles and the network."""
     sums: int
-    """The sums over tiles in float32, with the slab on its way."""
+    """The sums over tiles in float32."""
 
     @property
     def most(self) -> int:
@@ -59,7 +59,7 @@ def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
         reading = max(reading, 8 * channels * voxels + 2 * max(4 * channels * voxels, prepared))
         # The label map on the crop, on the whole grid and in the file's order.
         predicting = max(predicting, prepared + 3 * voxels + RESTORING)
-        sums = max(sums, 6 * configuration.network.outputs * band_voxels(shape, configuration.patch_size))
+        sums = max(sums, 4 * configuration.network.outputs * band_voxels(shape, configuration.patch_size))
     if len(model.stages) > 1:
         predicting += 4 * channels * voxels
     return Needs(reading, predicting, sums)
