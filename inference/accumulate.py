@@ -46,6 +46,11 @@ class Band:
         return self._values.device
 
     @property
+    def outputs(self) -> int:
+        """Scores of a voxel."""
+        return self._values.shape[0]
+
+    @property
     def rows(self) -> int:
         """How many rows fit."""
         return self._rows

@@ -8,6 +8,7 @@ from autounet.inference.model import Model
 from autounet.inference.segment import patches_per_pass
 from autounet.inference.window import band_voxels
 from autounet.memory import available_bytes, resident_bytes
+from autounet.preprocessing.case import MAX_PREPARED_VOXELS
 from autounet.preprocessing.resample import new_shape
 
 MEMORY_SHARE = 0.7
@@ -16,8 +17,8 @@ MEMORY_SHARE = 0.7
 LEAST_BYTES = 256 * 2**20
 """Cases have at least so much, however tight the limit; less is no use."""
 
-RESTORING = 300 * 2**20
-"""What restoring label maps takes besides the label map."""
+RESTORING = 600 * 2**20
+"""What restoring label maps takes besides the label map, with the slabs of scores on their way."""
 
 ALIVE = 4
 """Feature maps of full resolution that a forward pass has at once, about: in, out, the skip, and the library's own."""
@@ -32,7 +33,7 @@ class Needs:
     predicting: int
     """While it is predicted and restored, without the sums over tiles and the network."""
     sums: int
-    """The sums over tiles in float32, with the slab on its way."""
+    """The sums over tiles in float32."""
 
     @property
     def most(self) -> int:
@@ -51,12 +52,14 @@ def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
         target = configuration.spacing_mm if configuration.ndim == 3 else (d, *configuration.spacing_mm)
         x, y, z = target
         shape = new_shape((a, b, c), (d, e, f), (x, y, z))
+        if math.prod(shape) > MAX_PREPARED_VOXELS:
+            return Needs(0, 0, 0)  # it will be refused
         # As read, float32, and what was kept of it, normalised; beside it the resampled one and the spline's steps on the way.
         prepared = 4 * channels * math.prod(shape)
         reading = max(reading, 8 * channels * voxels + 2 * max(4 * channels * voxels, prepared))
         # The label map on the crop, on the whole grid and in the file's order.
         predicting = max(predicting, prepared + 3 * voxels + RESTORING)
-        sums = max(sums, 6 * configuration.network.outputs * band_voxels(shape, configuration.patch_size))
+        sums = max(sums, 4 * configuration.network.outputs * band_voxels(shape, configuration.patch_size))
     if len(model.stages) > 1:
         predicting += 4 * channels * voxels
     return Needs(reading, predicting, sums)

@@ -15,6 +15,9 @@ from autounet.inference.tiles import Canvas, OverlapTiles, Tile, make_canvas
 GPU_SHARE = 0.3
 """Share of a GPU's free memory that the sums over tiles may take; the network needs room beside them."""
 
+SLAB_BYTES = 128 * 2**20
+"""Rows are handed on in slabs of about so much, so that some of them may wait to be taken in."""
+
 PLANAR_ROWS = 8
 """Slices handed on together, where each is finished by itself."""
 
@@ -55,7 +58,7 @@ def predict_slabs(
         scratch: Folder for that file.
 
     Yields:
-        (outputs, rows, y, x) float32.
+        (outputs, rows, y, x) float32, about ``SLAB_BYTES`` or a row.
 
     Raises:
         MemoryError: Even a single patch does not fit.
@@ -77,11 +80,11 @@ def predict_slabs(
         if band is None:
             band = _band(canvas, scores.shape[0], device, limit_bytes, scratch)
         if tile.corner[0] + canvas.scored[0] > band.first + band.rows:
-            yield from _slab(canvas, band, tile.corner[0], size)
+            yield from _slabs(canvas, band, tile.corner[0], size)
         band.add(tile.corner, scores, canvas.shares_of(tile))
         advance(1)
     assert band is not None  # there is at least one tile
-    yield from _slab(canvas, band, canvas.scored_shape[0], size)
+    yield from _slabs(canvas, band, canvas.scored_shape[0], size)
 
 
 def predict_scores(forward: Forward, image_czyx: Tensor, patch_size: tuple[int, ...], **rest: Any) -> Tensor:
@@ -107,12 +110,14 @@ def _band(canvas: Canvas, outputs: int, device: torch.device, limit_bytes: int |
     return make_band((outputs, rows, *canvas.scored_shape[1:]), device, limit_bytes, gpu_bytes, scratch)
 
 
-def _slab(canvas: Canvas, band: Band, stop: int, size: Sequence[int]) -> Iterator[Tensor]:
-    """The rows in front of ``stop``, without what lies beyond the image."""
+def _slabs(canvas: Canvas, band: Band, stop: int, size: Sequence[int]) -> Iterator[Tensor]:
+    """The rows in front of ``stop``, without what lies beyond the image, few at a time."""
     low = canvas.before
     high = [before + side for before, side in zip(low, size, strict=True)]
-    first = band.first
-    taken = band.take(stop, slice(low[1], high[1]), slice(low[2], high[2]))
-    start, end = max(low[0] - first, 0), min(high[0], stop) - first
-    if start < end:
-        yield taken[:, start:end]
+    step = max(1, SLAB_BYTES // (4 * band.outputs * size[1] * size[2]))
+    while band.first < stop:
+        first = band.first
+        taken = band.take(min(first + step, stop), slice(low[1], high[1]), slice(low[2], high[2]))
+        start, end = max(low[0] - first, 0), min(high[0] - first, taken.shape[1])
+        if start < end:
+            yield taken[:, start:end]

@@ -1,6 +1,7 @@
 """NRRD (.nrrd) and MetaImage (.mha, .mhd), with SimpleITK; both keep the geometry in full precision."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from autounet.labels import IntArray
 
 IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".png": "PNGImageIO"}
 """ITK's reader by ending; the planar reader borrows the one for PNG."""
+
+LENGTH_TOLERANCE = 1e-2
+"""So much may a direction's length differ from 1: what headers round."""
 
 COMPONENT_BYTES = {
     **{"8-bit signed integer": 1, "8-bit unsigned integer": 1, "16-bit signed integer": 2, "16-bit unsigned integer": 2},
@@ -55,7 +59,7 @@ def read(path: Path, as_labels: bool) -> Stored:
         geometry = reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
         values = _channels_first(sitk.GetArrayFromImage(reader.Execute()), len(sizes), channels)
     except (RuntimeError, ValueError) as error:
-        raise damaged(path, error) from error
+        raise _refused(path, error) from error
     return Stored(values, _grid(path, values.shape, len(sizes), *geometry))
 
 
@@ -68,11 +72,34 @@ def read_size(path: Path) -> tuple[int, Grid]:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise damaged(path, error) from error
+        raise _refused(path, error) from error
     x, y, z, channels = (*(int(size) for size in reader.GetSize()), 1, 1)[:4]
     axes = len(reader.GetSize())
     grid = _grid(path, (channels, z, y, x), axes, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
     return channels * int(reader.GetNumberOfComponents()), grid
+
+
+def _refused(path: Path, error: Exception) -> ImageError:
+    """ITK's complaint in our words, where it is about the geometry."""
+    text = " ".join(str(error).split())
+    spacing, direction = re.search(r"change spacing from .* to (\[.*?\])", text), re.search(r"determinant is 0.* to (.*)", text)
+    if spacing:
+        return ImageError(
+            f"{path}: the voxel spacing is unusable",
+            found=f"{spacing[1]} mm (x, y, z)",
+            expected="positive numbers",
+            remedy="correct the header, e.g. with SimpleITK's SetSpacing",
+        )
+    return _no_directions(path, direction[1]) if direction else damaged(path, error)
+
+
+def _no_directions(path: Path, found: object) -> ImageError:
+    return ImageError(
+        f"{path}: the axes' directions are unusable",
+        found=found,
+        expected="three independent directions of length 1",
+        remedy="correct the header, e.g. with SimpleITK's SetDirection",
+    )
 
 
 def _channels_first(values: AnyArray, axes: int, channels: int) -> AnyArray:
@@ -87,6 +114,9 @@ def _grid(path: Path, shape_czyx: tuple[int, ...], axes: int, spacing: Any, orig
     spatial = min(axes, 3)
     matrix = np.eye(3)
     matrix[:spatial, :spatial] = np.array(direction).reshape(axes, axes)[:spatial, :spatial]
+    # Axes that are not at right angles (a tilted gantry) do no harm: labels are written with the same directions.
+    if np.abs(np.linalg.norm(matrix, axis=0) - 1).max() > LENGTH_TOLERANCE:
+        raise _no_directions(path, f"columns of length {', '.join(f'{length:.4g}' for length in np.linalg.norm(matrix, axis=0))}")
     x, y, z = (*origin[:spatial], 0.0)[:3]
     return make_grid(
         path, shape_czyx, tuple(spacing[:spatial]), ndim=spatial, origin_mm_xyz=(x, y, z), direction=tuple(matrix.ravel().tolist())

@@ -277,6 +277,23 @@ def test_an_interruption_leaves_no_half_written_file(tmp_path: Path, volume_plan
         gzip.decompress(path.read_bytes())
 
 
+def test_an_interruption_does_not_wait_for_those_who_wait_for_memory(
+    tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any
+) -> None:
+    """The case in the network is the only one that fits; two more wait for it to leave."""
+    monkeypatch.setattr(needs, "LEAST_BYTES", 1)
+    jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
+    for entry in jobs:
+        write_volume(entry.images[0])
+
+    def interrupted(patches: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_cases(model_of(interrupted, *volume_plan), jobs, Runtime(workers=2), memory_gb=0.001)
+    assert not any(thread.name.startswith("autounet") for thread in threading.enumerate())
+
+
 def test_an_empty_image_is_refused(tmp_path: Path, make_plan: MakePlan) -> None:
     """There is nothing to normalise and nothing to segment: a network would answer with noise."""
     plan, configuration = make_plan((1.0, 1.0, 1.0), patch=(8, 8, 8), labels=LABELS)

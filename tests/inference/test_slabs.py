@@ -60,6 +60,14 @@ def test_a_slab_is_there_as_soon_as_no_later_tile_reaches_it() -> None:
     assert sum(done) == 1  # the tile of row 3 is scored, but not yet added
 
 
+def test_slabs_are_few_rows_where_rows_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = random_image((1, 19, 11, 13))
+    monkeypatch.setattr(window, "SLAB_BYTES", 2 * 4 * 11 * 13)
+    slabs = list(predict_slabs(lambda x: x, image, (6, 6, 8), mirror_axes=(), batch_size=3, device=CPU))
+    assert max(slab.shape[1] for slab in slabs) == 2
+    torch.testing.assert_close(torch.cat(slabs, 1), image)
+
+
 def test_slices_come_in_handfuls() -> None:
     image = random_image((1, 20, 9, 9))
     slabs = list(predict_slabs(lambda x: x, image, (9, 9), mirror_axes=(0, 1), batch_size=7, device=CPU))
