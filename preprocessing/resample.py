@@ -167,7 +167,7 @@ def resample_labels(labels_zyx: Tensor, shape: Triple, separate: int | None) -> 
     result = labels_zyx.new_empty(shape)
     step = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
     if not linear:
-        return torch.cat([_select(labels_zyx, [part, *nearest[1:]]) for part in nearest[0].split(step)])
+        return torch.cat([_select(labels_zyx, [part, *nearest[1:]]) for part in torch.split(nearest[0], step)])
     mixed, corners = _mixed_cells(labels_zyx, linear), _Corners(labels_zyx, shape, nearest, linear)
     for start in range(0, shape[0], step):
         slab = slice(start, start + step)
