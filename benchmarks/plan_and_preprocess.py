@@ -48,11 +48,23 @@ class Turn:
 
 def run_ours(dataset: Path, folder: Path) -> tuple[Measured, Measured]:
     """Plans and prepares into a fresh run folder ``folder/runs``."""
-    where: list[str | Path] = ["-d", dataset, "--runs", folder / "runs", "--workers", str(PROCESSES)]
-    planned = run_measured([*AUTOUNET, "plan", *where, "--preset", "nnunet"], log=folder / "plan.log")
+    return plan_ours(dataset, folder), preprocess_ours(dataset, folder)
+
+
+def plan_ours(dataset: Path, folder: Path) -> Measured:
+    """Plans into a fresh run folder ``folder/runs``."""
+    return run_measured([*AUTOUNET, "plan", *_where(dataset, folder), "--preset", "nnunet"], log=folder / "plan.log")
+
+
+def preprocess_ours(dataset: Path, folder: Path) -> Measured:
+    """Prepares what is planned in ``folder/runs``."""
     planned_names = Plan.load(RunLayout(folder / "runs" / dataset.name).plan).configurations
     chosen = [word for name in CONFIGURATIONS if name in planned_names for word in ("-c", name)]
-    return planned, run_measured([*AUTOUNET, "preprocess", *where, *chosen], log=folder / "preprocess.log")
+    return run_measured([*AUTOUNET, "preprocess", *_where(dataset, folder), *chosen], log=folder / "preprocess.log")
+
+
+def _where(dataset: Path, folder: Path) -> list[str | Path]:
+    return ["-d", dataset, "--runs", folder / "runs", "--workers", str(PROCESSES)]
 
 
 def run_peer(peer: Peer, dataset: Path, folder: Path) -> tuple[Measured, Path]:
@@ -82,9 +94,9 @@ def report(spec: DatasetSpec, turns: list[Turn], layout: RunLayout, preprocessed
     ours, theirs = [turn.seconds for turn in turns], [turn.peer.seconds for turn in turns]
     ratio = median_ratio(ours, theirs)
     rows = [
-        ("autounet plan", *_row([turn.plan for turn in turns])),
-        ("autounet preprocess", *_row([turn.preprocess for turn in turns])),
-        ("nnUNetv2_plan_and_preprocess", *_row([turn.peer for turn in turns])),
+        ("autounet plan", *figures([turn.plan for turn in turns])),
+        ("autounet preprocess", *figures([turn.preprocess for turn in turns])),
+        ("nnUNetv2_plan_and_preprocess", *figures([turn.peer for turn in turns])),
     ]
     columns = ("command", "median s", "each s", "peak MB")
     show_table(f"{spec.name}, {len(spec.cases)} cases, {' and '.join(CONFIGURATIONS)}, {PROCESSES} workers", columns, rows)
@@ -94,7 +106,7 @@ def report(spec: DatasetSpec, turns: list[Turn], layout: RunLayout, preprocessed
     for entry in differences:
         print(f"  {entry.what}: autounet {entry.ours}, nnU-Net {entry.peers}")
     arrays = array_agreement(spec, layout, preprocessed, cases)
-    _show_arrays(arrays)
+    show_arrays(arrays)
     arrays_agree = bool(arrays) and all(entry.holds for entry in arrays)
     print(f"prepared arrays agree: {verdict(arrays_agree)}")
     return {
@@ -115,14 +127,16 @@ def asdict_short(turn: Turn) -> dict[str, Any]:
     return {name: {"seconds": run.seconds, "peak_mb": run.peak_mb} for name, run in commands.items()}
 
 
-def _row(runs: list[Measured]) -> tuple[str, str, str]:
+def figures(runs: list[Measured]) -> tuple[str, str, str]:
+    """Median seconds, each run's, and the largest memory in MB, as words."""
     seconds = [run.seconds for run in runs]
     peaks = [run.peak_mb for run in runs if run.peak_mb is not None]
     memory = f"{max(peaks):.0f}" if peaks else "–"
     return f"{statistics.median(seconds):.1f}", ", ".join(f"{value:.1f}" for value in seconds), memory
 
 
-def _show_arrays(arrays: list[ArrayAgreement]) -> None:
+def show_arrays(arrays: list[ArrayAgreement]) -> None:
+    """Prints how near prepared cases are."""
     rows = [(f"{entry.configuration} {entry.case}", f"{entry.image_difference:.2g}", f"{entry.labels_equal:.6f}") for entry in arrays]
     show_table("Prepared arrays, against nnU-Net's", ("case", "largest difference", "labels equal"), rows)
 

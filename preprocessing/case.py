@@ -30,13 +30,14 @@ class PreparedCase:
 
 
 def prepare_case(
-    image_czyx: npt.NDArray[Any],
+    image_czyx: npt.NDArray[np.float32],
     grid: Grid,
     plan: Plan,
     configuration: Configuration,
     labels_zyx: npt.NDArray[Any] | None,
     name: str,
     mark_outside: bool = False,
+    reuse_image: bool = False,
 ) -> PreparedCase:
     """Brings a case to the network's grid.
 
@@ -52,6 +53,7 @@ def prepare_case(
         name: The case, for messages.
         mark_outside: Labels are OUTSIDE outside the nonzero mask even if no channel is normalised inside it, as nnU-Net has it for
             the label map of a cascade's first stage.
+        reuse_image: ``image_czyx`` is no longer needed: it is normalised in place where it can be, which saves a copy.
 
     Raises:
         ImageError: The target grid would be absurdly large or the channels do not fit the plan.
@@ -62,15 +64,15 @@ def prepare_case(
         )
     order = (0, *(axis + 1 for axis in plan.transpose))
     box = nonzero_box(image_czyx.transpose(order))
-    # The one copy, which normalisation writes to; the caller's image is not changed.
-    cropped = np.array(image_czyx.transpose(order)[(slice(None), *box.slices())], dtype=np.float32, order="C")
-    mask = nonzero_mask(cropped) if mark_outside or any(scheme.use_mask for scheme in configuration.normalization) else None
+    image = image_czyx.transpose(order)[(slice(None), *box.slices())]
+    if not (reuse_image and image_czyx.flags.carray and plan.transpose == (0, 1, 2)):
+        image = image.copy(order="C")
+    mask = nonzero_mask(image) if mark_outside or any(scheme.use_mask for scheme in configuration.normalization) else None
     trace = _trace(grid, plan, configuration, box, name)
     spacing, target = trace.transposed_spacing_mm, target_spacing(trace, configuration)
     separate = separate_axis(spacing, target)
-    image = torch.from_numpy(normalize(cropped, configuration.normalization, mask))
-    del cropped
-    image = resample_image(image, trace.prepared_shape, separate)
+    image = normalize(image, configuration.normalization, mask)
+    image = resample_image(torch.from_numpy(image), trace.prepared_shape, separate).numpy()
     labels = None
     if labels_zyx is not None:
         dtype = np.int8 if len(plan.labels.allowed_values) < 127 else np.int16
@@ -78,7 +80,7 @@ def prepare_case(
         if mask is not None:
             kept[~mask & (kept == 0)] = OUTSIDE
         labels = resample_labels(torch.from_numpy(kept), trace.prepared_shape, separate).numpy()
-    return PreparedCase(np.ascontiguousarray(image.numpy()), labels, trace)
+    return PreparedCase(np.ascontiguousarray(image), labels, trace)
 
 
 def target_spacing(trace: Trace, configuration: Configuration) -> TripleMm:
@@ -91,7 +93,10 @@ def target_spacing(trace: Trace, configuration: Configuration) -> TripleMm:
 
 def nonzero_mask(image_czyx: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Where any channel is not zero, with holes filled."""
-    filled: npt.NDArray[np.bool_] = ndimage.binary_fill_holes((image_czyx != 0).any(0))
+    mask = image_czyx[0] != 0
+    for channel in image_czyx[1:]:
+        mask |= channel != 0
+    filled: npt.NDArray[np.bool_] = ndimage.binary_fill_holes(mask)
     return filled
 
 

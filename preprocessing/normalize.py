@@ -1,6 +1,6 @@
 """Intensity normalisation, one scheme per channel. Source: nnunetv2 2.8.1, ``default_normalization_schemes.py``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +28,22 @@ def normalize(image_czyx: Volume, schemes: tuple[Normalization, ...], mask_zyx: 
 
 
 def _zscore(channel: Volume, scheme: Normalization, mask: Mask | None) -> None:
-    count = channel.size if mask is None else int(np.count_nonzero(mask))
-    if not count:
-        return  # an all-zero image has no inside
-    where: Mask | bool = True if mask is None else mask
-    mean = float(channel.sum(dtype=np.float64, where=where)) / count
-    # Plane by plane: the squares of a whole volume in float64 would take twice its memory.
-    inside = [True] * len(channel) if mask is None else mask
-    squares = (np.square(np.subtract(plane, mean, dtype=np.float64)) for plane in channel)
-    variance = sum(float(plane.sum(where=part)) for plane, part in zip(squares, inside, strict=True)) / count
-    np.subtract(channel, mean, out=channel, where=where)
-    np.divide(channel, max(variance**0.5, TINY), out=channel, where=where)
+    inside = True if mask is None else mask
+    mean, std = mean_and_std(channel, mask)
+    np.subtract(channel, mean, out=channel, where=inside)
+    np.divide(channel, max(std, TINY), out=channel, where=inside)
+
+
+def mean_and_std(channel: Volume, mask: Mask | None) -> tuple[float, float]:
+    """Mean and standard deviation in float64, of one plane after the other: no copy of the volume. 0 and 0 where the mask is empty."""
+    count = channel.size if mask is None else int(mask.sum())
+
+    def planes() -> Iterable[Volume]:
+        return channel if mask is None else (plane[inside] for plane, inside in zip(channel, mask, strict=True))
+
+    mean = sum(float(plane.sum(dtype=np.float64)) for plane in planes()) / max(count, 1)
+    squares = sum(float(np.square(np.subtract(plane, mean, dtype=np.float64)).sum()) for plane in planes())
+    return mean, float(np.sqrt(squares / max(count, 1)))
 
 
 def _ct(channel: Volume, scheme: Normalization, mask: Mask | None) -> None:

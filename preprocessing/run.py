@@ -98,7 +98,7 @@ def _prepare(case: Case, store: Store, plan: Plan, configuration: Configuration)
     different = grid.differences(label_grid)
     if different:
         raise ImageError(f"{case.id}: image and label map differ in {'; '.join(different)}")
-    prepared = prepare_case(image, grid, plan, configuration, plan.labels.encode(values, case.id), case.id)
+    prepared = prepare_case(image, grid, plan, configuration, plan.labels.encode(values, case.id), case.id, reuse_image=True)
     assert prepared.labels_zyx is not None
     patch = configuration.patch_size if configuration.ndim == 3 else (1, *configuration.patch_size)
     z, y, x = patch

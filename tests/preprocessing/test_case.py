@@ -1,6 +1,7 @@
 """From a raw case to the network's grid, and what the trace knows about the way back."""
 
 import math
+import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import permutations
 from typing import Any
@@ -122,6 +123,33 @@ def test_the_callers_arrays_are_not_changed(
     np.testing.assert_array_equal(image, before)
     np.testing.assert_array_equal(labels, labels_before)
     assert not np.shares_memory(case.image_czyx, image)
+
+
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("use_mask", [False, True])
+def test_an_image_that_is_not_needed_any_more_gives_the_same_case(make_plan: MakePlan, transpose: tuple[int, ...], use_mask: bool) -> None:
+    """Cropped and resampled, from memory of either order."""
+    plan, configuration = make_plan((1.5, 1.0, 0.8), transpose=transpose, schemes=(Normalization(scheme="zscore", use_mask=use_mask),))
+    image = np.zeros((1, 9, 8, 7), np.float32)
+    image[:, 1:-1, 2:, :-1] = np.random.default_rng(0).uniform(1, 2, (1, 7, 6, 6))
+    labels = np.ones((9, 8, 7), np.uint8)
+    expected = prepare_case(image, grid_of((9, 8, 7)), plan, configuration, labels, "case")
+    for given_image in (image.copy(), np.asfortranarray(image)):
+        found = prepare_case(given_image, grid_of((9, 8, 7)), plan, configuration, labels, "case", reuse_image=True)
+        np.testing.assert_allclose(found.image_czyx, expected.image_czyx, atol=1e-6)
+        np.testing.assert_array_equal(found.labels_zyx, expected.labels_zyx)
+
+
+def test_a_volume_is_prepared_without_another_of_its_size(make_plan: MakePlan) -> None:
+    """Nothing to crop or to resample: the statistics need a few planes, and the result is the array that was handed over."""
+    plan, configuration = make_plan(schemes=(Normalization(scheme="zscore"),))
+    image = np.random.default_rng(0).uniform(1, 2, (1, 100, 60, 60)).astype(np.float32)
+    tracemalloc.start()
+    case = prepare_case(image, grid_of((100, 60, 60)), plan, configuration, None, "case", reuse_image=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.shares_memory(case.image_czyx, image)
+    assert peak < image.nbytes / 5
 
 
 @given(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from autounet.plan import Normalization
-from autounet.preprocessing.normalize import normalize
+from autounet.preprocessing.normalize import mean_and_std, normalize
 
 
 def volume(*values: float) -> np.ndarray:
@@ -72,6 +72,17 @@ def test_statistics_are_exact_on_large_images_far_from_zero() -> None:
     found = normalize(image.copy(), (Normalization(scheme="zscore"),), None)
     np.testing.assert_allclose(found, (exact - exact.mean()) / exact.std(), atol=5e-3)
     assert abs(float(found.mean(dtype=np.float64))) < 2e-3
+
+
+def test_statistics_inside_a_mask_are_those_of_its_voxels() -> None:
+    """Summed plane by plane, some of them empty; of no voxel at all both are 0."""
+    rng = np.random.default_rng(0)
+    channel, mask = rng.normal(300, 20, (7, 9, 11)).astype(np.float32), rng.random((7, 9, 11)) < 0.3
+    mask[2] = mask[6] = False
+    inside = channel[mask].astype(np.float64)
+    assert mean_and_std(channel, mask) == pytest.approx((inside.mean(), inside.std()), rel=1e-12)
+    assert mean_and_std(channel, None) == pytest.approx((channel.mean(dtype=np.float64), channel.std(dtype=np.float64)), rel=1e-12)
+    assert mean_and_std(channel, np.zeros_like(mask)) == (0, 0)
 
 
 def test_every_channel_needs_a_scheme() -> None:
