@@ -1,6 +1,7 @@
 """Which device and which number format the network runs with, from the plain values of Runtime."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -55,6 +56,38 @@ def pick_precision(runtime: Runtime, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Mixed precision for the network's forward pass; does nothing for float32."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory")
+"""What torch's messages say of it where the error is a plain RuntimeError: the CPU's and MPS's."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory, the host's or a GPU's, ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def free_cached() -> None:
+    """Gives memory that torch keeps for later back to the GPUs."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def one_thread() -> None:
+    """From now on torch computes in the calling thread alone, for work beside a network that takes all cores."""
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Around threads that call ``one_thread``: torch takes a thread's choice for threads that are still to come, and here it ends."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _cpu_has_bf16() -> bool:

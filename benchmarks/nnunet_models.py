@@ -193,8 +193,8 @@ def measure_row(peer: Peer, models: Path, name: str, scratch: Path) -> dict[str,
     }  # fmt: skip
 
 
-def measure_time(peer: Peer, models: Path, scratch: Path, repeats: int) -> dict[str, Any]:
-    """Both commands on the validation cases of fold 0, in turns; ours in its usual precision."""
+def measure_time(peer: Peer, models: Path, scratch: Path, repeats: int, precision: str) -> dict[str, Any]:
+    """Both commands on the validation cases of fold 0, in turns."""
     splits = json.loads((models / "preprocessed" / TIMED.dataset / "splits_final.json").read_text(encoding="utf-8"))
     link_cases(models / "raw", TIMED, scratch / "timed", splits[0]["val"])
     theirs, ours = list[Measured](), list[Measured]()
@@ -202,15 +202,17 @@ def measure_time(peer: Peer, models: Path, scratch: Path, repeats: int) -> dict[
         for mine in (repeat % 2 == 0, repeat % 2 == 1):
             output = scratch / f"timed_{'ours' if mine else 'theirs'}_{repeat}"
             if mine:
-                ours.append(predict_ours(models, TIMED, scratch / "timed", output, "auto"))
+                ours.append(predict_ours(models, TIMED, scratch / "timed", output, precision))
             else:
                 theirs.append(predict_theirs(peer, models, TIMED, scratch / "timed", output))
     found = compare(scratch / "timed_theirs_0", scratch / "timed_ours_0", ".nii.gz")
     ratio = median_ratio([one.seconds for one in ours], [one.seconds for one in theirs])
     return {
-        "cases": found.cases, "seconds_theirs": [one.seconds for one in theirs], "seconds_ours": [one.seconds for one in ours],
+        "cases": found.cases, "precision": precision,
+        "seconds_theirs": [one.seconds for one in theirs], "seconds_ours": [one.seconds for one in ours],
         "peak_mb_theirs": [one.peak_mb for one in theirs], "peak_mb_ours": [one.peak_mb for one in ours],
-        "ratio": ratio, "dice": found.dice, "same": found.same, "holds": ratio <= MOST_TIME and found.dice >= SAME_DICE,
+        "ratio": ratio, "dice": found.dice, "different": found.different, "same": found.same,
+        "holds": ratio <= MOST_TIME and found.dice >= SAME_DICE,
     }  # fmt: skip
 
 
@@ -238,6 +240,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder of the datasets")
     parser.add_argument("--models", type=Path, help="folder of the trained models; made if it is missing")
     parser.add_argument("--repeats", type=int, default=3, help="of the timing; 0 for none")
+    parser.add_argument("--precision", default="auto", help="of our timed predictions")
     parser.add_argument("--json", type=Path, default=Path("benchmark_results/nnunet_models.json"))
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"by default all: {'; '.join(ROWS)}")
     arguments = parser.parse_args()
@@ -252,7 +255,7 @@ def main() -> int:
     peer.run(("python", "-m", "benchmarks.peer_models"), models, models / "training.log")
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure_row(peer, models, name, Path(folder)) for name in arguments.rows or ROWS]
-        timed = measure_time(peer, models, Path(folder), arguments.repeats) if arguments.repeats else None
+        timed = measure_time(peer, models, Path(folder), arguments.repeats, arguments.precision) if arguments.repeats else None
     show(rows, timed)
     write_json(arguments.json, {"machine": about, "rows": rows, "time": timed})
     return 0 if all(row["holds"] for row in rows) and (timed is None or timed["holds"]) else 1

@@ -56,7 +56,7 @@ def small_patch(plans: Plans) -> None:
 
 TRAININGS = {
     "hippocampus": Training(
-        "Dataset004_Hippocampus", {"3d_fullres": (0, 1), "2d": (0,)}, {"3d_fullres": 40, "2d": 80}, {"3d_fullres": 2, "2d": 24}
+        "Dataset004_Hippocampus", {"3d_fullres": (0, 1), "2d": (0,)}, {"3d_fullres": 150, "2d": 80}, {"3d_fullres": 2, "2d": 24}
     ),
     "regions": Training("Dataset904_HippocampusRegions", {"3d_fullres": (0,)}, {"3d_fullres": 40}, {"3d_fullres": 2}),
     "resenc": Training(

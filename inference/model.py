@@ -10,9 +10,9 @@ from torch import Tensor
 from autounet.checkpoint import load_weights, read_about
 from autounet.device import autocast, pick_device, pick_precision
 from autounet.errors import ArtefactError, UsageError
-from autounet.inference.window import Forward
+from autounet.inference.passes import Forward
 from autounet.layout import RunLayout
-from autounet.networks.build import build_network
+from autounet.networks.build import trained_network
 from autounet.plan import Configuration, NetworkSpec, Plan
 from autounet.postprocessing import KeepLargest
 from autounet.runtime import Runtime
@@ -74,22 +74,24 @@ class Ensemble:
     def __init__(self, network: NetworkSpec, states: Iterable[tuple[str, dict[str, Tensor]]], runtime: Runtime) -> None:
         self.device = pick_device(runtime)
         self._dtype = pick_precision(runtime, self.device)
+        # Measured on a CPU with avx512_bf16: a third less time in bf16, a fifth in float32; not equal to the last bit.
+        self._layout = torch.channels_last_3d if network.ndim == 3 else torch.channels_last
         self._networks = []
         for name, weights in states:
-            module = build_network(network)
             try:
-                module.load_state_dict(weights)
+                module = trained_network(network, weights)
             except RuntimeError as error:
                 raise ArtefactError(f"{name}: weights do not fit the plan's network", found=str(error).split("\n")[0]) from None
-            self._networks.append(module.to(self.device).eval())
+            self._networks.append(module.to(self.device).to(memory_format=self._layout).eval())  # type: ignore[call-overload]
 
     def __call__(self, patches: Tensor) -> Tensor:
         """(n, c, *patch) → mean scores (n, outputs, *patch), float32; of the patch's middle where the network is unpadded."""
         with torch.inference_mode(), autocast(self.device, self._dtype):
-            total: Tensor = self._networks[0](patches)[0].float()
+            patches = patches.to(self.device, memory_format=self._layout)
+            total: Tensor = self._networks[0](patches)[0].to(torch.float32, memory_format=torch.contiguous_format)
             for network in self._networks[1:]:
-                total = total + network(patches)[0].float()
-            return total / len(self._networks)
+                total += network(patches)[0]
+            return total.div_(len(self._networks))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,42 @@
-"""Predict many cases: reading and preparing, the network, and restoring and writing overlap; memory stays bounded."""
+"""Predict many cases: reading and preparing, the network, and restoring and writing of different cases overlap; memory stays bounded."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-import torch
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
+from autounet.device import free_cached, is_out_of_memory, one_thread, threads_kept
 from autounet.errors import AutounetError, ImageError, Problem
-from autounet.geometry import Trace
-from autounet.images import check_finite, read_channels, write_labels
+from autounet.geometry import Grid, Trace, TripleMm
+from autounet.images import read_channels, read_size, write_labels
 from autounet.inference.model import Model
-from autounet.inference.restore import restore_labels
-from autounet.inference.window import Forward, count_tiles, overlap_tiles, predict_scores
-from autounet.parallel import map_ordered
-from autounet.plan import Configuration, Plan
-from autounet.preprocessing.case import PreparedCase, prepare_case, target_spacing
+from autounet.inference.needs import LEAST_BYTES, Needs, memory_budget, needs_of
+from autounet.inference.postprocess import apply_postprocessing
+from autounet.inference.restore import LabelRestorer
+from autounet.inference.segment import Consumer, WindowOptions, first_prepared, last_prepared, restorer_of, stage_slabs
+from autounet.inference.tiles import count_tiles, overlap_tiles
+from autounet.memory import peak_bytes
+from autounet.parallel import Background, Gate, map_ordered
+from autounet.plan import Configuration
+from autounet.preprocessing.case import PreparedCase, target_spacing
 from autounet.runtime import Advance, Runtime
 
 log = logging.getLogger(__name__)
 
-TILE_BATCH = 2
-"""Tiles in one forward pass on the CPU; GPUs take more."""
-TILE_BATCH_GPU = 4
+MANY_TILES = 4
+"""Beyond so many, progress tells the tiles of a case."""
+
+SLABS_BEHIND = 2
+"""Slabs of scores that may wait to be restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,95 +48,76 @@ class PredictionJob:
     output: Path
 
 
-@dataclass(slots=True)
-class _Scored:
-    """A case on its way to the writer, which takes the scores out: whoever still holds this holds little memory."""
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What became of the cases."""
 
-    job: PredictionJob
-    trace: Trace
-    scores: torch.Tensor | None
+    problems: list[Problem]
+    """Of every case that failed, in the cases' order."""
+    cases: int
+    """Cases whose label maps are written."""
+    voxels: int
+    """Of their images, as they were read."""
+    seconds: float
+    peak_bytes: int | None
+    """Most memory that this process had since it began; None where the system does not tell."""
 
-    def take(self) -> torch.Tensor:
-        """The scores, once."""
-        scores, self.scores = self.scores, None
-        assert scores is not None
-        return scores
+
+Further = Callable[[PredictionJob, Trace, TripleMm], AbstractContextManager[Consumer]]
+"""Opens what else takes a case's scores: (job, trace, spacing of the network's grid in transposed order)."""
 
 
-def predict_cases(model: Model, jobs: Sequence[PredictionJob], runtime: Runtime, mirror: bool = True) -> list[Problem]:
-    """Predicts and writes every case; returns the failures, each with its own reason, after all others are done.
+def predict_cases(
+    model: Model,
+    jobs: Sequence[PredictionJob],
+    runtime: Runtime,
+    mirror: bool = True,
+    memory_gb: float | None = None,
+    further: Further | None = None,
+) -> Predicted:
+    """Predicts and writes every case; a case that fails does not stop the others.
+
+    Cases are read and prepared ahead in ``runtime.workers`` threads, and restored and written in one; the network runs in the calling
+    thread. With 0 workers everything does. A case is read only when it fits beside those that are under way.
 
     Args:
-        model: Of one stage.
+        model: Loaded once for all.
         jobs: Cases; each output file is written atomically.
-        runtime: Workers and progress; one thread reads ahead and one writes behind, whatever their number, and none with 0.
+        runtime: Workers and progress.
         mirror: Average over mirrored copies.
+        memory_gb: Memory this process is to keep to (1 GB = 1e9 bytes); by default ``MEMORY_SHARE`` of what is available.
+        further: What else takes the scores, such as the file of probabilities.
     """
+    began, budget = time.monotonic(), memory_budget(model, memory_gb)
+    finished: deque[_Case] = deque()
     problems: list[Problem] = []
-    plan, device, (stage,) = model.plan, model.device, model.stages
-    configuration, forward = stage.configuration, stage.forward
+    voxels: list[int] = []
+    gate = Gate(budget)
+    start_thread = one_thread if model.device.type == "cpu" else None
+    read_ahead = map_ordered(
+        lambda turn: _read(turn, jobs[turn], model, budget, gate), range(len(jobs)), runtime.workers, runtime.workers, start_thread
+    )
 
-    def done(job: PredictionJob, error: AutounetError | None) -> None:
-        if error is not None:
-            problems.append(Problem.of(job.case, error, "correct the image and run the command again"))
-        advance(1, job.case)
+    def settle() -> None:
+        while finished:
+            case = finished.popleft()
+            if case.error is None:
+                voxels.append(case.voxels)
+            else:
+                problems.append(Problem.of(case.job.case, case.error, "correct the image and run the command again"))
+            advance(1, case.job.case)
 
-    def scored() -> Iterator[_Scored]:
-        """The middle of the chain; what fails before or in it ends here."""
-        for job, prepared in map_ordered(lambda job: _prepare(job, plan, configuration), jobs, min(runtime.workers, 1), ahead=1):
-            if isinstance(prepared, AutounetError):
-                done(job, prepared)
-                continue
-            try:
-                with _memory_of(job.case):
-                    result = _Scored(job, prepared.trace, _scores(forward, device, configuration, prepared, mirror, advance))
-            except AutounetError as error:
-                done(job, error)
-                continue
-            yield result
-
-    def finish(case: _Scored) -> None:
-        with _memory_of(case.job.case):
-            restored = restore_labels(case.take(), case.trace, target_spacing(case.trace, configuration), plan.labels)
-            write_labels(case.job.output, restored, case.trace.grid, like=case.job.images[0])
-
-    with runtime.progress("predict", len(jobs)) as advance:
-        for case, result in map_ordered(finish, scored(), min(runtime.workers, 1), ahead=1):
-            done(case.job, result)
-    return problems
-
-
-def _prepare(job: PredictionJob, plan: Plan, configuration: Configuration) -> PreparedCase:
-    """Reads a case and brings it to the network's grid. Raises ImageError."""
-    with _memory_of(job.case):
-        image, grid = read_channels(job.images, len(plan.channels))
-        check_finite(image, job.case)
-        if not image.any():
-            raise ImageError(f"{job.images[0]}: every voxel is zero", remedy="check how the image was made")
-        if grid.ndim < configuration.ndim or (grid.ndim == 2 and plan.transpose[0] != 0):
-            raise ImageError(
-                f"{job.images[0]}: is a planar (2D) image",
-                expected=f"a volume, as in {plan.dataset}, which the model has learnt from",
-                remedy="use a model trained on planar images",
-            )
-        return prepare_case(image, grid, plan, configuration, None, job.case)
-
-
-@contextmanager
-def _memory_of(case: str) -> Iterator[None]:
-    """Makes running out of memory the failure of one case, not of all."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "can't allocate memory" not in str(error):
-            raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise ImageError(
-            f"{case}: not enough memory",
-            found=str(error).split("\n")[0] or None,
-            remedy="check the spacing in its header; if that is right, predict it on a machine with more memory, or with --device cpu",
-        ) from None
+    with threads_kept(), runtime.progress("predict", len(jobs)) as advance:
+        # From the last to the first: what is being written ends, whoever waits for memory gives up, reading ends.
+        with closing(read_ahead), gate, Background(runtime.workers > 0, SLABS_BEHIND, start_thread) as background:
+            for turn, read in read_ahead:
+                case = _Case(jobs[turn], error=read) if isinstance(read, AutounetError) else read
+                _score(case, model, WindowOptions(mirror, scratch=case.job.output.parent), budget, further, background, advance)
+                background.do(partial(_finish, case, model, gate, finished))
+                settle()
+                del case, read  # not kept alive while the next is awaited
+        settle()
+    return Predicted(problems, len(voxels), sum(voxels), time.monotonic() - began, peak_bytes())
 
 
 def validation_seconds(
@@ -136,27 +130,127 @@ def validation_seconds(
     return tiles * copies * forward_seconds
 
 
-def _scores(
-    forward: Forward, device: torch.device, configuration: Configuration, prepared: PreparedCase, mirror: bool, advance: Advance
-) -> torch.Tensor:
-    overlap = overlap_tiles(configuration)
-    total = count_tiles(prepared.image_czyx.shape[1:], configuration.patch_size, overlap)
-    done = 0
+@dataclass(slots=True)
+class _Case:
+    """A case on its way from its images to its label map. Whoever still holds it holds only what is still needed."""
 
-    def tiles_done(tiles: int) -> None:
-        nonlocal done
-        done += tiles
-        if total > TILE_BATCH_GPU:
-            advance(0, f"tile {done} of {total}")
+    job: PredictionJob
+    needs: Needs | None = None
+    """None where it never was inside the gate."""
+    prepared: PreparedCase | None = None
+    image_czyx: npt.NDArray[np.float32] | None = None
+    """As read; only where a later stage prepares it once more."""
+    grid: Grid | None = None
+    error: AutounetError | None = None
+    restorer: LabelRestorer | None = None
+    takers: ExitStack = field(default_factory=ExitStack)
+    """Closes what else takes the scores."""
+    consumers: list[Consumer] = field(default_factory=list)
 
-    with torch.inference_mode():
-        return predict_scores(
-            forward,
-            torch.from_numpy(prepared.image_czyx),
-            configuration.patch_size,
-            mirror_axes=configuration.mirror_axes if mirror else (),
-            batch_size=TILE_BATCH if device.type == "cpu" else TILE_BATCH_GPU,
-            device=device,
-            advance=tiles_done,
-            overlap=overlap,
+    @property
+    def voxels(self) -> int:
+        """Of the image as it was read."""
+        return 0 if self.grid is None else math.prod(self.grid.shape_zyx)
+
+
+def _read(turn: int, job: PredictionJob, model: Model, budget: int, gate: Gate) -> _Case:
+    """Waits until there is memory for a case, and reads and prepares it. Raises ImageError."""
+    try:
+        channels, size = read_size(job.images[0])
+        needs = needs_of(model, max(channels, len(job.images)), size)
+    except AutounetError:
+        needs = Needs(0, 0, 0)  # reading it will say what is wrong
+    if needs.most > budget:
+        log.warning(
+            "%s takes about %.1f GB, more than the %.1f GB there are for it: it is predicted alone",
+            job.case,
+            needs.most / 1e9,
+            budget / 1e9,
         )
+    gate.enter(turn, needs.most)
+    try:
+        with _memory_of(job.case):
+            image, grid = read_channels(job.images, len(model.plan.channels))
+            prepared = first_prepared(model, image, grid, job.case)
+    except BaseException:
+        gate.leave(needs.most)
+        raise
+    return _Case(job, needs, prepared, image if len(model.stages) > 1 else None, grid)
+
+
+def _score(
+    case: _Case, model: Model, options: WindowOptions, budget: int, further: Further | None, background: Background, advance: Advance
+) -> None:
+    """Moves the window over a case; slabs of scores go to the background as they are finished. Errors are left in the case."""
+    if case.error is not None:
+        return
+    assert case.prepared is not None
+    assert case.needs is not None
+    options = replace(options, limit_bytes=max(budget - case.needs.predicting, LEAST_BYTES // 4))
+
+    def tiles_done(done: int, total: int) -> None:
+        if total > MANY_TILES:
+            advance(0, f"{case.job.case}: tile {done} of {total}")
+
+    try:
+        with _memory_of(case.job.case):
+            prepared = last_prepared(model, case.prepared, case.image_czyx, case.job.case, options, tiles_done)
+            case.prepared = case.image_czyx = None
+            case.restorer = restorer_of(model, model.stages[-1], prepared)
+            case.consumers.append(case.restorer)
+            if further is not None:
+                target_mm = target_spacing(prepared.trace, model.stages[-1].configuration)
+                case.consumers.append(case.takers.enter_context(further(case.job, prepared.trace, target_mm)))
+            for slab in stage_slabs(model, model.stages[-1], prepared, options, tiles_done):
+                background.do(partial(_hand_on, case, slab))
+                if case.error is not None:
+                    break
+    except AutounetError as error:
+        case.error = error
+
+
+def _hand_on(case: _Case, slab: Tensor) -> None:
+    """Gives a slab of scores to all that take them."""
+    if case.error is None:
+        try:
+            with _memory_of(case.job.case):
+                for consumer in case.consumers:
+                    consumer.add(slab)
+        except AutounetError as error:
+            case.error = error
+
+
+def _finish(case: _Case, model: Model, gate: Gate, finished: deque[_Case]) -> None:
+    """Writes a case's label map and lets the next one in."""
+    try:
+        with _memory_of(case.job.case), case.takers:
+            if case.error is not None:
+                raise case.error
+            assert case.restorer is not None
+            assert case.grid is not None
+            labels = apply_postprocessing(case.restorer.labels_zyx(), model.postprocessing)
+            write_labels(case.job.output, labels, case.grid, like=case.job.images[0])
+    except AutounetError as error:
+        case.error = error
+    finally:
+        case.restorer = case.prepared = case.image_czyx = None
+        case.consumers.clear()
+        if case.needs is not None:
+            gate.leave(case.needs.most)
+    finished.append(case)
+
+
+@contextmanager
+def _memory_of(case: str) -> Iterator[None]:
+    """Makes running out of memory the failure of one case, not of all."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        free_cached()
+        raise ImageError(
+            f"{case}: not enough memory",
+            found=str(error).split("\n")[0] or None,
+            remedy="check the spacing in its header; if that is right, predict it on a machine with more memory, or with --device cpu",
+        ) from None

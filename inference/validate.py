@@ -34,7 +34,7 @@ def validate_fold(
     # An interrupted validation goes on: what these weights have predicted is kept.
     trained = layout.weights.stat().st_mtime_ns
     todo = [job for job in jobs if not job.output.exists() or job.output.stat().st_mtime_ns < trained]
-    problems = predict_cases(model, todo, runtime)
+    problems = predict_cases(model, todo, runtime).problems
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}

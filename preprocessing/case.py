@@ -30,22 +30,28 @@ class PreparedCase:
 
 
 def prepare_case(
-    image_czyx: npt.NDArray[np.float32],
+    image_czyx: npt.NDArray[Any],
     grid: Grid,
     plan: Plan,
     configuration: Configuration,
     labels_zyx: npt.NDArray[Any] | None,
     name: str,
+    mark_outside: bool = False,
 ) -> PreparedCase:
     """Brings a case to the network's grid.
 
+    Beside the caller's image, memory is that of the cropped image and of the prepared one, and for a moment of what lies between
+    them, resampled along some of the axes (float32 each).
+
     Args:
-        image_czyx: As read, float32.
+        image_czyx: As read; float32, or an integer type, which saves the caller memory.
         grid: Its grid.
         plan: For the axis order.
         configuration: For spacing and normalisation.
         labels_zyx: Label indices on the same grid, or None.
         name: The case, for messages.
+        mark_outside: Labels are OUTSIDE outside the nonzero mask even if no channel is normalised inside it, as nnU-Net has it for
+            the label map of a cascade's first stage.
 
     Raises:
         ImageError: The target grid would be absurdly large or the channels do not fit the plan.
@@ -56,14 +62,14 @@ def prepare_case(
         )
     order = (0, *(axis + 1 for axis in plan.transpose))
     box = nonzero_box(image_czyx.transpose(order))
-    cropped = np.ascontiguousarray(image_czyx.transpose(order)[(slice(None), *box.slices())])
-    if cropped.base is not None or np.shares_memory(cropped, image_czyx):
-        cropped = cropped.copy()  # the caller's image is not changed by the normalisation
-    mask = nonzero_mask(cropped) if any(scheme.use_mask for scheme in configuration.normalization) else None
+    # The one copy, which normalisation writes to; the caller's image is not changed.
+    cropped = np.array(image_czyx.transpose(order)[(slice(None), *box.slices())], dtype=np.float32, order="C")
+    mask = nonzero_mask(cropped) if mark_outside or any(scheme.use_mask for scheme in configuration.normalization) else None
     trace = _trace(grid, plan, configuration, box, name)
     spacing, target = trace.transposed_spacing_mm, target_spacing(trace, configuration)
     separate = separate_axis(spacing, target)
     image = torch.from_numpy(normalize(cropped, configuration.normalization, mask))
+    del cropped
     image = resample_image(image, trace.prepared_shape, separate)
     labels = None
     if labels_zyx is not None:

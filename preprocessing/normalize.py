@@ -28,16 +28,17 @@ def normalize(image_czyx: Volume, schemes: tuple[Normalization, ...], mask_zyx: 
 
 
 def _zscore(channel: Volume, scheme: Normalization, mask: Mask | None) -> None:
-    if mask is None:
-        mean, std = float(channel.mean(dtype=np.float64)), float(channel.std(dtype=np.float64))
-        channel -= mean
-        channel /= max(std, TINY)
-    else:
-        inside = channel[mask]
-        if not inside.size:
-            return  # an all-zero image has no inside
-        mean, std = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
-        channel[mask] = (inside - mean) / max(std, TINY)
+    count = channel.size if mask is None else int(np.count_nonzero(mask))
+    if not count:
+        return  # an all-zero image has no inside
+    where: Mask | bool = True if mask is None else mask
+    mean = float(channel.sum(dtype=np.float64, where=where)) / count
+    # Plane by plane: the squares of a whole volume in float64 would take twice its memory.
+    inside = [True] * len(channel) if mask is None else mask
+    squares = (np.square(np.subtract(plane, mean, dtype=np.float64)) for plane in channel)
+    variance = sum(float(plane.sum(where=part)) for plane, part in zip(squares, inside, strict=True)) / count
+    np.subtract(channel, mean, out=channel, where=where)
+    np.divide(channel, max(variance**0.5, TINY), out=channel, where=where)
 
 
 def _ct(channel: Volume, scheme: Normalization, mask: Mask | None) -> None:

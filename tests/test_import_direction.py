@@ -41,6 +41,7 @@ FLOORS = (
         "evaluation",
         "images",
         "interop",
+        "memory",
         "networks",
         "parallel",
         "phantom",
@@ -63,7 +64,7 @@ NOT_BELOW = {"planners": {"networks"}, "training": {"planners"}, "inference": {"
 DOORS = {"planners": {"autounet.networks.cost"}}
 """Modules of a closed room that may be imported."""
 
-WITHOUT_TORCH = (*FLOORS[0], "images", "parallel", "phantom", "planners")
+WITHOUT_TORCH = (*FLOORS[0], "images", "memory", "parallel", "phantom", "planners")
 """Rooms that neither import torch when they are imported nor load a module that does."""
 
 IMAGE_LIBRARIES = {"SimpleITK", "nibabel", "tifffile", "PIL", "pydicom", "skimage", "matplotlib"}
@@ -146,6 +147,8 @@ def loaded(module: str) -> dict[str, tuple[str, ...]]:
 
 def allowed(importer: str, imported: str) -> bool:
     """Whether the floors let module ``importer`` import module ``imported``."""
+    if (importer, imported) == ("autounet", "autounet.inference"):
+        return True  # the Python interface, looked up on first use
     above, below = room(importer), room(imported)
     if above not in FLOOR or below not in FLOOR:
         return False

@@ -141,6 +141,12 @@ def predict(
     postprocessing: Annotated[
         bool, typer.Option("--postprocessing/--no-postprocessing", help="Do what the model's file says is done to its label maps.")
     ] = True,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write the probability of every class, as <case>.npz beside the label map.")
+    ] = False,
+    memory: Annotated[
+        float | None, typer.Option("--memory", min=0.5, help="Memory to keep to, in GB. Default: most of what is available.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict anew what is there already.")] = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -156,7 +162,7 @@ def predict(
     from autounet.cli.predicting import Request, choose_model, run_predict
 
     chosen = choose_model(session, dataset, model)
-    run_predict(session, chosen, Request(images, output, configuration, fold, mirror, overwrite, postprocessing))
+    run_predict(session, chosen, Request(images, output, configuration, fold, mirror, overwrite, postprocessing, memory, probabilities))
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from autounet.bundle import Bundle
@@ -23,10 +23,13 @@ from autounet.dataset import (
 )
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
+from autounet.geometry import Trace, TripleMm
 from autounet.inference.bundled import load_bundle
 from autounet.inference.model import Model, choose_trained, load_folds
-from autounet.inference.run import PredictionJob, predict_cases
+from autounet.inference.probabilities import ProbabilityWriter
+from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
+from autounet.labels import LabelSpec
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
@@ -44,6 +47,8 @@ class Request:
     mirror: bool
     overwrite: bool
     postprocess: bool = True
+    memory_gb: float | None = None
+    probabilities: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         for case, files in cases.items()
         if not name_problems(case) and not channel_problems(case, files, len(plan.channels))
     ]
-    todo = [job for job in jobs if request.overwrite or not job.output.exists()]
+    todo = [job for job in jobs if request.overwrite or not all(path.exists() for path in written(job, request.probabilities))]
     check_writable(next(iter(outputs.values())).parent, "-o")
     there = len(jobs) - len(todo)
     session.screen.say(
@@ -83,14 +88,21 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     )
     if chosen.steps:
         session.screen.say(f"postprocessing: {'; '.join(chosen.steps)} (--no-postprocessing leaves it out)")
-    began = time.monotonic()
+    result: Predicted | None = None
     if todo:
-        problems += predict_cases(chosen.load(), todo, session.runtime, request.mirror)
+        result = predict_cases(
+            chosen.load(),
+            todo,
+            session.runtime,
+            request.mirror,
+            request.memory_gb,
+            partial(_probability_writer, plan.labels) if request.probabilities else None,
+        )
+        problems += result.problems
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
-    session.screen.result(
-        f"{len(done)} predicted in {duration(time.monotonic() - began)}, {there} skipped, {len(failed)} failed: {request.output}"
-    )
+    speed = "" if result is None else f" in {duration(result.seconds)}{figures_of(result)}"
+    session.screen.result(f"{len(done)} predicted{speed}; {there} skipped, {len(failed)} failed: {request.output}")
     session.screen.json(
         {
             "predicted": [str(job.output) for job in done],
@@ -98,6 +110,9 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             "failed": failed,
             "folds": list(chosen.folds),
             "configuration": chosen.configuration,
+            "seconds": None if result is None else round(result.seconds, 2),
+            "voxels": 0 if result is None else result.voxels,
+            "peak_bytes": None if result is None else result.peak_bytes,
         }
     )
     if failed:
@@ -106,6 +121,30 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             + ("; the others are done" if len(failed) < len(cases) else ""),
             problems=sorted(problems, key=lambda problem: problem.case),
         )
+
+
+def written(job: PredictionJob, probabilities: bool) -> tuple[Path, ...]:
+    """The files that a case becomes."""
+    return (job.output, _probability_file(job.output)) if probabilities else (job.output,)
+
+
+def figures_of(result: Predicted) -> str:
+    """How fast it was and how much memory it took, as the end of a line."""
+    seconds = max(result.seconds, 1e-3)
+    rate = result.cases / seconds
+    pace = f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s/image" if rate else ""
+    figures = [pace, f"{result.voxels / seconds / 1e6:.1f} million voxels/s"] if result.cases else []
+    if result.peak_bytes is not None:
+        figures.append(f"peak memory {result.peak_bytes / 1e9:.1f} GB")
+    return f" ({', '.join(figures)})" if figures else ""
+
+
+def _probability_file(output: Path) -> Path:
+    return output.with_name(f"{split_ending(output)[0]}.npz")
+
+
+def _probability_writer(labels: LabelSpec, job: PredictionJob, trace: Trace, target_mm: TripleMm) -> ProbabilityWriter:
+    return ProbabilityWriter(_probability_file(job.output), trace, target_mm, labels)
 
 
 def _chosen(session: Session, model: RunLayout | Bundle, request: Request) -> Chosen:

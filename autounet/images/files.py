@@ -47,6 +47,33 @@ WRITERS: dict[str, Writer] = {
 }
 
 
+SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
+    ".nii.gz": nifti.read_size,
+    ".nii": nifti.read_size,
+    ".nrrd": itk.read_size,
+    ".mha": itk.read_size,
+    ".mhd": itk.read_size,
+    ".png": planar.read_size,
+    ".bmp": planar.read_size,
+    ".jpg": planar.read_size,
+    ".jpeg": planar.read_size,
+    ".tif": tiff.read_size,
+    ".tiff": tiff.read_size,
+}
+
+
+def read_size(path: Path) -> tuple[int, Grid]:
+    """Channels and grid of an image, from its header alone: what it will take, before it is read; not checked as reading does.
+
+    Raises:
+        ImageError: The file is missing, damaged or of another format.
+    """
+    reader = SIZES.get(split_ending(path)[1].lower())
+    if reader is None:
+        raise _unknown(path)
+    return reader(path)
+
+
 def read_image(path: Path) -> tuple[FloatArray, Grid]:
     """Reads an image.
 
@@ -152,11 +179,15 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
 def _reader(path: Path) -> Reader:
     reader = READERS.get(split_ending(path)[1].lower())
     if reader is None:
-        raise ImageError(
-            f"{path}: file type not supported",
-            found=path.suffix or "no ending",
-            expected=" ".join(IMAGE_ENDINGS),
-            remedy="convert the image to one of these",
-        )
+        raise _unknown(path)
     check_file(path)
     return reader
+
+
+def _unknown(path: Path) -> ImageError:
+    return ImageError(
+        f"{path}: file type not supported",
+        found=path.suffix or "no ending",
+        expected=" ".join(IMAGE_ENDINGS),
+        remedy="convert the image to one of these",
+    )

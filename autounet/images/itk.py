@@ -59,6 +59,22 @@ def read(path: Path, as_labels: bool) -> Stored:
     return Stored(values, _grid(path, values.shape, len(sizes), *geometry))
 
 
+def read_size(path: Path) -> tuple[int, Grid]:
+    """Channels and grid, from the header alone. Raises ImageError."""
+    check_file(path)
+    reader = _simpleitk().ImageFileReader()
+    reader.SetImageIO(IMAGE_IO[split_ending(path)[1].lower()])
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise damaged(path, error) from error
+    x, y, z, channels = (*(int(size) for size in reader.GetSize()), 1, 1)[:4]
+    axes = len(reader.GetSize())
+    grid = _grid(path, (channels, z, y, x), axes, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    return channels * int(reader.GetNumberOfComponents()), grid
+
+
 def _channels_first(values: AnyArray, axes: int, channels: int) -> AnyArray:
     if channels > 1:
         values = np.moveaxis(values, -1, 0)

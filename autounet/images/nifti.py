@@ -71,6 +71,18 @@ def read(path: Path, as_labels: bool) -> Stored:
     return Stored(czyx, _grid(header, czyx.shape, path), slope, intercept)
 
 
+def read_size(path: Path) -> tuple[int, Grid]:
+    """Channels and grid, from the header alone. Raises ImageError."""
+    check_file(path)
+    try:
+        with _opened(path) as (stream, _):
+            header = _read_header(stream, path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(path, error) from error
+    x, y, z, channels = (*_sizes(header, path), 1, 1)[:4]
+    return channels, _grid(header, (channels, z, y, x), path)
+
+
 def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
     """Writes a label map; the header's geometry is the one of ``like`` or, without it, made from the grid.
 

@@ -58,6 +58,20 @@ def read(path: Path, as_labels: bool) -> Stored:
     return Stored(values, planar_grid(height, width))
 
 
+def read_size(path: Path) -> tuple[int, Grid]:
+    """Channels and grid, from the header alone. Raises ImageError."""
+    check_file(path)
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with Image.open(path, formats=[FORMATS[path.suffix.lower()]]) as image:
+            width, height = image.size
+            return 1 if image.mode in (*GREY_MODES, "LA") else 3, planar_grid(height, width)
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise damaged(path, error) from error
+
+
 def _raw_mode(image: Any) -> str:
     """How the file packs its pixels, e.g. 'L;4', as Pillow names it."""
     arguments = image.tile[0][3] if image.tile else ""

@@ -73,6 +73,22 @@ def read(path: Path, as_labels: bool) -> Stored:
     return Stored(values, Grid(shape_zyx=(depth, height, width), spacing_mm_zyx=spacing))
 
 
+def read_size(path: Path) -> tuple[int, Grid]:
+    """Channels and grid, from the tags alone; what the axes mean is not looked at, so that channels count as slices.
+
+    Raises:
+        ImageError: The file is damaged.
+    """
+    check_file(path)
+    tifffile = _tifffile()
+    try:
+        with tifffile.TiffFile(path) as tif:
+            sizes = [int(size) for size in (1, *tif.series[0].shape)]
+    except Exception as error:  # tifffile's decoders raise many kinds
+        raise damaged(path, error) from error
+    return 1, Grid(shape_zyx=(math.prod(sizes[:-2]), sizes[-2], sizes[-1]), spacing_mm_zyx=(1.0, 1.0, 1.0))
+
+
 def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
     """Writes a label map, deflated; a stack's spacing goes into the description, the resolution tags of ``like`` are kept.
 

@@ -37,7 +37,8 @@ class ModelFolder:
     def checkpoints(self, checkpoint: str) -> dict[str, Path]:
         """Checkpoints by fold, cross-validation's first."""
         found = {path.parent.name.removeprefix("fold_"): path for path in self.path.glob(f"fold_*/checkpoint_{checkpoint}.pth")}
-        return dict(sorted(found.items(), key=lambda item: (not item[0].isdigit(), item[0].zfill(9))))
+        found = {fold: path for fold, path in found.items() if re.fullmatch(r"[0-9]{1,4}|all", fold)}
+        return dict(sorted(found.items(), key=lambda item: (item[0] == "all", item[0].zfill(4))))
 
 
 @contextmanager

@@ -31,3 +31,15 @@ def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
         network = make(spec)
         draw_weights(network)
     return network
+
+
+def trained_network(spec: NetworkSpec, weights: dict[str, torch.Tensor]) -> Network:
+    """The network of a plan with these weights, on their device; no others are drawn for it.
+
+    Raises:
+        RuntimeError: Weights are missing, surplus or of other shapes.
+    """
+    with torch.device("meta"):
+        network = KINDS[spec.kind][0](spec)
+    network.load_state_dict(weights, assign=True)
+    return network

@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from autounet.errors import AutounetError, ImageError
-from autounet.parallel import map_ordered
+from autounet.parallel import Background, Closed, Gate, map_ordered
 
 PATIENCE = 10.0
 """Seconds after which a thread that should have gone on is taken for stuck."""
@@ -114,3 +116,86 @@ def test_an_error_of_the_source_is_raised() -> None:
     with pytest.raises(OSError, match="broke off"):
         list(map_ordered(lambda item: item, source(), 2))
     assert workers_alive() == 0
+
+
+def test_threads_are_prepared_before_their_first_item() -> None:
+    prepared: set[str] = set()
+    found = map_ordered(
+        lambda item: threading.current_thread().name in prepared,
+        range(8),
+        3,
+        start_thread=lambda: prepared.add(threading.current_thread().name),
+    )
+    assert all(result is True for _, result in found)
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_background_work_is_done_in_order_and_awaited(threaded: bool) -> None:
+    done: list[int] = []
+    with Background(threaded, 2) as background:
+        for number in range(20):
+            background.do(partial(done.append, number))
+            assert len(done) >= number - 2  # two may wait
+    assert done == list(range(20))
+    assert workers_alive() == 0
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_an_error_in_the_background_is_raised_as_it_was(threaded: bool) -> None:
+    with pytest.raises(ZeroDivisionError), Background(threaded, 1) as background:
+        background.do(partial(divmod, 1, 0))  # type: ignore[arg-type]
+    assert workers_alive() == 0
+
+
+def test_background_work_that_has_not_begun_is_dropped_after_an_error() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.05)
+
+    def interrupted() -> None:
+        with Background(True, 50) as background:
+            for number in range(50):
+                background.do(partial(work, number))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(begun) < 10
+
+
+def test_a_gate_lets_in_what_fits_by_turns() -> None:
+    """Of 10: 4 and 5 together; 3, which would fit beside 4 later, only after 12, whose turn is before; 12 alone."""
+    gate, inside = Gate(10), list[int]()
+    sizes, entered = (4, 5, 12, 3), [threading.Event() for _ in range(4)]
+
+    def enter(turn: int) -> None:
+        gate.enter(turn, sizes[turn])
+        inside.append(sizes[turn])
+        entered[turn].set()
+
+    with gate, ThreadPoolExecutor(4) as pool:
+        for turn in (3, 2, 1, 0):
+            pool.submit(enter, turn)
+        assert entered[0].wait(PATIENCE)
+        assert entered[1].wait(PATIENCE)
+        assert not entered[2].wait(0.02)
+        gate.leave(5)
+        assert not entered[2].wait(0.02)
+        gate.leave(4)
+        assert entered[2].wait(PATIENCE)
+        assert not entered[3].wait(0.02)
+        gate.leave(12)
+        assert entered[3].wait(PATIENCE)
+    assert inside[2:] == [12, 3]
+
+
+def test_closing_a_gate_frees_those_who_wait() -> None:
+    gate = Gate(1)
+    with ThreadPoolExecutor(1) as pool:
+        with gate:
+            gate.enter(0, 1)
+            waiting = pool.submit(gate.enter, 1, 1)
+        with pytest.raises(Closed):
+            waiting.result(PATIENCE)

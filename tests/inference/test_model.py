@@ -9,7 +9,7 @@ import torch
 from autounet.checkpoint import save_weights
 from autounet.errors import ArtefactError, UsageError
 from autounet.inference.model import TrainedFold, check_plan, choose_trained, find_trained, load_folds
-from autounet.inference.window import Forward
+from autounet.inference.passes import Forward
 from autounet.labels import LabelSpec
 from autounet.layout import RunLayout
 from autounet.networks.build import build_network

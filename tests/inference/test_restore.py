@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from skimage.transform import resize
 
+from autounet.errors import ArtefactError
 from autounet.geometry import Box, Grid, Trace, Triple, TripleMm
 from autounet.inference import restore
-from autounet.inference.restore import decide, paint, restore_labels
+from autounet.inference.boundary import winners
+from autounet.inference.probabilities import ProbabilityWriter
+from autounet.inference.restore import LabelRestorer, paint, restore_labels
 from autounet.labels import LabelSpec, StructureClass
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.case import prepare_case, target_spacing
@@ -120,10 +123,34 @@ def test_the_slabs_do_not_show(labels: LabelSpec, target: TripleMm, slices: int,
     scores = torch.from_numpy(smooth_scores(labels.outputs, (6, 7, 8), 0))
     trace = trace_of((13, 9, 15), (6, 7, 8))
     whole = restore_labels(scores, trace, target, labels)
-    monkeypatch.setattr(restore, "SLAB_BYTES", slices * 4 * labels.outputs * 9 * 15)
+    monkeypatch.setattr(restore, "SLAB_BYTES", slices * 4 * 9 * 15)
     np.testing.assert_array_equal(restore_labels(scores, trace, target, labels), whole)
     monkeypatch.setattr(restore, "SLAB_BYTES", 1)
     np.testing.assert_array_equal(restore_labels(scores, trace, target, labels), whole)
+
+
+@pytest.mark.parametrize("shape", [(13, 9, 15), (6, 9, 15), (4, 9, 5), (1, 1, 1)])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (9.0, 1.0, 1.0)], ids=["linear", "thick slices"])
+@pytest.mark.parametrize("cuts", [(1, 1, 1, 1, 1, 1), (2, 3, 1), (5, 1), (1, 5)])
+def test_rows_may_come_in_any_portions(shape: Triple, spacing: TripleMm, cuts: tuple[int, ...]) -> None:
+    """The buffer they come in may be used again at once."""
+    scores = torch.from_numpy(smooth_scores(4, (6, 7, 8), 0))
+    trace = trace_of(shape, (6, 7, 8), spacing)
+    restorer = LabelRestorer(trace, (3.0, 1.0, 1.0), LABELS)
+    for rows in scores.split(cuts, 1):
+        buffer = rows.clone()
+        restorer.add(buffer)
+        buffer.fill_(1e4)
+    np.testing.assert_array_equal(restorer.labels_zyx(), restore_labels(scores, trace, (3.0, 1.0, 1.0), LABELS))
+
+
+def test_missing_and_surplus_rows_are_noticed() -> None:
+    restorer = LabelRestorer(trace_of((13, 9, 15), (6, 7, 8)), (1.0, 1.0, 1.0), LABELS)
+    restorer.add(torch.zeros(4, 5, 7, 8))
+    with pytest.raises(ValueError, match="5 rows of 6"):
+        restorer.labels_zyx()
+    with pytest.raises(ValueError, match="7 rows of 6"):
+        restorer.add(torch.zeros(4, 2, 7, 8))
 
 
 def test_label_values_with_gaps() -> None:
@@ -137,7 +164,7 @@ def test_label_values_with_gaps() -> None:
 def test_regions_are_painted_in_their_order() -> None:
     """Each region where its score is above 0 (sigmoid above ½), later ones over earlier ones."""
     scores = torch.tensor([[-1.0, 1, 1, 1, -1, 0], [-1, -1, 1, 1, 1, 0], [-1, -1, -1, 1, -1, 0]]).reshape(3, 1, 1, 6)
-    assert decide(scores, REGIONS).tolist() == [[[0, 1, 2, 3, 2, 0]]]
+    assert winners(scores, True).tolist() == [[[0, 1, 2, 3, 2, 0]]]
     found = restore_labels(scores, trace_of((1, 1, 6), (1, 1, 6)), (1.0, 1.0, 1.0), REGIONS)
     assert found.tolist() == [[[0, 1, 2, 300, 2, 0]]]
     assert paint(np.array([3, 0]), REGIONS).tolist() == [300, 0]
@@ -207,3 +234,49 @@ def test_restored_label_maps_equal_nnunets(make_plan: MakePlan) -> None:
         expected = np.array([int(digit) for digit in row["restored"]]).reshape(row["shape"])
         assert len(np.unique(expected)) == 3
         np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+@pytest.mark.parametrize("labels", [GAPS, REGIONS], ids=["labels", "regions"])
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1)])
+@pytest.mark.parametrize("slab", [1, 2, 6])
+def test_probabilities_are_those_of_scores_resampled_class_by_class(
+    labels: LabelSpec, transpose: Triple, slab: int, tmp_path: Path
+) -> None:
+    """Softmax or sigmoid of the scores interpolated by scikit-image; certain background outside the crop."""
+    scores = smooth_scores(labels.outputs, (6, 7, 8), 0)
+    box = Box(start=(1, 0, 2), stop=(12, 9, 15))
+    transposed: Triple = (13, 10, 16)
+    sizes = {axis: size for axis, size in zip(transpose, transposed, strict=True)}
+    trace = trace_of((sizes[0], sizes[1], sizes[2]), (6, 7, 8), box=box, transpose=transpose)
+    with ProbabilityWriter(tmp_path / "case.npz", trace, (1.8, 1.3, 1.9), labels) as writer:
+        for rows in torch.from_numpy(scores).split(slab, 1):
+            writer.add(rows)
+    dense = torch.from_numpy(full_size(scores, box.shape, None))
+    inside = (torch.sigmoid(dense) if labels.overlapping else torch.softmax(dense, 0)).numpy()
+    expected = np.zeros((labels.outputs, *transposed))
+    if not labels.overlapping:
+        expected[0] = 1
+    expected[(slice(None), *box.slices())] = inside
+    expected = np.moveaxis(expected, (1, 2, 3), tuple(axis + 1 for axis in transpose))
+    with np.load(tmp_path / "case.npz") as file:
+        assert file.files == ["probabilities"]
+        found = file["probabilities"]
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert [path.name for path in tmp_path.iterdir()] == ["case.npz"]
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    trace = trace_of((4, 4, 4), (2, 2, 2))
+    with pytest.raises(RuntimeError), ProbabilityWriter(tmp_path / "case.npz", trace, (2.0, 2.0, 2.0), GAPS) as writer:
+        writer.add(torch.zeros(4, 1))
+    with pytest.raises(ValueError, match="1 rows of 2"), ProbabilityWriter(tmp_path / "case.npz", trace, (2.0, 2.0, 2.0), GAPS) as writer:
+        writer.add(torch.zeros(4, 1, 2, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    writer = ProbabilityWriter(tmp_path / "file" / "case.npz", trace_of((4, 4, 4), (2, 2, 2)), (2.0, 2.0, 2.0), GAPS)
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        writer.__enter__()

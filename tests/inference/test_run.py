@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from autounet.inference import run, window
+from autounet.errors import ArtefactError
+from autounet.geometry import Trace
+from autounet.inference import needs, run
 from autounet.inference.model import Model, Stage
+from autounet.inference.passes import Forward
 from autounet.inference.run import PredictionJob, predict_cases, validation_seconds
-from autounet.inference.window import Forward
 from autounet.labels import LabelSpec, StructureClass
 from autounet.plan import Configuration, Plan
 from autounet.runtime import Runtime
@@ -76,7 +79,7 @@ def test_labels_of_a_threshold_on_exactly_the_images_geometry(
 ) -> None:
     jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
     volumes = [write_volume(entry.images[0], seed) for seed, entry in enumerate(jobs)]
-    problems = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=workers))
+    problems = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=workers)).problems
     assert problems == []
     for entry, volume in zip(jobs, volumes, strict=True):
         image, labels = nibabel.load(entry.images[0]), nibabel.load(entry.output)
@@ -99,7 +102,7 @@ def test_planar_images_stay_planar(tmp_path: Path, make_plan: MakePlan) -> None:
     entry.images[0].parent.mkdir()
     pixels = np.random.default_rng(0).integers(1, 255, (33, 21)).astype(np.uint8)
     Image.fromarray(pixels).save(entry.images[0])
-    assert predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=1)) == []
+    assert predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=1)).problems == []
     with Image.open(entry.output) as written:
         assert written.mode == "L"
         np.testing.assert_array_equal(np.asarray(written), np.where(pixels > 100, 5, 0))
@@ -113,7 +116,7 @@ def test_resampled_there_and_back(tmp_path: Path, make_plan: MakePlan) -> None:
     volume[6:18, 5:15, 4:12] = 150
     entry.images[0].parent.mkdir()
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([1.0, 1.1, 1.2, 1.0])), entry.images[0])
-    assert predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=0)) == []
+    assert predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=0)).problems == []
     found = np.asarray(nibabel.load(entry.output).dataobj) == 5
     assert found[7:17, 6:14, 5:11].all()
     found[5:19, 4:16, 3:13] = False
@@ -130,7 +133,7 @@ def test_broken_files_do_not_stop_the_others(tmp_path: Path, volume_plan: tuple[
     not_a_number = np.full((8, 8, 8), np.nan, np.float32)
     nibabel.save(nibabel.Nifti1Image(not_a_number, np.eye(4)), jobs[3].images[0])
     nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8, 2), np.float32), np.eye(4)), jobs[4].images[0])
-    problems = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=workers))
+    problems = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=workers)).problems
     assert sorted(problem.case for problem in problems) == ["b_truncated", "c_missing", "d_nan", "e_channels"]
     told = {problem.case: problem.what for problem in problems}
     assert "no such file" in told["c_missing"]
@@ -144,7 +147,7 @@ def test_an_output_that_cannot_be_written_is_reported(tmp_path: Path, volume_pla
     good = job(tmp_path, "b")
     write_volume(good.images[0])
     bad = PredictionJob("a", good.images, tmp_path / "file" / "a.nii.gz")
-    problems = predict_cases(model_of(above_100, *volume_plan), [bad, good], Runtime(workers=1))
+    problems = predict_cases(model_of(above_100, *volume_plan), [bad, good], Runtime(workers=1)).problems
     assert [problem.case for problem in problems] == ["a"]
     assert "cannot be written" in problems[0].what
     assert good.output.is_file()
@@ -192,21 +195,19 @@ def test_unpadded_networks_predict_images_of_any_size(tmp_path: Path, make_plan:
     entry.images[0].parent.mkdir()
     pixels = np.random.default_rng(0).integers(1, 255, size).astype(np.uint8)
     Image.fromarray(pixels).save(entry.images[0])
-    assert predict_cases(model_of(middle_above_100, plan, configuration), [entry], Runtime(workers=0)) == []
+    assert predict_cases(model_of(middle_above_100, plan, configuration), [entry], Runtime(workers=0)).problems == []
     with Image.open(entry.output) as written:
         np.testing.assert_array_equal(np.asarray(written), np.where(pixels > 100, 5, 0))
     assert validation_seconds([(1, *size)], configuration, 0.5) == 0.5 * seen
 
 
 def test_no_more_than_a_few_cases_are_in_memory(tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any) -> None:
-    """Reading runs at most one case ahead of the network, writing at most one behind."""
-    from autounet.inference import run
-
+    """Reading runs at most as many cases ahead of the network as there are workers, writing at most two behind."""
     jobs = [job(tmp_path, f"{number}") for number in range(8)]
     for entry in jobs:
         write_volume(entry.images[0])
     alive, most, lock = 0, 0, threading.Lock()
-    prepare, write = run.prepare_case, run.write_labels
+    prepare, write = run.first_prepared, run.write_labels
 
     def counted_prepare(*arguments: Any) -> Any:
         nonlocal alive, most
@@ -220,11 +221,40 @@ def test_no_more_than_a_few_cases_are_in_memory(tmp_path: Path, volume_plan: tup
         with lock:
             alive -= 1
 
-    monkeypatch.setattr(run, "prepare_case", counted_prepare)
+    monkeypatch.setattr(run, "first_prepared", counted_prepare)
     monkeypatch.setattr(run, "write_labels", counted_write)
-    assert predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=2), mirror=False) == []
+    assert predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=2), mirror=False).problems == []
     assert alive == 0
-    assert most <= 5  # one prepared and one under way, one in the network, one written and one waiting for it
+    assert most <= 5  # two prepared or under way, one in the network, one written and one waiting for it
+
+
+def test_prepared_images_are_gone_once_they_are_predicted(
+    tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any
+) -> None:
+    """Whoever still waits to be written holds its scores only."""
+    jobs = [job(tmp_path, f"{number}") for number in range(6)]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+    prepare, write = run.first_prepared, run.write_labels
+
+    def watched_prepare(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        alive.append(weakref.ref(prepared.image_czyx))
+        return prepared
+
+    def watched_write(*arguments: Any, **named: Any) -> None:
+        nonlocal most
+        most = max(most, sum(reference() is not None for reference in alive))
+        time.sleep(0.05)  # the network is ahead
+        write(*arguments, **named)
+
+    monkeypatch.setattr(run, "first_prepared", watched_prepare)
+    monkeypatch.setattr(run, "write_labels", watched_write)
+    assert predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=1), mirror=False).problems == []
+    assert len(alive) == 6
+    assert most <= 3  # one prepared, one on its way, one in the network
 
 
 def test_an_interruption_leaves_no_half_written_file(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
@@ -236,7 +266,7 @@ def test_an_interruption_leaves_no_half_written_file(tmp_path: Path, volume_plan
     def interrupted(patches: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        if calls > 6:
+        if calls > 3:
             raise KeyboardInterrupt
         return above_100(patches)
 
@@ -253,7 +283,7 @@ def test_an_empty_image_is_refused(tmp_path: Path, make_plan: MakePlan) -> None:
     entry = job(tmp_path, "empty")
     entry.images[0].parent.mkdir()
     nibabel.save(nibabel.Nifti1Image(np.zeros((9, 8, 7), np.int16), np.eye(4)), entry.images[0])
-    (problem,) = predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=0))
+    (problem,) = predict_cases(model_of(above_100, plan, configuration), [entry], Runtime(workers=0)).problems
     assert problem.case == "empty"
     assert "every voxel is zero" in problem.what
     assert not entry.output.exists()
@@ -275,48 +305,92 @@ def test_errors_of_the_program_are_not_hidden(tmp_path: Path, volume_plan: tuple
 def test_a_case_that_runs_out_of_memory_does_not_stop_the_others(
     tmp_path: Path, volume_plan: tuple[Plan, Configuration], workers: int, error: Exception
 ) -> None:
+    """It fails when not even one patch fits; others go on with the batches that they had."""
     jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
     for seed, entry in enumerate(jobs):
         write_volume(entry.images[0], seed)
-    calls = []
+    sizes: list[int] = []
 
     def forward(patches: torch.Tensor) -> torch.Tensor:
-        calls.append(len(patches))
-        if len(calls) == 1:
+        sizes.append(len(patches))
+        if 1 not in sizes[:-1]:
             raise error
         return above_100(patches)
 
-    problems = predict_cases(model_of(forward, *volume_plan), jobs, Runtime(workers=workers), mirror=False)
+    problems = predict_cases(model_of(forward, *volume_plan), jobs, Runtime(workers=workers), mirror=False).problems
     assert [problem.case for problem in problems] == ["a"]
     assert "not enough memory" in problems[0].what
     assert [entry.output.exists() for entry in jobs] == [False, True, True]
+    assert sizes[:4] == [8, 4, 2, 1]
+    assert max(sizes[4:]) == 8
 
 
-def test_sums_that_would_crowd_a_gpu_are_held_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * 2**30, 80 * 2**30))
-    gpu = torch.device("cuda")
-    assert window._where_to_hold(gpu, 3 * 2**30) == gpu
-    assert window._where_to_hold(gpu, 4 * 2**30) == CPU
-    assert window._where_to_hold(CPU, 2**60) == CPU
+def test_the_summary_counts_what_was_written(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+    jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    jobs[1].images[0].write_bytes(b"no image")
+    found = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=1), mirror=False)
+    assert (found.cases, found.voxels) == (2, 2 * 14 * 12 * 10)
+    assert found.seconds > 0
+    assert found.peak_bytes is None or found.peak_bytes > 10e6
 
 
-def test_scores_of_at_most_two_cases_are_held_at_once(tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any) -> None:
-    """One case is predicted while the one before is restored and written; scores of earlier ones are gone."""
-    jobs = [job(tmp_path, case) for case in ("a", "b", "c", "d", "e")]
-    for seed, entry in enumerate(jobs):
-        write_volume(entry.images[0], seed)
-    alive: list[weakref.ref[Tensor]] = []
-    most = 0
-    genuine = run._scores
+@pytest.mark.parametrize("workers", [0, 2])
+def test_cases_beyond_the_limit_are_predicted_one_by_one(
+    tmp_path: Path, volume_plan: tuple[Plan, Configuration], workers: int, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With next to no memory each waits until the one before is written; what alone is too large is said, and tried all the same."""
+    monkeypatch.setattr(needs, "LEAST_BYTES", 1)
+    jobs = [job(tmp_path, f"{number}") for number in range(4)]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    inside: set[str] = set()
+    prepare, write = run.first_prepared, run.write_labels
 
-    def counted(*arguments: Any) -> Tensor:
-        nonlocal most
-        scores = genuine(*arguments)
-        alive.append(weakref.ref(scores))
-        most = max(most, sum(reference() is not None for reference in alive))
-        return scores
+    def entering(*arguments: Any) -> Any:
+        assert not inside
+        inside.add("one")
+        return prepare(*arguments)
 
-    monkeypatch.setattr(run, "_scores", counted)
-    assert predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=2), mirror=False) == []
-    assert len(alive) == 5
-    assert most <= 2
+    def leaving(*arguments: Any, **named: Any) -> None:
+        write(*arguments, **named)
+        inside.clear()
+
+    monkeypatch.setattr(run, "first_prepared", entering)
+    monkeypatch.setattr(run, "write_labels", leaving)
+    found = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=workers), mirror=False, memory_gb=0.001)
+    assert found.problems == []
+    assert found.cases == 4
+    assert "it is predicted alone" in caplog.text
+
+
+def test_what_else_takes_the_scores_gets_all_of_them_and_is_closed(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+    """As for probabilities: opened with the case's way to the network's grid; told of a failure, so that no half file is left."""
+    jobs = [job(tmp_path, case) for case in ("a", "b")]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    seen: dict[str, list[Any]] = {}
+
+    class Kept:
+        def __init__(self, entry: PredictionJob, trace: Trace, target_mm: tuple[float, float, float]) -> None:
+            self.case, self.broken = entry.case, entry.case == "b"
+            assert target_mm == (1.3, 0.9, 2.1)
+            seen[self.case] = [trace.prepared_shape, 0]
+
+        def __enter__(self) -> "Kept":
+            return self
+
+        def add(self, rows_czyx: Tensor) -> None:
+            if self.broken:
+                raise ArtefactError("no space left")
+            seen[self.case][1] += rows_czyx.shape[1]
+
+        def __exit__(self, kind: Any, *rest: Any) -> None:
+            seen[self.case].append(kind)
+
+    found = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=1), mirror=False, further=Kept)
+    assert seen["a"] == [(11, 12, 10), 11, None]
+    assert seen["b"] == [(11, 12, 10), 0, ArtefactError]
+    assert [problem.case for problem in found.problems] == ["b"]
+    assert not jobs[1].output.exists()

@@ -13,16 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from autounet.inference.window import (
-    OverlapTiles,
-    count_tiles,
-    gaussian_weights,
-    mirrored,
-    overlap_tiles,
-    predict_scores,
-    seamless_starts,
-    tile_starts,
-)
+from autounet.inference.tiles import OverlapTiles, axis_weights, count_tiles, overlap_tiles, seamless_starts, tile_starts
+from autounet.inference.window import predict_scores
 from autounet.networks.build import build_network
 from autounet.networks.cost import output_size
 from autounet.networks.unet2015 import crop_to
@@ -82,10 +74,18 @@ def test_tiles_cover_everything_at_most_half_a_tile_apart(size: int, tile: int) 
     assert all(0 < after - before <= tile / 2 + 1 for before, after in pairwise(starts))
 
 
+def gaussian_weights(patch: Sequence[int]) -> npt.NDArray[np.float32]:
+    """A tile's weights: the product of those along its axes."""
+    weights = np.ones(())
+    for side in patch:
+        weights = weights[..., None] * axis_weights(side).numpy()
+    return weights.astype(np.float32)
+
+
 def test_gaussian_equals_nnunets(golden: dict[str, Any]) -> None:
     """Down to the corners, where they are 1e-11: there the ratio of two tiny weights decides which of two tiles counts."""
     for row in golden["gaussians"]:
-        weights = gaussian_weights(tuple(row["patch"])).numpy()
+        weights = gaussian_weights(row["patch"])
         np.testing.assert_allclose(weights.ravel(), row["weights"], rtol=1e-6)
 
 
@@ -166,13 +166,16 @@ def test_mirrored_prediction_of_a_symmetric_image_is_symmetric() -> None:
     torch.testing.assert_close(scores, scores.flip(3))
 
 
-def test_mirrored_is_the_mean_over_all_combinations() -> None:
-    x = random_image((2, 1, 4, 5, 6))
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 9])
+def test_mirrored_is_the_mean_over_all_combinations(batch_size: int) -> None:
+    """Of a single tile."""
+    x = random_image((1, 4, 5, 6))
     turned = [
-        edges(x.flip(axes)).flip(axes) if axes else edges(x)
+        edges(x[None].flip(axes)).flip(axes)[0] if axes else edges(x[None])[0]
         for axes in ([axis for axis, on in zip((2, 4), picked, strict=True) if on] for picked in product((0, 1), repeat=2))
     ]
-    torch.testing.assert_close(mirrored(edges, x, (0, 2)), sum(turned) / 4)
+    found = predict_scores(edges, x, (4, 5, 6), mirror_axes=(0, 2), batch_size=batch_size, device=CPU)
+    torch.testing.assert_close(found, sum(turned) / 4)
 
 
 @pytest.mark.parametrize("patch", [(6, 6, 8), (7, 5)])

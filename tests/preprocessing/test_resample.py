@@ -69,6 +69,20 @@ def test_equals_scikit_image(size_in: tuple[int, int, int], size_out: tuple[int,
     np.testing.assert_allclose(found, skimage_resize(volume, size_out, order), atol=1e-4 * 25)
 
 
+@pytest.mark.parametrize(("size_in", "size_out"), [(300, 410), (410, 150), (129, 130), (2, 200)])
+def test_long_axes_are_resampled_in_bands_of_their_matrix(size_in: int, size_out: int) -> None:
+    """Far from a voxel the spline's weights vanish, and are left out; along every axis, of several channels."""
+    line = wave((size_in,), 0.4) * 500 + 100
+    for axis in range(3):
+        shape_in, shape_out = [2, 3, 2], [2, 3, 2]
+        shape_in[axis], shape_out[axis] = size_in, size_out
+        volume = np.stack([line, -line])[:, *(slice(None) if position == axis else None for position in range(3))]
+        volume = np.broadcast_to(volume, (2, *shape_in))
+        found = resample_image(torch.from_numpy(np.array(volume)).float(), triple(shape_out), None).numpy()
+        for channel in range(2):
+            np.testing.assert_allclose(found[channel], skimage_resize(volume[channel], shape_out, 3), atol=1e-5 * 1000)
+
+
 @pytest.mark.parametrize("size_in", [(40, 31, 22), (17, 64, 5)])
 @pytest.mark.parametrize("size_out", [(57, 20, 22), (13, 65, 50)])
 def test_equals_scikit_image_on_larger_volumes(size_in: tuple[int, int, int], size_out: tuple[int, int, int]) -> None:
@@ -142,6 +156,56 @@ def test_labels_equal_batchgenerators(golden: dict[str, Any], make: Callable[[Se
             np.testing.assert_array_equal(found.numpy(), expected)
         else:
             assert_equal_but_for_ties(found, expected, labels, None)
+
+
+def naive_labels(labels: npt.NDArray[Any], shape: Sequence[int], separate: int | None) -> npt.NDArray[Any]:
+    """All indicators interpolated by hand in float64, everywhere; ties to the nearest voxel's label, else to the smallest."""
+    names = np.unique(labels)
+    scores = (labels == names[:, None, None, None]).astype(float)
+    nearest = labels
+    for axis, (size_in, size_out) in enumerate(zip(labels.shape, shape, strict=True)):
+        places = np.clip(size_in / size_out * (np.arange(size_out) + 0.5) - 0.5, 0, size_in - 1)
+        closest = np.floor(places + 0.5).astype(int)
+        nearest = nearest.take(closest, axis)
+        first = closest if axis == separate else np.floor(places).astype(int)
+        share = (0 if axis == separate else places - first) * np.ones(size_out)
+        share = share.reshape([-1 if position == axis else 1 for position in range(3)])
+        following = np.minimum(first + 1, size_in - 1)
+        scores = scores.take(first, axis + 1) * (1 - share) + scores.take(following, axis + 1) * share
+    tied = scores >= scores.max(0) - 1e-6
+    nearest_is_tied = (tied & (names[:, None, None, None] == nearest)).any(0)
+    return np.where(nearest_is_tied, nearest, names[tied.argmax(0)])
+
+
+@given(SIZES, SIZES, st.sampled_from([None, 0, 1, 2]), st.sampled_from([2, 3, 200]), st.integers(0, 2**32 - 1))
+@settings(max_examples=120, deadline=None)
+def test_labels_interpolated_on_boundaries_only_equal_all_indicators_everywhere(
+    size_in: tuple[int, int, int], size_out: tuple[int, int, int], separate: int | None, count: int, seed: int
+) -> None:
+    """Two, three and hundreds of labels, some negative, in noise: up, down and mixed, with ties, sizes of one, thick axes."""
+    labels = np.random.default_rng(seed).integers(-count // 2, count // 2, size_in).astype(np.int16)
+    found = resample_labels(torch.from_numpy(labels), size_out, separate).numpy()
+    assert found.dtype == np.int16
+    np.testing.assert_array_equal(found, naive_labels(labels, size_out, separate))
+
+
+@pytest.mark.parametrize(("size_in", "size_out", "separate"), [((5, 200, 210), (6, 300, 280), None), ((9, 300, 20), (5, 150, 400), 0)])
+def test_large_label_maps_are_the_same_in_slabs_and_parts(
+    size_in: tuple[int, int, int], size_out: tuple[int, int, int], separate: int | None
+) -> None:
+    """More voxels than are looked at at a time; smooth regions (few boundaries) and a strip of noise (nothing but)."""
+    labels = blobs([size // 6 + 1 for size in size_in], 5).repeat(6, 0).repeat(6, 1).repeat(6, 2)[tuple(slice(size) for size in size_in)]
+    labels = labels - 2
+    labels[:, :100] = noise((size_in[0], 100, size_in[2]), 4)
+    found = resample_labels(torch.from_numpy(labels.transpose(2, 1, 0).copy()).permute(2, 1, 0), size_out, separate)
+    np.testing.assert_array_equal(found.numpy(), naive_labels(labels, size_out, separate))
+
+
+def test_only_a_thick_axis_changes() -> None:
+    """Order 0 along it: labels and intensities are copied from the nearest slice, and nothing is clamped or mixed."""
+    labels = torch.tensor([[[1, 2]], [[3, 4]], [[5, -6]]])
+    assert resample_labels(labels, (2, 1, 2), 0).tolist() == [[[1, 2]], [[5, -6]]]
+    assert resample_image(labels[None].float(), (2, 1, 2), 0).tolist() == [[[[1, 2]], [[5, -6]]]]
 
 
 def test_ties_go_to_the_nearest_voxel_and_never_to_a_label_in_between() -> None:

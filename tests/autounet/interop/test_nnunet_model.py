@@ -112,6 +112,14 @@ def test_a_cascade_without_its_first_stage_says_what_is_missing(make: Make) -> N
         read_nnunet_model(cascade(make, first=False))
 
 
+def test_a_previous_stage_leads_nowhere_else(make: Make) -> None:
+    spec = PLAIN.model_copy(update={"in_channels": 3})
+    plans = copy.deepcopy(PLANS)
+    plans["configurations"]["3d_fullres"] = configuration(spec) | {"previous_stage": "../../elsewhere"}
+    with pytest.raises(ArtefactError, match=r"plans\.json: a configuration's name is no file name"):
+        read_nnunet_model(make(spec=spec, plans=plans))
+
+
 def test_several_models_in_a_folder_ask_for_a_name(make: Make) -> None:
     folder = make().parent
     make("nnUNetTrainer__nnUNetResEncUNetMPlans__3d_fullres", spec=RESIDUAL)
@@ -139,6 +147,14 @@ def test_a_zip_as_nnunet_exports_it_is_read_like_the_folder(make: Make, tmp_path
     from_zip, from_folder = read_nnunet_model(packed), read_nnunet_model(folder)
     assert from_zip.plan == from_folder.plan
     assert list(from_zip.weights["3d_fullres"]) == ["0", "1"]
+
+
+def test_messages_about_a_zip_name_the_zip(make: Make, tmp_path: Path) -> None:
+    make(dataset={"labels": 7})
+    packed = Path(shutil.make_archive(str(tmp_path / "model"), "zip", tmp_path / "results"))
+    with pytest.raises(AutounetError, match=r"^.*model\.zip/Dataset001_Test/.*/dataset\.json: ") as error:
+        read_nnunet_model(packed)
+    assert "autounet-import-" not in str(error.value)
 
 
 def test_a_bare_folder_of_any_name_will_do(make: Make, tmp_path: Path) -> None:

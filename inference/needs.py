@@ -1,0 +1,82 @@
+"""How much memory a case will take, estimated from its image's size before it is read."""
+
+import math
+from dataclasses import dataclass
+
+from autounet.geometry import Grid
+from autounet.inference.model import Model
+from autounet.inference.segment import patches_per_pass
+from autounet.inference.window import band_voxels
+from autounet.memory import available_bytes, resident_bytes
+from autounet.preprocessing.resample import new_shape
+
+MEMORY_SHARE = 0.7
+"""Of the memory that is available, what predicting may take unless it is said otherwise."""
+
+LEAST_BYTES = 256 * 2**20
+"""Cases have at least so much, however tight the limit; less is no use."""
+
+RESTORING = 300 * 2**20
+"""What restoring label maps takes besides the label map."""
+
+ALIVE = 4
+"""Feature maps of full resolution that a forward pass has at once, about: in, out, the skip, and the library's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes, about."""
+
+    reading: int
+    """While a case is read and prepared."""
+    predicting: int
+    """While it is predicted and restored, without the sums over tiles and the network."""
+    sums: int
+    """The sums over tiles in float32, with the slab on its way."""
+
+    @property
+    def most(self) -> int:
+        """From the first byte to the written label map."""
+        return max(self.reading, self.predicting + self.sums)
+
+
+def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
+    """What an image of this many channels and this grid takes with this model."""
+    voxels, order = math.prod(grid.shape_zyx), model.plan.transpose
+    a, b, c = (grid.shape_zyx[axis] for axis in order)
+    d, e, f = (grid.spacing_mm_zyx[axis] for axis in order)
+    reading = predicting = sums = 0
+    for stage in model.stages:
+        configuration = stage.configuration
+        target = configuration.spacing_mm if configuration.ndim == 3 else (d, *configuration.spacing_mm)
+        x, y, z = target
+        shape = new_shape((a, b, c), (d, e, f), (x, y, z))
+        # As read, float32, and what was kept of it, normalised; beside it the resampled one and the spline's steps on the way.
+        prepared = 4 * channels * math.prod(shape)
+        reading = max(reading, 8 * channels * voxels + 2 * max(4 * channels * voxels, prepared))
+        # The label map on the crop, on the whole grid and in the file's order.
+        predicting = max(predicting, prepared + 3 * voxels + RESTORING)
+        sums = max(sums, 6 * configuration.network.outputs * band_voxels(shape, configuration.patch_size))
+    if len(model.stages) > 1:
+        predicting += 4 * channels * voxels
+    return Needs(reading, predicting, sums)
+
+
+def network_bytes(model: Model) -> int:
+    """What the networks take while they compute, weights not counted, where that is the host's memory."""
+    if model.device.type == "cuda":
+        return 0
+    return max(
+        ALIVE
+        * 4
+        * stage.configuration.network.features[0]
+        * math.prod(stage.configuration.patch_size)
+        * patches_per_pass(stage.configuration, model.device)
+        for stage in model.stages
+    )
+
+
+def memory_budget(model: Model, memory_gb: float | None) -> int:
+    """Bytes for the cases under way, beside the network's own work."""
+    budget = MEMORY_SHARE * available_bytes() if memory_gb is None else memory_gb * 1e9 - (resident_bytes() or 0)
+    return max(int(budget) - network_bytes(model), LEAST_BYTES)

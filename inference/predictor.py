@@ -1,0 +1,197 @@
+"""A trained model from Python: loaded once, for many images in memory or in files."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from autounet.dataset import group_channels, split_ending
+from autounet.device import pick_device, pick_precision
+from autounet.errors import ImageError, UsageError
+from autounet.geometry import Grid
+from autounet.images.stored import make_grid
+from autounet.inference.bundled import load_bundle
+from autounet.inference.model import Model, choose_trained, load_folds
+from autounet.inference.objects import label_object, read_object, to_float32
+from autounet.inference.run import Predicted, PredictionJob, predict_cases
+from autounet.inference.segment import WindowOptions, segment
+from autounet.inference.validate import label_ending
+from autounet.layout import RunLayout
+from autounet.plan import Plan
+from autounet.runtime import Runtime
+
+NAME = "image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpacingZYX:
+    """Voxel spacing in mm along the axes of an array (z, y, x). Named, because libraries disagree about the order."""
+
+    z: float
+    y: float
+    x: float
+
+
+class Predictor:
+    """A trained model.
+
+    Example:
+        >>> from autounet import Predictor, SpacingZYX
+        >>> predictor = Predictor.load("hippocampus.zip")
+        >>> labels_zyx = predictor.predict(image_czyx, SpacingZYX(z=1.0, y=1.0, x=1.0))
+
+    One instance may be used from several threads; images are then predicted one after the other.
+    """
+
+    def __init__(self, model: Model, runtime: Runtime, mirror: bool = True) -> None:
+        self._model, self._runtime, self._mirror = model, runtime, mirror
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        configuration: str | None = None,
+        folds: Sequence[str] | None = None,
+        mirror: bool = True,
+        postprocessing: bool = True,
+        workers: int = 2,
+    ) -> "Predictor":
+        """Loads a bundle (``autounet export``, ``autounet import``) or a run folder.
+
+        Args:
+            path: File or folder.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+            precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+            configuration: By default what ``autounet predict`` would take.
+            folds: Such as ``["0", "1"]``; by default all.
+            mirror: Average over mirrored copies: better, 4 to 8 times slower.
+            postprocessing: Do what the bundle says is done to label maps.
+            workers: Threads that read and write beside the network, for ``predict_files``.
+
+        Raises:
+            AutounetError: There is no such model, or it is damaged or refused.
+        """
+        path, runtime = Path(path), Runtime(device=device, precision=precision, workers=workers)
+        pick_precision(runtime, pick_device(runtime))
+        if path.is_dir():
+            trained = choose_trained(RunLayout(path), configuration, folds)
+            return cls(load_folds(Plan.load(RunLayout(path).plan), trained, runtime), runtime, mirror)
+        return cls(load_bundle(path, runtime, configuration, folds, postprocessing), runtime, mirror)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that an image must have, in this order."""
+        return self._model.plan.channels
+
+    @property
+    def labels(self) -> dict[str, tuple[int, ...]]:
+        """Structures by name and the values that mark them in label maps; 0 is background."""
+        return {entry.name: entry.values for entry in self._model.plan.labels.classes}
+
+    def predict(self, array_czyx: npt.ArrayLike, spacing_zyx: SpacingZYX) -> npt.NDArray[Any]:
+        """The label map of an array.
+
+        Args:
+            array_czyx: Real numbers, (channels, z, y, x); it is not changed. A planar image has z = 1.
+            spacing_zyx: ``SpacingZYX(z=…, y=…, x=…)``, in mm.
+
+        Returns:
+            (z, y, x), in the dataset's label values.
+
+        Raises:
+            ImageError: Array or spacing are not such, or the model cannot segment the image.
+        """
+        if not isinstance(spacing_zyx, SpacingZYX):
+            raise ImageError(
+                f"{NAME}: spacing_zyx must name its axes",
+                found=f"{spacing_zyx!r} of type {type(spacing_zyx).__name__}",
+                expected="SpacingZYX(z=…, y=…, x=…)",
+                remedy="write SpacingZYX(z=…, y=…, x=…), in the order of the array's axes; SimpleITK's GetSpacing() is x, y, z",
+            )
+        image = to_float32(array_czyx, NAME)
+        if image.ndim != 4 or 0 in image.shape:
+            raise ImageError(
+                f"{NAME}: array_czyx must have four axes: channels, z, y, x",
+                found=f"shape {image.shape}",
+                remedy="add the axis of channels with array[None]" if image.ndim == 3 else None,
+            )
+        self._check_channels(len(image))
+        spacing = tuple(float(value) for value in (spacing_zyx.x, spacing_zyx.y, spacing_zyx.z))
+        grid = make_grid(Path(NAME), image.shape, spacing, ndim=2 if image.shape[1] == 1 and self._is_planar else 3)
+        return self._segment(image, grid)
+
+    def predict_image(self, image: Any) -> Any:
+        """The label map of an image object, as an object of the same kind on the same grid.
+
+        Args:
+            image: A SimpleITK image (components or a fourth axis are channels), a nibabel NIfTI image, or a list of such images with one
+                channel each, on one grid.
+
+        Raises:
+            ImageError: It cannot be used.
+        """
+        array_czyx, grid = read_object(image)
+        self._check_channels(len(array_czyx))
+        return label_object(self._segment(array_czyx, grid), image)
+
+    def predict_files(
+        self,
+        images: Sequence[str | Path] | Mapping[str | Path, str | Path],
+        output: str | Path | None = None,
+        *,
+        memory_gb: float | None = None,
+    ) -> Predicted:
+        """Reads, predicts and writes files; reading and writing go on beside the network.
+
+        Args:
+            images: Files for the folder ``output`` (``case_0000``, ``case_0001``, … are channels of one case, the label map is named after
+                the case); or a mapping from image file to label file.
+            output: Folder for the label maps; None with a mapping.
+            memory_gb: Memory this process is to keep to; by default most of what is available.
+
+        Returns:
+            What was done. Files that failed are in ``problems``; the others are written.
+
+        Raises:
+            UsageError: It is not clear what goes where.
+        """
+        with self._turn:
+            return predict_cases(self._model, self._jobs(images, output), self._runtime, self._mirror, memory_gb)
+
+    @property
+    def _is_planar(self) -> bool:
+        return self._model.plan.ndim == 2
+
+    def _check_channels(self, found: int) -> None:
+        if found != len(self.channels):
+            raise ImageError(
+                f"{NAME}: wrong number of channels", found=found, expected=f"{len(self.channels)} ({', '.join(self.channels)})"
+            )
+
+    def _segment(self, image_czyx: npt.NDArray[np.float32], grid: Grid) -> npt.NDArray[Any]:
+        with self._turn:
+            return segment(self._model, image_czyx, grid, NAME, replace(WindowOptions(), mirror=self._mirror))
+
+    def _jobs(self, images: Sequence[str | Path] | Mapping[str | Path, str | Path], output: str | Path | None) -> list[PredictionJob]:
+        if isinstance(images, Mapping):
+            if output is not None:
+                raise UsageError("predict_files: label files are named twice", remedy="leave the folder out, or give a list of images")
+            return [PredictionJob(str(image), (Path(image),), Path(labels)) for image, labels in images.items()]
+        if output is None or isinstance(images, (str, Path)):
+            raise UsageError("predict_files: needs a list of images and a folder, or a mapping from image to label file")
+        cases = group_channels([Path(image) for image in images])
+        jobs = [
+            PredictionJob(case, files, Path(output) / f"{case}{label_ending(split_ending(files[0])[1])}") for case, files in cases.items()
+        ]
+        clash = [job.output for job in jobs if job.output.resolve() in {file.resolve() for own in cases.values() for file in own}]
+        if clash:
+            raise UsageError(f"predict_files: would replace the image {clash[0]}", remedy="choose another folder")
+        return jobs
