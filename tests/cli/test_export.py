@@ -1,12 +1,11 @@
 """One-file models: ``export`` and ``import`` write them, ``predict -m`` uses them, and what is no such file is refused in one line."""
 
-import importlib.util
 import json
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -14,23 +13,13 @@ import numpy as np
 import pytest
 
 from autounet.bundle import Bundle
+from tests.autounet.interop import conftest as nnunet
 
 Autounet = Callable[..., Any]
 Refused = Callable[..., Any]
 
 
-def _neighbour(name: str) -> ModuleType:
-    """Another room's conftest, which makes nnU-Net's folders."""
-    path = Path(__file__).parents[1] / "autounet" / name / "conftest.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_conftest", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-make = _neighbour("interop").make
+make = nnunet.make
 
 
 @pytest.fixture(scope="module")
