@@ -117,7 +117,9 @@ def write_bundle(
             add(POSTPROCESSING, postprocessing.to_json().encode())
         add(
             README,
-            readme(about.name, about.origin, about.created, about.licence, about.description, example, plan, postprocessing).encode(),
+            readme(
+                about.name, about.selection, about.origin, about.created, about.licence, about.description, example, plan, postprocessing
+            ).encode(),
         )
         manifest = Manifest(
             made_from={"plan": plan.digest()}, about=about, configurations=configurations, example=example, members=dict(members)

@@ -44,7 +44,8 @@ def faults_of_plan(plan: Plan) -> Iterator[str]:
 
 def fault_of_postprocessing(postprocessing: Postprocessing, plan: Plan) -> str | None:
     """What is wrong with the steps, in words."""
-    unknown = {value for step in postprocessing.steps for value in step.values} - set(plan.labels.foreground_values)
+    known = {*plan.labels.foreground_values, *plan.labels.paint_order}  # a region may be painted with a value that is no label
+    unknown = {value for step in postprocessing.steps for value in step.values} - known
     return f"label values that the plan does not have: {sorted(unknown)[:5]}" if unknown else None
 
 

@@ -14,7 +14,8 @@ def readme(
     parts = [
         f"{name}\n{'=' * len(name)}",
         description,
-        f"A trained segmentation model (configurations: {', '.join(plan.configurations)}), written {created}.\nTrained by {origin}.",
+        f"A trained segmentation model, written {created}.\nTrained by {origin}.\n"
+        f"Configurations: {', '.join(plan.configurations)}; {selection} predicts unless another is chosen with -c.",
         f"Predict with it:\n\n  {example}\n\nwhere images/ holds files such as case{plan.file_ending} or, one per channel,\n"
         f"case_0000{plan.file_ending}, case_0001{plan.file_ending}.",
         f"Channels, in this order:\n{channels}",
