@@ -190,14 +190,18 @@ def linear_taps(size_in: int, size_out: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def _mixed_cells(labels_zyx: Tensor, axes: list[int]) -> Tensor:
     """Whether a voxel and its next neighbours along these axes, diagonal ones too, have different labels: bool, same shape."""
-    low = high = labels_zyx
-    for axis in axes:
-        count = labels_zyx.shape[axis] - 1
-        lower, higher = low.clone(), high.clone()
-        torch.minimum(low.narrow(axis, 0, count), low.narrow(axis, 1, count), out=lower.narrow(axis, 0, count))
-        torch.maximum(high.narrow(axis, 0, count), high.narrow(axis, 1, count), out=higher.narrow(axis, 0, count))
-        low, high = lower, higher
-    return low != high
+    mixed = torch.empty(labels_zyx.shape, dtype=torch.bool, device=labels_zyx.device)
+    step = max(1, SLAB_VOXELS // max(1, labels_zyx[0].numel()))
+    for start in range(0, len(labels_zyx), step):
+        low = high = labels_zyx[start : start + step + 1]
+        for axis in axes:
+            count = low.shape[axis] - 1
+            lower, higher = low.clone(), high.clone()
+            torch.minimum(low.narrow(axis, 0, count), low.narrow(axis, 1, count), out=lower.narrow(axis, 0, count))
+            torch.maximum(high.narrow(axis, 0, count), high.narrow(axis, 1, count), out=higher.narrow(axis, 0, count))
+            low, high = lower, higher
+        mixed[start : start + step] = (low != high)[:step]
+    return mixed
 
 
 def _select(x_zyx: Tensor, indices: list[Tensor]) -> Tensor:
