@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 from autounet.archive import list_members, read_member, shown
 from autounet.artefact import Artefact, Frozen, atomic_path
 from autounet.bundle_check import REMEDY, check_weights, fault_of_postprocessing, faults_of_plan
-from autounet.bundle_text import readme
+from autounet.bundle_text import About, Line, readme
 from autounet.errors import ArtefactError, UsageError
 from autounet.plan import Plan
 from autounet.postprocessing import Postprocessing
@@ -31,24 +32,6 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 """The same content is the same file, whenever it is written."""
 
 _Kind = TypeVar("_Kind", bound=Artefact)
-
-Line = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-Text = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
-
-
-class About(Frozen):
-    """What people should know about a model."""
-
-    name: Line
-    """The dataset's, unless another is given."""
-    selection: Line
-    """Configuration that predicts unless another is asked for."""
-    created: Line
-    """Date."""
-    origin: Line
-    """What trained it: ``autounet 0.2.0``, or ``nnU-Net v2, nnUNetTrainer/nnUNetPlans``."""
-    licence: Text = ""
-    description: Text = ""
 
 
 class Member(Frozen):
@@ -111,16 +94,11 @@ def write_bundle(
             configurations[configuration] = (*configurations.get(configuration, ()), fold)
             del state  # before the next one is made
         plan = plan.model_copy(update={"configurations": {key: plan.configurations[key] for key in configurations}})
-        example = f"autounet predict -m {path.name} -i images/ -o labels/"
+        example = f"autounet predict -m {shlex.quote(path.name) if path.name.isprintable() else 'FILE'} -i images/ -o labels/"
         add(PLAN, plan.to_json().encode())
         if postprocessing is not None:
             add(POSTPROCESSING, postprocessing.to_json().encode())
-        add(
-            README,
-            readme(
-                about.name, about.selection, about.origin, about.created, about.licence, about.description, example, plan, postprocessing
-            ).encode(),
-        )
+        add(README, readme(about, example, plan, postprocessing).encode())
         manifest = Manifest(
             made_from={"plan": plan.digest()}, about=about, configurations=configurations, example=example, members=dict(members)
         )

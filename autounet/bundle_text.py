@@ -1,27 +1,48 @@
-"""The README of a bundle, for people who have got nothing but the file."""
+"""What a bundle says about itself, for people who have got nothing but the file."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from autounet.artefact import Frozen
 from autounet.plan import Plan
 from autounet.postprocessing import Postprocessing
 
+Line = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Text = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
 
-def readme(
-    name: str, origin: str, created: str, licence: str, description: str, example: str, plan: Plan, postprocessing: Postprocessing | None
-) -> str:
+
+class About(Frozen):
+    """What people should know about a model."""
+
+    name: Line
+    """The dataset's, unless another is given."""
+    selection: Line
+    """Configuration that predicts unless another is asked for."""
+    created: Line
+    """Date."""
+    origin: Line
+    """What trained it: ``autounet 0.2.0``, or ``nnU-Net v2, nnUNetTrainer/nnUNetPlans``."""
+    licence: Text = ""
+    description: Text = ""
+
+
+def readme(about: About, example: str, plan: Plan, postprocessing: Postprocessing | None) -> str:
     """Plain text: what this is, how to predict with it, channels, labels, licence."""
     channels = "\n".join(f"  {number}  {channel}" for number, channel in enumerate(plan.channels))
     labels = "\n".join(f"  {value}  {label}" for value, label in _labels(plan))
     steps = "" if postprocessing is None else "\n".join(f"  {line}" for line in describe_steps(plan, postprocessing))
     parts = [
-        f"{name}\n{'=' * len(name)}",
-        description,
-        f"A trained segmentation model, written {created}.\nTrained by {origin}.\n"
-        f"Configurations: {', '.join(plan.configurations)}; {selection} predicts unless another is chosen with -c.",
+        f"{about.name}\n{'=' * len(about.name)}",
+        about.description,
+        f"A trained segmentation model, written {about.created}.\nTrained by {about.origin}.\n"
+        f"Configurations: {', '.join(plan.configurations)}; {about.selection} predicts unless another is chosen with -c.",
         f"Predict with it:\n\n  {example}\n\nwhere images/ holds files such as case{plan.file_ending} or, one per channel,\n"
         f"case_0000{plan.file_ending}, case_0001{plan.file_ending}.",
         f"Channels, in this order:\n{channels}",
         f"Labels:\n{labels}",
         steps and f"Postprocessing, done unless --no-postprocessing is given:\n{steps}",
-        f"Licence: {licence or 'not stated; ask who gave you the file'}",
+        f"Licence: {about.licence or 'not stated; ask who gave you the file'}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

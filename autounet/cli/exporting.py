@@ -7,7 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from autounet import __version__
-from autounet.bundle import About, Manifest, write_bundle
+from autounet.bundle import Manifest, write_bundle
+from autounet.bundle_text import About
 from autounet.checkpoint import load_weights
 from autounet.cli.predicting import named_folds, planned
 from autounet.cli.session import Session, check_writable

@@ -16,7 +16,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from autounet.bundle import About, Bundle, write_bundle
+from autounet.bundle import Bundle, write_bundle
+from autounet.bundle_text import About
 from autounet.errors import ArtefactError, UsageError
 from autounet.labels import LabelSpec, StructureClass
 from autounet.networks.build import build_network

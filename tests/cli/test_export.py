@@ -11,9 +11,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
 from autounet.bundle import Bundle
 from tests.autounet.interop import conftest as nnunet
+from tests.autounet.interop.test_nnunet_postprocessing import REAL as KEEP_LARGEST_OF_LIVER
 
 Autounet = Callable[..., Any]
 Refused = Callable[..., Any]
@@ -159,6 +162,34 @@ def test_an_nnunet_model_is_imported_and_predicts(make: Callable[..., Path], ima
         assert ended.code == 0, ended
         assert f"Dataset001_Test, 3d_fullres, {shown}" in ended.err
         assert nib.load(output / "case.nii.gz").shape == (12, 10, 6)
+
+
+def test_postprocessing_of_a_bundle_is_done_unless_it_is_not_wanted(
+    make: Callable[..., Path], images: Path, autounet: Autounet, tmp_path: Path
+) -> None:
+    """nnU-Net's own postprocessing.pkl, which keeps the largest component of label 1; a head of noise makes many."""
+
+    def noise(content: dict[str, Any]) -> None:
+        for name, tensor in content["network_weights"].items():
+            if "seg_layers" in name:
+                tensor.normal_(generator=torch.Generator().manual_seed(0)) if name.endswith("weight") else tensor.zero_()
+
+    folder = make(change=noise)
+    (folder / "postprocessing.pkl").write_bytes(KEEP_LARGEST_OF_LIVER)
+    model = tmp_path / "imported.zip"
+    assert autounet("import", folder, "-o", model).code == 0
+    done, left_out = (
+        autounet(*predict(images, tmp_path / "a", model)),
+        autounet(*predict(images, tmp_path / "b", model, "--no-postprocessing")),
+    )
+    assert "postprocessing: only the largest component of liver is kept (--no-postprocessing leaves it out)" in done.err
+    assert "postprocessing" not in left_out.err
+    before, after = (np.asarray(nib.load(tmp_path / name / "case.nii.gz").dataobj) for name in ("b", "a"))
+    parts, _ = ndimage.label(before == 1, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())[1:]
+    assert len(sizes) > 1
+    np.testing.assert_array_equal(after == 1, np.isin(parts, 1 + np.flatnonzero(sizes == sizes.max())))
+    np.testing.assert_array_equal(after == 2, before == 2)
 
 
 def test_import_refuses_in_one_line(make: Callable[..., Path], refused: Refused, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from autounet.bundle import About, Bundle, write_bundle
+from autounet.bundle import Bundle, write_bundle
+from autounet.bundle_text import About
 from autounet.errors import ArtefactError, UsageError
 from autounet.inference.bundled import load_bundle
 from autounet.networks.build import build_network
