@@ -108,10 +108,12 @@ def predict_cases(
             advance(1, case.job.case)
 
     with threads_kept(), runtime.progress("predict", len(jobs)) as advance:
-        # From the last to the first: what is being written ends, whoever waits for memory gives up, reading ends.
-        with closing(read_ahead), gate, Background(runtime.workers > 0, SLABS_BEHIND, start_thread) as background:
+        # From the last to the first: what is being written ends, whoever waits for memory gives up, reading ends, and what an
+        # interruption left open is closed.
+        with ExitStack() as opened, closing(read_ahead), gate, Background(runtime.workers > 0, SLABS_BEHIND, start_thread) as background:
             for turn, read in read_ahead:
                 case = _Case(jobs[turn], error=read) if isinstance(read, AutounetError) else read
+                opened.push(case.takers)
                 _score(case, model, WindowOptions(mirror, scratch=case.job.output.parent), budget, further, background, advance)
                 background.do(partial(_finish, case, model, gate, finished))
                 settle()

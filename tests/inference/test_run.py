@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,24 @@ def test_cases_beyond_the_limit_are_predicted_one_by_one(
     assert "it is predicted alone" in caplog.text
 
 
+class Kept:
+    """Counts the rows it takes and notes how it was closed."""
+
+    def __init__(self, seen: dict[str, list[Any]], entry: PredictionJob, trace: Trace, target_mm: tuple[float, float, float]) -> None:
+        assert target_mm == (1.3, 0.9, 2.1)
+        self.case, self.seen = entry.case, seen
+        seen[self.case] = [trace.prepared_shape, 0]
+
+    def __enter__(self) -> "Kept":
+        return self
+
+    def add(self, rows_czyx: Tensor) -> None:
+        self.seen[self.case][1] += rows_czyx.shape[1]
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        self.seen[self.case].append(kind)
+
+
 def test_what_else_takes_the_scores_gets_all_of_them_and_is_closed(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
     """As for probabilities: opened with the case's way to the network's grid; told of a failure, so that no half file is left."""
     jobs = [job(tmp_path, case) for case in ("a", "b")]
@@ -389,25 +408,30 @@ def test_what_else_takes_the_scores_gets_all_of_them_and_is_closed(tmp_path: Pat
         write_volume(entry.images[0])
     seen: dict[str, list[Any]] = {}
 
-    class Kept:
-        def __init__(self, entry: PredictionJob, trace: Trace, target_mm: tuple[float, float, float]) -> None:
-            self.case, self.broken = entry.case, entry.case == "b"
-            assert target_mm == (1.3, 0.9, 2.1)
-            seen[self.case] = [trace.prepared_shape, 0]
-
-        def __enter__(self) -> "Kept":
-            return self
-
+    class Broken(Kept):
         def add(self, rows_czyx: Tensor) -> None:
-            if self.broken:
+            if self.case == "b":
                 raise ArtefactError("no space left")
-            seen[self.case][1] += rows_czyx.shape[1]
+            super().add(rows_czyx)
 
-        def __exit__(self, kind: Any, *rest: Any) -> None:
-            seen[self.case].append(kind)
-
-    found = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=1), mirror=False, further=Kept)
+    found = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=1), mirror=False, further=partial(Broken, seen))
     assert seen["a"] == [(11, 12, 10), 11, None]
     assert seen["b"] == [(11, 12, 10), 0, ArtefactError]
     assert [problem.case for problem in found.problems] == ["b"]
     assert not jobs[1].output.exists()
+
+
+def test_what_else_takes_the_scores_is_closed_when_everything_ends_early(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+    entry, calls = job(tmp_path, "a"), list[int]()
+    write_volume(entry.images[0])
+    seen: dict[str, list[Any]] = {}
+
+    def interrupted(patches: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return above_100(patches)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_cases(model_of(interrupted, *volume_plan), [entry], Runtime(workers=1), mirror=False, further=partial(Kept, seen))
+    assert seen["a"][2:] == [KeyboardInterrupt]

@@ -11,8 +11,8 @@ import pytest
 from autounet.dataset import IMAGE_ENDINGS, LABEL_ENDINGS
 from autounet.errors import ArtefactError, ImageError
 from autounet.geometry import Grid
-from autounet.images import check_finite, read_channels, read_image, read_labels, write_labels
-from autounet.images.files import READERS, WRITERS
+from autounet.images import check_finite, read_channels, read_image, read_labels, read_size, write_labels
+from autounet.images.files import READERS, SIZES, WRITERS
 
 GRID = Grid(shape_zyx=(2, 3, 4), spacing_mm_zyx=(3.0, 2.0, 1.0))
 
@@ -24,7 +24,7 @@ def save(path: Path, voxels_czyx: np.ndarray, spacing_zyx: tuple[float, float, f
 
 
 def test_the_tables_cover_the_endings() -> None:
-    assert set(READERS) == set(IMAGE_ENDINGS)
+    assert set(READERS) == set(SIZES) == set(IMAGE_ENDINGS)
     assert set(WRITERS) == set(LABEL_ENDINGS)
 
 
@@ -32,6 +32,30 @@ def test_no_image_library_is_imported_before_a_file_is_read() -> None:
     code = "import sys, autounet.images; print([m for m in ('nibabel', 'SimpleITK', 'PIL', 'tifffile', 'torch') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("ending", LABEL_ENDINGS)
+def test_the_header_alone_tells_what_reading_will_give(tmp_path: Path, ending: str) -> None:
+    planar = ending in (".png", ".bmp")
+    grid = Grid(ndim=2, shape_zyx=(1, 3, 4), spacing_mm_zyx=(1.0, 1.0, 1.0)) if planar else GRID
+    path = tmp_path / f"labels{ending}"
+    write_labels(path, np.ones(grid.shape_zyx, np.uint8), grid)
+    image, found = read_image(path)
+    channels, told = read_size(path)
+    assert (channels, told.shape_zyx, told.ndim) == (len(image), found.shape_zyx, 3 if "tif" in ending else found.ndim)
+    if "tif" not in ending:
+        assert told == found
+    path.write_bytes(b"no image at all")
+    with pytest.raises(ImageError, match="damaged"):
+        read_size(path)
+    with pytest.raises(ImageError, match="no such file"):
+        read_size(tmp_path / f"none{ending}")
+
+
+def test_the_header_tells_channels(tmp_path: Path) -> None:
+    assert read_size(save(tmp_path / "case.nii.gz", np.zeros((5, 2, 3, 4), np.int16)))[0] == 5
+    with pytest.raises(ImageError, match="file type not supported"):
+        read_size(tmp_path / "case.dcm")
 
 
 def test_channels_in_one_file_or_in_several(tmp_path: Path) -> None:
