@@ -27,8 +27,9 @@ TIE = 1e-6
 NEGLIGIBLE = 1e-8
 """Weights below it, of inputs a dozen voxels or more away from a spline's place, are left out: float32 does not see them."""
 
-BAND_ROWS = 64
-"""Rows of an axis' matrix that are multiplied together, with the inputs that any of them needs."""
+BAND_ROWS = 512
+"""Rows of an axis' matrix that are multiplied together, with the inputs that any of them needs. Fewer would save work, but cost a great
+many steps that threads wait for each other in, which is slow where other programs run too."""
 
 SLAB_VOXELS, PART_VOXELS = 2**20, 2**18
 """Voxels of a label map looked at, and interpolated, at a time: some 20 MB, and not too many small steps."""

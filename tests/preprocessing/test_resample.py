@@ -69,7 +69,7 @@ def test_equals_scikit_image(size_in: tuple[int, int, int], size_out: tuple[int,
     np.testing.assert_allclose(found, skimage_resize(volume, size_out, order), atol=1e-4 * 25)
 
 
-@pytest.mark.parametrize(("size_in", "size_out"), [(300, 410), (410, 150), (129, 130), (2, 200)])
+@pytest.mark.parametrize(("size_in", "size_out"), [(600, 1100), (1100, 300), (520, 530), (2, 700)])
 def test_long_axes_are_resampled_in_bands_of_their_matrix(size_in: int, size_out: int) -> None:
     """Far from a voxel the spline's weights vanish, and are left out; along every axis, of several channels."""
     line = wave((size_in,), 0.4) * 500 + 100
