@@ -133,7 +133,7 @@ def figures_of(result: Predicted) -> str:
     seconds = max(result.seconds, 1e-3)
     rate = result.cases / seconds
     pace = f"{rate:.1f} images/s" if rate >= 1 else f"{1 / rate:.1f} s/image" if rate else ""
-    figures = [pace, f"{result.voxels / seconds / 1e6:.1f} million voxels/s"] if result.cases else []
+    figures = [pace, f"{result.voxels / seconds / 1e6:.2g} million voxels/s"] if result.cases else []
     if result.peak_bytes is not None:
         figures.append(f"peak memory {result.peak_bytes / 1e9:.1f} GB")
     return f" ({', '.join(figures)})" if figures else ""
