@@ -117,7 +117,7 @@ def test_predict_without_any_model(trained: Any, refused: Autounet, autounet: Au
 
 def test_predict_with_a_model_that_is_none(trained: Any, refused: Autounet, tmp_path: Path) -> None:
     rest = ("-i", trained.volumes / "imagesTr", "-o", tmp_path / "out", "--runs", trained.runs)
-    refused(2, ["-m", "no such folder", "plan.json and models/"], "predict", "-m", tmp_path / "nowhere", *rest)
+    refused(2, ["-m", "no such file or folder", "plan.json and models/"], "predict", "-m", tmp_path / "nowhere", *rest)
     refused(2, ["-m", "not a run folder"], "predict", "-m", trained.data, *rest)
     refused(2, ["-d and -m"], "predict", "-m", trained.runs / "Dataset011_Boxes", "-d", "11", *rest)
     refused(2, ["-d Dataset099", "found Dataset011_Boxes, Dataset012_Cells"], "predict", "-d", "Dataset099", *rest)
