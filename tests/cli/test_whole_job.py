@@ -129,6 +129,8 @@ def test_predict_as_json_is_one_object_and_all_else_is_on_standard_error(predict
     assert predicted.first.code == 0
     answer = json.loads(predicted.first.out)
     names = [f"box_{number:02d}.nii.gz" for number in range(6)]
+    measured = {key: answer.pop(key) for key in ("seconds", "voxels", "peak_bytes")}
+    assert all(value > 0 for value in measured.values())
     assert answer == {
         "predicted": [str(predicted.folder / name) for name in names],
         "skipped": [],
