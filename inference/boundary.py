@@ -16,8 +16,11 @@ from torch import Tensor
 
 from autounet.preprocessing.resample import nearest_indices
 
-CORNER_BYTES = 24 * 2**20
+CORNER_BYTES = 64 * 2**20
 """Corner scores of the cells in work at once take about so much memory."""
+
+PIECE = 2**15
+"""Voxels looked at together: they stay in the cache, and torch does not share so few among threads that would wait for each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +78,18 @@ def winners(scores: Tensor, overlapping: bool) -> Tensor:
     """
     dtype = torch.uint8 if scores.shape[0] < 256 else torch.int16
     found = torch.zeros(scores.shape[1:], dtype=dtype, device=scores.device)
-    for row, plane in enumerate(found):  # a row's scores stay in the processor's cache
+    flat, rows = found.view(-1), [score.reshape(-1) for score in scores]
+    for first in range(0, flat.numel(), PIECE):
+        piece = flat[first : first + PIECE]
+        best = rows[0][first : first + PIECE].clone()
         if overlapping:
-            for number, score in enumerate(scores[:, row], start=1):
-                plane.masked_fill_(score > 0, number)
-            continue
-        best = scores[0, row].clone()
-        for number, score in enumerate(scores[1:, row], start=1):
-            plane.masked_fill_(score > best, number)
+            piece.masked_fill_(best > 0, 1)
+        for number, row in enumerate(rows[1:], start=1):
+            score = row[first : first + PIECE]
+            if overlapping:
+                piece.masked_fill_(score > 0, number + 1)
+                continue
+            piece.masked_fill_(score > best, number)
             torch.maximum(best, score, out=best)
     return found
 
