@@ -18,7 +18,7 @@ LEAST_BYTES = 256 * 2**20
 """Cases have at least so much, however tight the limit; less is no use."""
 
 RESTORING = 600 * 2**20
-"""What restoring label maps takes besides the label map, with the slabs of scores on their way."""
+"""What restoring label maps takes at most besides the label map, with the slabs of scores on their way; small cases take less."""
 
 ALIVE = 4
 """Feature maps of full resolution that a forward pass has at once, about: in, out, the skip, and the library's own."""
@@ -58,7 +58,8 @@ def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
         prepared = 4 * channels * math.prod(shape)
         reading = max(reading, 8 * channels * voxels + 2 * max(4 * channels * voxels, prepared))
         # The label map on the crop, on the whole grid and in the file's order.
-        predicting = max(predicting, prepared + 3 * voxels + RESTORING)
+        restoring = min(RESTORING, 12 * (configuration.network.outputs * math.prod(shape) + voxels))
+        predicting = max(predicting, prepared + 3 * voxels + restoring)
         sums = max(sums, 4 * configuration.network.outputs * band_voxels(shape, configuration.patch_size))
     if len(model.stages) > 1:
         predicting += 4 * channels * voxels
