@@ -25,6 +25,7 @@ from autounet.plan import Plan
 from autounet.runtime import Runtime
 
 NAME = "image"
+MOST_GB = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,10 @@ class Predictor:
         Raises:
             AutounetError: There is no such model, or it is damaged or refused.
         """
+        if folds is not None:
+            folds = [str(fold) for fold in folds]
+            if not folds:
+                raise UsageError("folds: none are named", expected="such as ['0', '1'], or None for all")
         path, runtime = Path(path), Runtime(device=device, precision=precision, workers=workers)
         pick_precision(runtime, pick_device(runtime))
         if path.is_dir():
@@ -163,6 +168,8 @@ class Predictor:
         Raises:
             UsageError: It is not clear what goes where.
         """
+        if memory_gb is not None and not 0 < memory_gb < MOST_GB:
+            raise UsageError("memory_gb: cannot be kept to", found=memory_gb, expected="gigabytes, such as 6")
         with self._turn:
             return predict_cases(self._model, self._jobs(images, output), self._runtime, self._mirror, memory_gb)
 
@@ -184,14 +191,30 @@ class Predictor:
         if isinstance(images, Mapping):
             if output is not None:
                 raise UsageError("predict_files: label files are named twice", remedy="leave the folder out, or give a list of images")
-            return [PredictionJob(str(image), (Path(image),), Path(labels)) for image, labels in images.items()]
-        if output is None or isinstance(images, (str, Path)):
+            jobs = [PredictionJob(str(image), (Path(image),), Path(labels)) for image, labels in images.items()]
+        elif output is None or isinstance(images, (str, Path)):
             raise UsageError("predict_files: needs a list of images and a folder, or a mapping from image to label file")
-        cases = group_channels([Path(image) for image in images])
-        jobs = [
-            PredictionJob(case, files, Path(output) / f"{case}{label_ending(split_ending(files[0])[1])}") for case, files in cases.items()
-        ]
-        clash = [job.output for job in jobs if job.output.resolve() in {file.resolve() for own in cases.values() for file in own}]
-        if clash:
-            raise UsageError(f"predict_files: would replace the image {clash[0]}", remedy="choose another folder")
+        else:
+            jobs = [
+                PredictionJob(case, files, Path(output) / f"{case}{label_ending(split_ending(files[0])[1])}")
+                for case, files in group_channels([Path(image) for image in images]).items()
+            ]
+            if any(file.resolve().parent == Path(output).resolve() for job in jobs for file in job.images):
+                raise UsageError(
+                    f"predict_files: {output} is the folder of the images, where label maps would pass for images",
+                    remedy="choose another folder",
+                )
+        _check_outputs(jobs)
         return jobs
+
+
+def _check_outputs(jobs: Sequence[PredictionJob]) -> None:
+    """Raises UsageError where a label map would replace an image or another label map."""
+    inputs, outputs = {file.resolve() for job in jobs for file in job.images}, set[Path]()
+    for job in jobs:
+        target = job.output.resolve()
+        if target in inputs:
+            raise UsageError(f"predict_files: would replace the image {job.output}", remedy="choose another name or folder")
+        if target in outputs:
+            raise UsageError(f"predict_files: two label maps go to {job.output}", remedy="name a file for each")
+        outputs.add(target)

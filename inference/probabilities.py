@@ -1,5 +1,7 @@
 """Probabilities of every class on the image's own grid, streamed to a file."""
 
+import math
+import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autounet.artefact import PARTIAL, atomic_path
+from autounet.artefact import atomic_path
 from autounet.errors import ArtefactError
 from autounet.geometry import Trace, TripleMm
 from autounet.inference.restore import RowStream
@@ -37,18 +39,24 @@ class ProbabilityWriter:
         self._path, self._trace, self._labels = path, trace, labels
         self._stream = RowStream(trace, target_mm)
         self._shape = (labels.outputs, *trace.grid.shape_zyx)
-        self._draft = path.parent / f"{PARTIAL}{path.name}.raw"
+        self._draft: IO[bytes] | None = None
         self._whole: Any = None
 
     def __enter__(self) -> Self:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._whole = np.memmap(self._draft, np.float16, "w+", shape=self._shape)
-            if not self._labels.overlapping and self._trace.box.shape != self._trace.transposed_shape:
-                self._whole[0] = 1
+            self._draft = tempfile.TemporaryFile(dir=self._path.parent)  # closed in __exit__; nothing is left if we are killed
+            # Written, not only claimed: on a full disk a mapped file without space ends the whole process.
+            missing = 2 * math.prod(self._shape)
+            while missing > 0:
+                missing -= self._draft.write(bytes(min(missing, PIECE_BYTES)))
+            self._draft.flush()
+            self._whole = np.memmap(self._draft, np.float16, "r+", shape=self._shape)
         except OSError as error:
             self._remove()
             raise self._refused(error) from None
+        if not self._labels.overlapping and self._trace.box.shape != self._trace.transposed_shape:
+            self._whole[0] = 1
         return self
 
     def add(self, rows_czyx: Tensor) -> None:
@@ -93,8 +101,9 @@ class ProbabilityWriter:
             member.write(flat[first : first + step].tobytes())
 
     def _remove(self) -> None:
-        with suppress(OSError):
-            self._draft.unlink(missing_ok=True)
+        if self._draft is not None:
+            with suppress(OSError):
+                self._draft.close()
 
     def _refused(self, error: OSError) -> ArtefactError:
         return ArtefactError(

@@ -145,7 +145,7 @@ def predict(
         bool, typer.Option("--probabilities", help="Also write the probability of every class, as <case>.npz beside the label map.")
     ] = False,
     memory: Annotated[
-        float | None, typer.Option("--memory", min=0.5, help="Memory to keep to, in GB. Default: most of what is available.")
+        float | None, typer.Option("--memory", min=0.5, max=1e6, help="Memory to keep to, in GB. Default: most of what is available.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict anew what is there already.")] = False,
     device: options.Device = "auto",

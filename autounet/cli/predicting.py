@@ -1,6 +1,6 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,7 +78,8 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         for case, files in cases.items()
         if not name_problems(case) and not channel_problems(case, files, len(plan.channels))
     ]
-    todo = [job for job in jobs if request.overwrite or not all(path.exists() for path in written(job, request.probabilities))]
+    todo = [job for job in jobs if request.overwrite or not job.output.exists()]
+    warn_of_probabilities(session, jobs, todo, request)
     check_writable(next(iter(outputs.values())).parent, "-o")
     there = len(jobs) - len(todo)
     session.screen.say(
@@ -123,9 +124,14 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         )
 
 
-def written(job: PredictionJob, probabilities: bool) -> tuple[Path, ...]:
-    """The files that a case becomes."""
-    return (job.output, _probability_file(job.output)) if probabilities else (job.output,)
+def warn_of_probabilities(session: Session, jobs: Sequence[PredictionJob], todo: Sequence[PredictionJob], request: Request) -> None:
+    """Says where label maps and files of probabilities will not belong together."""
+    without = [job.case for job in jobs if job not in todo and request.probabilities and not _probability_file(job.output).exists()]
+    if without:
+        session.screen.warn(f"predicted already, without probabilities: {some(without)}; --overwrite predicts them anew")
+    older = [job.case for job in todo if not request.probabilities and _probability_file(job.output).exists()]
+    if older:
+        session.screen.warn(f"files of probabilities are of an earlier prediction: {some(older)}; --probabilities makes them anew")
 
 
 def figures_of(result: Predicted) -> str:

@@ -123,8 +123,8 @@ def find_models(root: Path, name: str | None, shown: Path) -> list[ModelFolder]:
         return wanted
     there = ", ".join(sorted({model.group for model in found}))
     if name is None:
-        raise UsageError(f"{shown}: several models", found=there, remedy="name one of them")
-    raise UsageError(f"{shown}: no single model '{name}'", found=there, remedy="name one of them")
+        raise UsageError(f"{shown}: several models", found=there, remedy="name one of them with --name")
+    raise UsageError(f"{shown}: no single model '{name}'", found=there, remedy="name one of them with --name")
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:

@@ -131,7 +131,9 @@ def _chosen(folder: ModelFolder, checkpoint: str, folds: Sequence[str] | None) -
     if not there:
         others = sorted(path.name for path in folder.path.glob("fold_*/checkpoint_*.pth"))
         found = f"only {', '.join(sorted(set(others)))}" if others else "no checkpoint at all"
-        raise ArtefactError(f"{folder.path}: no fold with checkpoint_{checkpoint}.pth", found=found)
+        raise ArtefactError(
+            f"{folder.path}: no fold with checkpoint_{checkpoint}.pth", found=found, remedy="take another with --checkpoint"
+        )
     if folds is None:
         return {fold: path for fold, path in there.items() if fold != "all"} or there
     missing = [fold for fold in folds if fold not in there]

@@ -115,8 +115,22 @@ def test_files_must_say_where_they_go(predictor: Predictor, tmp_path: Path) -> N
         predictor.predict_files(["a.nii.gz"])
     with pytest.raises(UsageError, match="named twice"):
         predictor.predict_files({"a.nii.gz": "b.nii.gz"}, tmp_path)
-    with pytest.raises(UsageError, match="would replace"):
-        predictor.predict_files([tmp_path / "a.nii.gz"], tmp_path)
+    with pytest.raises(UsageError, match="pass for images"):
+        predictor.predict_files([tmp_path / "a_0000.nii.gz"], tmp_path)
+    with pytest.raises(UsageError, match="memory_gb"):
+        predictor.predict_files([tmp_path / "a.nii.gz"], tmp_path / "out", memory_gb=float("inf"))
+    with pytest.raises(UsageError, match="folds"):
+        Predictor.load(tmp_path, folds=[])
+
+
+def test_no_image_and_no_other_label_map_is_ever_replaced(predictor: Predictor, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.nii.gz", tmp_path / "two.nii.gz"
+    (tmp_path / "link.nii.gz").symlink_to(two)
+    for images in ({one: one}, {one: two, two: tmp_path / "x.nii.gz"}, {one: tmp_path / "link.nii.gz", two: tmp_path / "x.nii.gz"}):
+        with pytest.raises(UsageError, match="would replace the image"):
+            predictor.predict_files(images)
+    with pytest.raises(UsageError, match="two label maps"):
+        predictor.predict_files({one: tmp_path / "x.nii.gz", two: tmp_path / "x.nii.gz"})
 
 
 def test_the_callers_array_is_not_changed_and_threads_may_share_a_predictor(predictor: Predictor, image_zyx: np.ndarray) -> None:

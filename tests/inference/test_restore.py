@@ -280,3 +280,19 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     writer = ProbabilityWriter(tmp_path / "file" / "case.npz", trace_of((4, 4, 4), (2, 2, 2)), (2.0, 2.0, 2.0), GAPS)
     with pytest.raises(ArtefactError, match="cannot be written"):
         writer.__enter__()
+
+
+def test_a_full_disk_is_an_error_of_the_case_and_not_the_end_of_the_process(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk; a sparse mapped file would meet it as a signal."""
+    resource = pytest.importorskip("resource")
+    signal = pytest.importorskip("signal")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        with pytest.raises(ArtefactError, match="cannot be written"):
+            ProbabilityWriter(tmp_path / "case.npz", trace_of((8, 8, 8), (2, 2, 2)), (2.0, 2.0, 2.0), GAPS).__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(tmp_path.iterdir()) == []
