@@ -97,20 +97,19 @@ def readable_json(value: Any) -> str:
 
 
 def _readable(value: Any, depth: int) -> str:
-    plain = not isinstance(value, (dict, list)) or all(
-        not isinstance(item, (dict, list)) or not item for item in (value.values() if isinstance(value, dict) else value)
-    )
-    line = json.dumps(value, ensure_ascii=False)
-    nested_numbers = isinstance(value, list) and all(isinstance(row, list) for row in value) and len(line) <= 100
-    if (plain and len(line) <= 160) or nested_numbers:
-        return line
+    if not isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    items = value.values() if isinstance(value, dict) else value
+    plain = all(not isinstance(item, (dict, list)) or not item for item in items)
+    if plain or (isinstance(value, list) and all(isinstance(row, list) for row in value)):
+        line = json.dumps(value, ensure_ascii=False)
+        if len(line) <= (160 if plain else 100):
+            return line
     inner, outer = "  " * (depth + 1), "  " * depth
     if isinstance(value, dict):
         rows = [f"{inner}{json.dumps(key, ensure_ascii=False)}: {_readable(item, depth + 1)}" for key, item in value.items()]
         return "{\n" + ",\n".join(rows) + "\n" + outer + "}"
-    if isinstance(value, list):
-        return "[\n" + ",\n".join(inner + _readable(item, depth + 1) for item in value) + "\n" + outer + "]"
-    return line
+    return "[\n" + ",\n".join(inner + _readable(item, depth + 1) for item in value) + "\n" + outer + "]"
 
 
 def digest_of(value: Any) -> str:

@@ -330,7 +330,7 @@ def name_problems(case_id: str) -> list[Problem]:
     shown = case_id.encode(errors="backslashreplace").decode()
     if shown != case_id or case_id in (".", "..") or any(character in "/\\" or ord(character) < 32 for character in case_id):
         return [Problem(shown, "is a name that not every file system can have", "rename the case")]
-    if case_id.endswith((".seg", ".foreground")):
+    if case_id.endswith((".seg", ".border")):
         return [Problem(case_id, "ends as files of prepared cases do", "rename the case")]
     return []
 

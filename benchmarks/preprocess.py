@@ -4,7 +4,6 @@
 """
 
 import argparse
-import shutil
 import sys
 import tempfile
 from dataclasses import asdict
@@ -63,15 +62,21 @@ def measure(peer: Peer, dataset: Path, scratch: Path, repeats: int, cases: int) 
     }
 
 
+def _put_aside(folder: Path, scratch: Path) -> None:
+    """An earlier run's result. It is not deleted: on ext4, files are slow to make for a minute after many others were deleted."""
+    if folder.exists():
+        folder.rename(Path(tempfile.mkdtemp(prefix="aside_", dir=scratch)) / folder.name)
+
+
 def _prepare_ours(dataset: Path, layout: RunLayout, scratch: Path) -> Measured:
     for name in CONFIGURATIONS:
-        shutil.rmtree(layout.prepared(name), ignore_errors=True)
+        _put_aside(layout.prepared(name), scratch)
     return preprocess_ours(dataset, scratch)
 
 
 def _prepare_peers(peer: Peer, number: int, preprocessed: Path, scratch: Path) -> Measured:
     for name in CONFIGURATIONS:
-        shutil.rmtree(preprocessed / f"nnUNetPlans_{name}", ignore_errors=True)
+        _put_aside(preprocessed / f"nnUNetPlans_{name}", scratch)
     # Cardiac and Hippocampus have both configurations; nnU-Net passes over one that the plan lacks.
     command = ["nnUNetv2_preprocess", "-d", str(number), "-c", *CONFIGURATIONS, "-np", str(PROCESSES)]
     return peer.run(command, scratch, scratch / "peer_preprocess.log")

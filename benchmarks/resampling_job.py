@@ -33,7 +33,8 @@ def main() -> None:
 
 
 def _ours(source: Any, job: dict[str, Any]) -> Resample:
-    from autounet.preprocessing.resample import resample_image, resample_labels, separate_axis
+    from autounet.preprocessing.resample import resample_image, resample_labels
+    from autounet.preprocessing.spacing import separate_axis
 
     a, b, c = job["shape"]
     axis = separate_axis(tuple(job["spacing"]), tuple(job["target"]))

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass
 
+from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.inference.model import Model
 from autounet.inference.segment import patches_per_pass
 from autounet.inference.window import band_voxels
 from autounet.memory import available_bytes, resident_bytes
-from autounet.preprocessing.case import MAX_PREPARED_VOXELS
-from autounet.preprocessing.resample import new_shape
+from autounet.preprocessing.case import prepared_shape
 
 MEMORY_SHARE = 0.7
 """Of the memory that is available, what predicting may take unless it is said otherwise."""
@@ -43,16 +43,14 @@ class Needs:
 
 def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
     """What an image of this many channels and this grid takes with this model."""
-    voxels, order = math.prod(grid.shape_zyx), model.plan.transpose
-    a, b, c = (grid.shape_zyx[axis] for axis in order)
-    d, e, f = (grid.spacing_mm_zyx[axis] for axis in order)
+    voxels = math.prod(grid.shape_zyx)
+    a, b, c = (grid.shape_zyx[axis] for axis in model.plan.transpose)
     reading = predicting = sums = 0
     for stage in model.stages:
         configuration = stage.configuration
-        target = configuration.spacing_mm if configuration.ndim == 3 else (d, *configuration.spacing_mm)
-        x, y, z = target
-        shape = new_shape((a, b, c), (d, e, f), (x, y, z))
-        if math.prod(shape) > MAX_PREPARED_VOXELS:
+        try:
+            shape = prepared_shape((a, b, c), grid, model.plan, configuration, "")
+        except ImageError:
             return Needs(0, 0, 0)  # it will be refused
         # As read, float32, and what was kept of it, normalised; beside it the resampled one and the spline's steps on the way.
         prepared = 4 * channels * math.prod(shape)

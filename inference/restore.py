@@ -8,10 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autounet.errors import ImageError
 from autounet.geometry import Trace, TripleMm
 from autounet.inference.boundary import Axes, AxisMap, resampled_winners
 from autounet.labels import LabelSpec
-from autounet.preprocessing.resample import separate_axis
+from autounet.preprocessing.spacing import separate_axis
 
 SLAB_BYTES = 32 * 2**20
 """What is at work for one slab of the full-size grid takes a few times so much memory."""
@@ -86,7 +87,12 @@ class LabelRestorer:
         self._cropped = self._labels.transpose(trace.transpose)[trace.box.slices()]
 
     def add(self, rows_czyx: Tensor) -> None:
-        """The next rows of the network's grid: (outputs, rows, y, x) float32 or float16, before softmax or sigmoid, on any device."""
+        """The next rows of the network's grid: (outputs, rows, y, x) float32 or float16, before softmax or sigmoid, on any device.
+
+        Raises:
+            ImageError: Scores are NaN or infinite, of which no label map can be made.
+        """
+        check_scores(rows_czyx)
         for start, stop, scores, axes in self._stream.parts(rows_czyx, per_voxel=4):
             try:
                 found = resampled_winners(scores, axes, self._spec.overlapping).cpu()
@@ -102,6 +108,16 @@ class LabelRestorer:
 
     def _values(self, winners: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return paint(winners, self._spec) if self._spec.overlapping else self._spec.decode(winners)
+
+
+def check_scores(rows_czyx: Tensor) -> None:
+    """Raises ImageError where scores are NaN or infinite."""
+    # One pass and no copy; a sum of finite numbers may be too large, too, but hardly ever is.
+    if not rows_czyx.sum(dtype=torch.float32).isfinite() and not rows_czyx.isfinite().all():
+        raise ImageError(
+            "the network's scores are NaN or infinite",
+            remedy="predict with --precision fp32; if that changes nothing, the weights are of no use: train, export or import them again",
+        )
 
 
 def restore_labels(scores_czyx: Tensor, trace: Trace, target_mm: TripleMm, labels: LabelSpec) -> npt.NDArray[Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from autounet.errors import UsageError
 from autounet.labels import LabelSpec
@@ -66,6 +65,8 @@ def two_distances(
 
     Each object's distances are computed inside its bounding box grown by ``reach_px`` on every side.
     """
+    from scipy import ndimage  # takes a while to import, and most losses have no such term
+
     nearest = np.full(labels_yx.shape, np.inf, np.float32)
     second = nearest.copy()
     margin = int(np.ceil(reach_px))

@@ -1,18 +1,17 @@
 """One raw case → the network's grid: transpose, crop, normalise, resample, in that order (nnU-Net's)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from scipy import ndimage
 
 from autounet.errors import ImageError
 from autounet.geometry import Box, Grid, Trace, Triple, TripleMm, nonzero_box
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.normalize import normalize
-from autounet.preprocessing.resample import new_shape, resample_image, resample_labels, separate_axis
+from autounet.preprocessing.spacing import new_shape, separate_axis
 
 OUTSIDE = -1
 """Label of voxels outside the nonzero mask (only where a channel is normalised inside it) and outside the image."""
@@ -24,8 +23,8 @@ class PreparedCase:
 
     image_czyx: npt.NDArray[np.float32]
     """Normalised; axes in transposed order."""
-    labels_zyx: npt.NDArray[np.signedinteger[Any]] | None
-    """Label indices (LabelSpec.encode), OUTSIDE for voxels that no class can have; None when predicting."""
+    labels_zyx: npt.NDArray[Any] | None
+    """Label indices, int8 or int16 (LabelSpec.encode), OUTSIDE for voxels that no class can have; None when predicting."""
     trace: Trace
 
 
@@ -38,6 +37,7 @@ def prepare_case(
     name: str,
     mark_outside: bool = False,
     reuse_image: bool = False,
+    before_resampling: Callable[[], None] = lambda: None,
 ) -> PreparedCase:
     """Brings a case to the network's grid.
 
@@ -54,9 +54,10 @@ def prepare_case(
         mark_outside: Labels are OUTSIDE outside the nonzero mask even if no channel is normalised inside it, as nnU-Net has it for
             the label map of a cascade's first stage.
         reuse_image: ``image_czyx`` is no longer needed: it is normalised in place where it can be, which saves a copy.
+        before_resampling: Called only if something is resampled, which torch does.
 
     Raises:
-        ImageError: The target grid would be absurdly large or the channels do not fit the plan.
+        ImageError: The spacing cannot be right (see ``prepared_shape``) or the channels do not fit the plan.
     """
     if len(image_czyx) != len(plan.channels):
         raise ImageError(
@@ -70,17 +71,30 @@ def prepare_case(
     mask = nonzero_mask(image) if mark_outside or any(scheme.use_mask for scheme in configuration.normalization) else None
     trace = _trace(grid, plan, configuration, box, name)
     spacing, target = trace.transposed_spacing_mm, target_spacing(trace, configuration)
-    separate = separate_axis(spacing, target)
     image = normalize(image, configuration.normalization, mask)
-    image = resample_image(torch.from_numpy(image), trace.prepared_shape, separate).numpy()
     labels = None
     if labels_zyx is not None:
         dtype = np.int8 if len(plan.labels.allowed_values) < 127 else np.int16
         kept = np.array(labels_zyx.transpose(plan.transpose)[box.slices()], dtype=dtype, order="C")  # a copy: it is written to below
         if mask is not None:
             kept[~mask & (kept == 0)] = OUTSIDE
-        labels = resample_labels(torch.from_numpy(kept), trace.prepared_shape, separate).numpy()
+        labels = kept
+    if trace.prepared_shape != box.shape:
+        before_resampling()
+        image, labels = _resampled(image, labels, trace.prepared_shape, separate_axis(spacing, target))
     return PreparedCase(np.ascontiguousarray(image), labels, trace)
+
+
+def _resampled(
+    image_czyx: npt.NDArray[np.float32], labels_zyx: npt.NDArray[Any] | None, shape: Triple, separate: int | None
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any] | None]:
+    # torch takes seconds to import, and many datasets lie on their grid as they are.
+    import torch
+
+    from autounet.preprocessing.resample import resample_image, resample_labels
+
+    image = resample_image(torch.from_numpy(image_czyx), shape, separate).numpy()
+    return image, None if labels_zyx is None else resample_labels(torch.from_numpy(labels_zyx), shape, separate).numpy()
 
 
 def target_spacing(trace: Trace, configuration: Configuration) -> TripleMm:
@@ -96,6 +110,8 @@ def nonzero_mask(image_czyx: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     mask = image_czyx[0] != 0
     for channel in image_czyx[1:]:
         mask |= channel != 0
+    from scipy import ndimage  # takes a while to import, and most datasets need no mask
+
     filled: npt.NDArray[np.bool_] = ndimage.binary_fill_holes(mask)
     return filled
 
@@ -103,15 +119,39 @@ def nonzero_mask(image_czyx: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
 MAX_PREPARED_VOXELS = 2**31
 """Refuse to resample to more than this: a spacing in the wrong unit, rather than a real image."""
 
+FARTHEST = 100.0
+"""Refuse spacings so many times finer or coarser than the plan's, for the same reason."""
+
+
+def prepared_shape(box_shape: Triple, grid: Grid, plan: Plan, configuration: Configuration, name: str) -> Triple:
+    """Size on the network's grid, in transposed axes.
+
+    Args:
+        box_shape: Size of the part of the image that is kept, in transposed axes.
+        grid: The image's.
+        plan: For the axis order.
+        configuration: For the spacing.
+        name: The case, for messages.
+
+    Raises:
+        ImageError: The spacing is far from the plan's, or the grid would be absurdly large.
+    """
+    unsized = Trace(grid=grid, transpose=plan.transpose, box=Box(start=(0, 0, 0), stop=box_shape), prepared_shape=box_shape)
+    spacing, target = unsized.transposed_spacing_mm, target_spacing(unsized, configuration)
+    shape: Triple = new_shape(box_shape, spacing, target)
+    far = any(not 1 / FARTHEST <= own / wanted <= FARTHEST for own, wanted in zip(spacing, target, strict=True))
+    if not far and shape[0] * shape[1] * shape[2] <= MAX_PREPARED_VOXELS:
+        return shape
+    z, y, x = (f"{target[plan.transpose.index(axis)]:.4g}" for axis in range(3))
+    raise ImageError(
+        f"{name}: "
+        + ("the voxel spacing is far from the training data's" if far else f"would become {shape[0]}×{shape[1]}×{shape[2]} voxels"),
+        found=f"{', '.join(f'{value:.4g}' for value in grid.spacing_mm_zyx)} mm (z, y, x)",
+        expected=f"about {z}, {y}, {x} mm",
+        remedy="correct the spacing of the image; its unit may be wrong",
+    )
+
 
 def _trace(grid: Grid, plan: Plan, configuration: Configuration, box: Box, name: str) -> Trace:
-    unsized = Trace(grid=grid, transpose=plan.transpose, box=box, prepared_shape=box.shape)
-    shape: Triple = new_shape(box.shape, unsized.transposed_spacing_mm, target_spacing(unsized, configuration))
-    if shape[0] * shape[1] * shape[2] > MAX_PREPARED_VOXELS:
-        raise ImageError(
-            f"{name}: would become {shape[0]}×{shape[1]}×{shape[2]} voxels at the plan's spacing",
-            found=f"spacing {grid.spacing_mm_zyx} mm (z, y, x)",
-            expected=f"spacings like those of the training data ({configuration.spacing_mm} mm)",
-            remedy="correct the spacing in the image's header",
-        )
-    return unsized.model_copy(update={"prepared_shape": shape})
+    shape = prepared_shape(box.shape, grid, plan, configuration, name)
+    return Trace(grid=grid, transpose=plan.transpose, box=box, prepared_shape=shape)

@@ -13,6 +13,9 @@ Mask = npt.NDArray[np.bool_]
 TINY = 1e-8
 """Smallest standard deviation or range that is divided by: a constant image becomes zeros, not NaN."""
 
+AT_ONCE = 2**16
+"""Voxels in float64 at a time: half a megabyte."""
+
 
 def normalize(image_czyx: Volume, schemes: tuple[Normalization, ...], mask_zyx: Mask | None) -> Volume:
     """Normalises every channel, in place, and returns the array.
@@ -35,14 +38,18 @@ def _zscore(channel: Volume, scheme: Normalization, mask: Mask | None) -> None:
 
 
 def mean_and_std(channel: Volume, mask: Mask | None) -> tuple[float, float]:
-    """Mean and standard deviation in float64, of one plane after the other: no copy of the volume. 0 and 0 where the mask is empty."""
+    """Mean and standard deviation in float64, of a few planes at a time: no copy of the volume. 0 and 0 where the mask is empty."""
     count = channel.size if mask is None else int(mask.sum())
 
-    def planes() -> Iterable[Volume]:
-        return channel if mask is None else (plane[inside] for plane, inside in zip(channel, mask, strict=True))
+    step = max(1, AT_ONCE // channel[0].size)
 
-    mean = sum(float(plane.sum(dtype=np.float64)) for plane in planes()) / max(count, 1)
-    squares = sum(float(np.square(np.subtract(plane, mean, dtype=np.float64)).sum()) for plane in planes())
+    def parts() -> Iterable[Volume]:
+        for start in range(0, len(channel), step):
+            part = channel[start : start + step]
+            yield part if mask is None else part[mask[start : start + step]]
+
+    mean = sum(float(part.sum(dtype=np.float64)) for part in parts()) / max(count, 1)
+    squares = sum(float(np.square(np.subtract(part, mean, dtype=np.float64)).sum()) for part in parts())
     return mean, float(np.sqrt(squares / max(count, 1)))
 
 

@@ -1,10 +1,12 @@
-"""Prepare all cases of a dataset for one configuration; what is there and fresh is kept."""
+"""Prepare all cases of a dataset; what is there and fresh is kept."""
 
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from types import TracebackType
+from typing import Self
 
 from autounet.artefact import digest_of, remove_leftovers
 from autounet.dataset import Case, DatasetSpec
@@ -34,27 +36,38 @@ def recipe_of(plan: Plan, configuration: Configuration) -> str:
     return digest_of(parts)
 
 
-def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configuration, folder: Path, runtime: Runtime) -> list[StoredCase]:
+def prepare_dataset(dataset: DatasetSpec, plan: Plan, folders: Mapping[str, Path], runtime: Runtime) -> dict[str, list[StoredCase]]:
     """Prepares every case that is missing, half-written or stale, and returns all, in the dataset's order.
 
-    One process at a time: what a killed one left half-written is removed.
+    A case is read once for all configurations. One process at a time: what a killed one left half-written is removed.
+
+    Args:
+        dataset: With the cases.
+        plan: How they are prepared.
+        folders: Where, by the names of the plan's configurations.
+        runtime: Workers and progress.
 
     Raises:
         UsageError: The plan's loss does not fit its labels.
         DatasetError: Cases failed; the others are prepared, and ``problems`` has every failure.
-        ArtefactError: The store cannot be written to; no further case is tried.
+        ArtefactError: A store cannot be written to; no further case is tried.
     """
     check_loss(plan.loss, plan.labels)
-    store = Store(folder, recipe_of(plan, configuration))
-    remove_leftovers(folder)
-    found = {case.id: _find(case, store) for case in dataset.cases}
-    todo = [case for case in dataset.cases if found[case.id] is None]
-    stale = sum(store.files(case.id)[3].exists() for case in todo)
-    if stale:
-        log.warning("%s: %d prepared cases are stale (the plan or the raw files changed) and are made again", folder.name, stale)
+    targets = [
+        _Target(plan.configurations[name], Store(folder, recipe_of(plan, plan.configurations[name]))) for name, folder in folders.items()
+    ]
+    for target in targets:
+        remove_leftovers(target.store.root)
+    found = {case.id: [_find(case, target.store) for target in targets] for case in dataset.cases}
+    for number, target in enumerate(targets):
+        stale = sum(stored[number] is None and target.store.files(case)[-1].exists() for case, stored in found.items())
+        if stale:
+            name = target.configuration.name
+            log.warning("%s: %d prepared cases are stale (the plan or the raw files changed) and are made again", name, stale)
+    todo = [case for case in dataset.cases if None in found[case.id]]
     problems: list[Problem] = []
-    with runtime.progress(f"prepare {configuration.name}", len(todo)) as advance, _one_thread(bool(runtime.workers)):
-        for case, result in map_ordered(lambda case: _prepare(case, store, plan, configuration), todo, runtime.workers):
+    with runtime.progress(f"prepare {' and '.join(folders)}", len(todo)) as advance, _OneThread(bool(runtime.workers)) as one_thread:
+        for case, result in map_ordered(lambda case: _prepare(case, targets, found[case.id], plan, one_thread), todo, runtime.workers):
             if isinstance(result, ArtefactError):
                 raise result
             if isinstance(result, AutounetError):
@@ -64,7 +77,7 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, configuration: Configurati
             advance(1, case.id)
     if problems:
         raise DatasetError(f"{dataset.name}: {len(problems)} of {len(dataset.cases)} cases could not be prepared", problems=problems)
-    return [stored for stored in found.values() if stored is not None]
+    return {name: [stored for row in found.values() if (stored := row[number]) is not None] for number, name in enumerate(folders)}
 
 
 def open_cases(plan: Plan, configuration: Configuration, folder: Path, cases: Sequence[str]) -> tuple[Store, list[StoredCase]]:
@@ -90,7 +103,18 @@ def _find(case: Case, store: Store) -> StoredCase | None:
         return None  # preparing it will say the same, together with what is wrong with other cases
 
 
-def _prepare(case: Case, store: Store, plan: Plan, configuration: Configuration) -> StoredCase:
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A configuration to prepare for, and where to."""
+
+    configuration: Configuration
+    store: Store
+
+
+def _prepare(
+    case: Case, targets: Sequence[_Target], there: Sequence[StoredCase | None], plan: Plan, one_thread: Callable[[], None]
+) -> list[StoredCase | None]:
+    """The case for all targets, as far as it is not there."""
     sources = _sources(case)
     image, grid = read_channels(case.images, len(plan.channels))
     check_finite(image, case.id)
@@ -98,12 +122,18 @@ def _prepare(case: Case, store: Store, plan: Plan, configuration: Configuration)
     different = grid.differences(label_grid)
     if different:
         raise ImageError(f"{case.id}: image and label map differ in {'; '.join(different)}")
-    prepared = prepare_case(image, grid, plan, configuration, plan.labels.encode(values, case.id), case.id, reuse_image=True)
-    assert prepared.labels_zyx is not None
-    patch = configuration.patch_size if configuration.ndim == 3 else (1, *configuration.patch_size)
-    z, y, x = patch
-    border = border_weights(prepared.labels_zyx, plan.loss) if needs_border(plan.loss) else None
-    return store.write(case.id, prepared.image_czyx, prepared.labels_zyx, prepared.trace, plan.labels, sources, (z, y, x), border)
+    labels, results = plan.labels.encode(values, case.id), list(there)
+    missing = [number for number, stored in enumerate(there) if stored is None]
+    for number in missing:
+        configuration, last = targets[number].configuration, number == missing[-1]
+        prepared = prepare_case(image, grid, plan, configuration, labels, case.id, reuse_image=last, before_resampling=one_thread)
+        assert prepared.labels_zyx is not None
+        z, y, x = configuration.patch_size if configuration.ndim == 3 else (1, *configuration.patch_size)
+        border = border_weights(prepared.labels_zyx, plan.loss) if needs_border(plan.loss) else None
+        results[number] = targets[number].store.write(
+            case.id, prepared.image_czyx, prepared.labels_zyx, prepared.trace, plan.labels, sources, (z, y, x), border
+        )
+    return results
 
 
 def _sources(case: Case) -> tuple[SourceFile, ...]:
@@ -113,15 +143,28 @@ def _sources(case: Case) -> tuple[SourceFile, ...]:
         raise ImageError(f"{case.id}: {error.filename} has vanished", remedy="restore the file or remove the case") from None
 
 
-class _one_thread:
-    """Cases run in parallel, so each uses one torch thread; with no workers a case may use them all."""
+class _OneThread:
+    """Cases run in parallel, so each uses one torch thread; with no workers a case may use them all.
+
+    Called in a worker that is going to use torch, which is only imported then.
+    """
 
     def __init__(self, on: bool) -> None:
-        self.on, self.before = on, torch.get_num_threads()
+        self._on, self._before, self._lock = on, 0, threading.Lock()
 
-    def __enter__(self) -> None:
-        if self.on:
-            torch.set_num_threads(1)
+    def __call__(self) -> None:
+        if self._on:
+            import torch
 
-    def __exit__(self, *error: object) -> None:
-        torch.set_num_threads(self.before)
+            with self._lock:
+                self._before = self._before or torch.get_num_threads()
+                torch.set_num_threads(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._before:
+            import torch
+
+            torch.set_num_threads(self._before)

@@ -1,12 +1,14 @@
 """The prepared cases on disk: compressed arrays of which a patch can be read alone, and one small JSON file per case.
 
-``<case>.b2nd`` image (c, z, y, x) float32, ``<case>.seg.b2nd`` label indices (z, y, x), ``<case>.foreground.b2nd`` voxels of
-each class for oversampling (n, 3) int32, ``<case>.border.b2nd`` only where the loss asks for it: weight of nearness to two objects
-(z, y, x) float16; ``<case>.json`` written last: a case without it, or whose files do not have the sizes it names, is not there.
+``<case>.b2nd`` image (c, z, y, x) float32, ``<case>.seg.b2nd`` label indices (z, y, x) and, as metadata, the voxels of each class for
+oversampling, ``<case>.border.b2nd`` only where the loss asks for it: weight of nearness to two objects (z, y, x) float16;
+``<case>.json`` written last: a case without it, or whose files do not have the sizes it names, is not there. Few files: making one can
+take longer than preparing a small case.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,8 +21,17 @@ from autounet.errors import ArtefactError
 from autounet.geometry import Trace, Triple
 from autounet.labels import LabelSpec
 
+COMPRESSION: dict[str, Any] = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1}
+"""On normalised images, higher levels take up to twice the time and gain less than 0.1 % of the size."""
+
 FOREGROUND_SEED = 1234
 FOREGROUND_POINTS = 10_000
+
+FOREGROUND_KEY = "foreground"
+"""Metadata of the label file: the voxels of all classes, one class after the other, compressed (3, n) int32, little-endian."""
+
+CHUNK_VOXELS = 2**18
+"""About so many voxels are compressed together, in blocks that are read alone: of smaller chunks there would be too many to write."""
 
 
 class SourceFile(Frozen):
@@ -41,17 +52,17 @@ class StoredCase(Artefact):
     """What is known about a prepared case without opening its arrays."""
 
     KIND: ClassVar[str] = "prepared case"
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
     kind: str = KIND
     schema_version: int = VERSION
     case: str
     trace: Trace
     sources: tuple[SourceFile, ...]
-    file_bytes: tuple[int, int, int]
-    """Sizes of the image, label and foreground files."""
+    file_bytes: tuple[int, int]
+    """Sizes of the image and label files."""
     foreground_counts: tuple[int, ...]
-    """Stored voxels of each class, in the order of LabelSpec.classes; the foreground file has them one after the other."""
+    """Stored voxels of each class, in the order of LabelSpec.classes."""
     border_bytes: int | None = None
     """Size of the border file; None where there is none."""
 
@@ -64,14 +75,9 @@ class Store:
     recipe: str
     """Digest of what decides the prepared arrays; cases made by another recipe are stale."""
 
-    def files(self, case: str) -> tuple[Path, Path, Path, Path]:
-        """Image, labels, foreground, description."""
-        return (
-            self.root / f"{case}.b2nd",
-            self.root / f"{case}.seg.b2nd",
-            self.root / f"{case}.foreground.b2nd",
-            self.root / f"{case}.json",
-        )
+    def files(self, case: str) -> tuple[Path, Path, Path]:
+        """Image, labels, description."""
+        return self.root / f"{case}.b2nd", self.root / f"{case}.seg.b2nd", self.root / f"{case}.json"
 
     def border_file(self, case: str) -> Path:
         """Border weights, of plans whose loss has such."""
@@ -100,8 +106,8 @@ class Store:
         patch: Triple,
         border_zyx: npt.NDArray[np.float16] | None = None,
     ) -> StoredCase:
-        """Writes a case; ``patch`` (z, y, x) decides the chunks. Raises ArtefactError when the disk refuses."""
-        image_file, labels_file, foreground_file, description = self.files(case)
+        """Writes a case; half a ``patch`` (z, y, x) along each axis is read alone. Raises ArtefactError when the disk refuses."""
+        image_file, labels_file, description = self.files(case)
         try:
             description.unlink(missing_ok=True)
             self.border_file(case).unlink(missing_ok=True)
@@ -110,35 +116,33 @@ class Store:
                 f"{description}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions"
             ) from error
         foreground = foreground_voxels(labels_zyx, labels)
-        chunks = tuple(max(1, min(size, -(-side // 2))) for size, side in zip(labels_zyx.shape, patch, strict=True))
-        small = labels_zyx.size <= 2**18
-        _write_array(image_file, image_czyx, image_czyx.shape if small else (1, *chunks))
-        _write_array(labels_file, labels_zyx, labels_zyx.shape if small else chunks)
+        blocks = tuple(max(1, min(size, -(-side // 2))) for size, side in zip(labels_zyx.shape, patch, strict=True))
+        _write_array(image_file, image_czyx, blocks)
+        _write_array(labels_file, labels_zyx, blocks, {FOREGROUND_KEY: _pack(foreground)})
         if border_zyx is not None:
-            _write_array(self.border_file(case), border_zyx, border_zyx.shape if small else chunks)
-        _write_array(foreground_file, np.concatenate([np.zeros((1, 3), np.int32), *foreground]), None)
+            _write_array(self.border_file(case), border_zyx, blocks)
         stored = StoredCase(
             made_from={"recipe": self.recipe},
             case=case,
             trace=trace,
             sources=tuple(sources),
-            file_bytes=(image_file.stat().st_size, labels_file.stat().st_size, foreground_file.stat().st_size),
+            file_bytes=(image_file.stat().st_size, labels_file.stat().st_size),
             foreground_counts=tuple(len(voxels) for voxels in foreground),
             border_bytes=None if border_zyx is None else self.border_file(case).stat().st_size,
         )
-        # Waiting for the disk would take longer than the rest: what a power cut spoils is missing, or damaged and said to be.
         with atomic_path(description, durable=False) as temporary:
             temporary.write_text(stored.to_json(), encoding="utf-8")
         return stored
 
     def open(self, stored: StoredCase) -> "OpenCase":
         """Opens the arrays lazily. Raises ArtefactError when one cannot be read, now or later."""
-        image_file, labels_file, foreground_file, _ = self.files(stored.case)
+        image_file, labels_file, _ = self.files(stored.case)
+        labels = StoredArray.open(labels_file)
         return OpenCase(
             stored.case,
             StoredArray.open(image_file),
-            StoredArray.open(labels_file),
-            _split(StoredArray.open(foreground_file)[:], stored.foreground_counts),
+            labels,
+            labels.foreground(stored.foreground_counts),
             None if stored.border_bytes is None else StoredArray.open(self.border_file(stored.case)),
         )
 
@@ -149,7 +153,7 @@ class StoredArray:
 
     path: Path
     shape: tuple[int, ...]
-    chunks: tuple[int, ...]
+    blocks: tuple[int, ...]
     """Read as a whole, whatever part of one is asked for."""
     dtype: np.dtype[Any]
     _array: Any
@@ -159,7 +163,7 @@ class StoredArray:
         """Opens the file without reading its values. Raises ArtefactError."""
         try:
             array = blosc2.open(str(path), mode="r")
-            return cls(path, array.shape, array.chunks, array.dtype, array)
+            return cls(path, array.shape, array.blocks, array.dtype, array)
         except (OSError, RuntimeError, ValueError) as error:
             raise _damaged(path, error) from None
 
@@ -167,6 +171,13 @@ class StoredArray:
         try:
             return np.asarray(self._array[part])
         except (OSError, RuntimeError, ValueError) as error:
+            raise _damaged(self.path, error) from None
+
+    def foreground(self, counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:
+        """The voxels of each class that were stored beside the values. Raises ArtefactError."""
+        try:
+            return _unpack(self._array.schunk.vlmeta[FOREGROUND_KEY], counts)
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise _damaged(self.path, error) from None
 
 
@@ -218,17 +229,37 @@ def _damaged(path: Path, error: Exception) -> ArtefactError:
     return ArtefactError(f"{path}: prepared case cannot be read", found=str(error).split("\n")[0], remedy=remedy)
 
 
-def _split(voxels: npt.NDArray[np.int32], counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:
-    # The first row is a dummy: blosc2 cannot hold an empty array.
-    return tuple(np.split(voxels[1:], np.cumsum(counts)[:-1]))
+def _pack(foreground: Sequence[npt.NDArray[np.int32]]) -> bytes:
+    """Axis after axis, which compresses best. blosc2's own packing of metadata takes ten times as long."""
+    voxels = np.concatenate(foreground).T.astype("<i4", order="C")
+    packed: bytes = blosc2.compress2(voxels, **COMPRESSION, typesize=4) if voxels.size else b""
+    return packed
 
 
-def _write_array(path: Path, array: npt.NDArray[Any], chunks: tuple[int, ...] | None) -> None:
-    # On normalised images, higher levels take up to twice the time and gain less than 0.1 % of the size.
-    options = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1}
+def _unpack(packed: bytes, counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:
+    flat = np.frombuffer(blosc2.decompress2(packed) if packed else b"", "<i4")
+    voxels = np.ascontiguousarray(flat.reshape(3, sum(counts)).T, np.int32)
+    return tuple(np.split(voxels, np.cumsum(counts)[:-1]))
+
+
+def _write_array(path: Path, array: npt.NDArray[Any], blocks: tuple[int, ...], metadata: Mapping[str, bytes] | None = None) -> None:
+    """Writes an array (…, z, y, x) whose blocks (z, y, x) can be read alone; those of small arrays are blosc2's choice."""
+    shape, small = array.shape[-3:], prod(array.shape[-3:]) <= CHUNK_VOXELS
+    deep = min(shape[0], blocks[0] * max(1, CHUNK_VOXELS // prod(blocks)))
+    lead = (1,) * (array.ndim - 3)
+    try:
+        # In memory first: one write instead of many small ones.
+        packed = blosc2.asarray(
+            np.ascontiguousarray(array),
+            chunks=array.shape if small else (*lead, deep, *blocks[1:]),
+            blocks=None if small else (*lead, *blocks),
+            cparams=COMPRESSION,
+        )
+        for key, value in (metadata or {}).items():
+            packed.schunk.vlmeta[key] = value
+        content = packed.to_cframe()
+    except RuntimeError as error:  # what blosc2 makes of memory that it does not get
+        raise MemoryError(str(error)) from error
+    # Waiting for the disk would take longer than the rest: what a power cut spoils is missing, or damaged and said to be.
     with atomic_path(path, durable=False) as temporary:
-        temporary.unlink()
-        try:
-            blosc2.asarray(np.ascontiguousarray(array), urlpath=str(temporary), mode="w", chunks=chunks, cparams=options)
-        except RuntimeError as error:  # what blosc2 makes of a full disk
-            raise OSError(str(error)) from error
+        temporary.write_bytes(content)

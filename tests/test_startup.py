@@ -49,8 +49,8 @@ def test_help_is_light(command: list[str], tmp_path: Path) -> None:
     assert modules_after([*command, "--help"], tmp_path) & HEAVY == set()
 
 
-def test_planning_never_loads_torch(tmp_path: Path) -> None:
-    """A whole `autounet plan` on five small images: what the plan needs of a network is counted, not built."""
+def test_planning_never_loads_torch_nor_does_preparing_what_lies_on_its_grid(tmp_path: Path) -> None:
+    """Whole commands on five small images: what the plan needs of a network is counted, not built, and nothing is resampled."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "Dataset007_Cubes"
     for name in ("imagesTr", "labelsTr"):
@@ -67,4 +67,7 @@ def test_planning_never_loads_torch(tmp_path: Path) -> None:
     loaded = modules_after(["plan", "-d", str(folder), "--runs", str(tmp_path / "runs")], tmp_path)
 
     assert (tmp_path / "runs" / "Dataset007_Cubes" / "plan.json").is_file()
+    assert "torch" not in loaded
+    loaded = modules_after(["preprocess", "-d", str(folder), "--runs", str(tmp_path / "runs")], tmp_path)
+    assert len(list((tmp_path / "runs" / "Dataset007_Cubes" / "prepared" / "3d_fullres").glob("*.json"))) == 5
     assert "torch" not in loaded

@@ -7,6 +7,7 @@ from autounet.cli.console import duration
 from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import choose_configuration, fresh_plan, load_dataset
 from autounet.cli.wanted import Wanted
+from autounet.planners.words import count
 from autounet.preprocessing.run import prepare_dataset
 
 
@@ -17,12 +18,10 @@ def run_preprocess(session: Session, dataset: str, configurations: Sequence[str]
     with recorded(session, layout), alone(session, layout):
         plan, _ = fresh_plan(session, spec, layout, wanted)
         names = configurations or [name for name, entry in plan.configurations.items() if entry.previous_stage is None]
-        chosen = [choose_configuration(plan, name) for name in names]
-        for entry in chosen:
-            began = time.monotonic()
-            folder = layout.prepared(entry.name)
-            stored = prepare_dataset(spec, plan, entry, folder, session.runtime)
-            megabytes = sum(sum(case.file_bytes) for case in stored) / 1e6
-            session.screen.result(
-                f"{entry.name}: {len(stored)} cases prepared in {folder} ({megabytes:.0f} MB, {duration(time.monotonic() - began)})"
-            )
+        chosen = [choose_configuration(plan, name).name for name in names]
+        began = time.monotonic()
+        stored = prepare_dataset(spec, plan, {name: layout.prepared(name) for name in chosen}, session.runtime)
+        for name, cases in stored.items():
+            megabytes = sum(sum(case.file_bytes) for case in cases) / 1e6
+            session.screen.result(f"{name}: {len(cases)} cases prepared in {layout.prepared(name)} ({megabytes:.0f} MB)")
+        session.screen.say(f"{count(len(spec.cases), 'case')} in {duration(time.monotonic() - began)}")

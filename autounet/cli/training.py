@@ -79,7 +79,7 @@ def run_train(session: Session, dataset: str, fold: str, configuration: str | No
             plan, _ = fresh_plan(session, spec, layout, wanted, wish.overwrite)
             chosen = choose_configuration(plan, configuration)
             splits = [cases_of_fold(session, spec, layout, name) for name in folds]
-            prepare_dataset(spec, plan, chosen, layout.prepared(chosen.name), session.runtime)
+            prepare_dataset(spec, plan, {chosen.name: layout.prepared(chosen.name)}, session.runtime)
         for name, split in zip(folds, splits, strict=True):
             scores = _Job(session, spec, layout, plan, chosen, name, split).run(wish)
             if scores is not None:

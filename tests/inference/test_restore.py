@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from skimage.transform import resize
 
-from autounet.errors import ArtefactError
+from autounet.errors import ArtefactError, ImageError
 from autounet.geometry import Box, Grid, Trace, Triple, TripleMm
 from autounet.inference import restore
 from autounet.inference.boundary import winners
@@ -26,7 +26,7 @@ from autounet.inference.restore import LabelRestorer, paint, restore_labels
 from autounet.labels import LabelSpec, StructureClass
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.case import prepare_case, target_spacing
-from autounet.preprocessing.resample import separate_axis
+from autounet.preprocessing.spacing import separate_axis
 
 PREPARED = Path(__file__).parents[1] / "golden" / "nnunet_preprocessing.json"
 
@@ -43,6 +43,24 @@ REGIONS = LabelSpec(
 )
 
 MakePlan = Callable[..., tuple[Plan, Configuration]]
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_scores_that_are_no_numbers_are_no_label_map(wrong: float, dtype: torch.dtype) -> None:
+    """A label map of half the truth would look like any other."""
+    shape = (4, 5, 6)
+    trace = Trace(
+        grid=Grid(shape_zyx=shape, spacing_mm_zyx=(1.0,) * 3),
+        transpose=(0, 1, 2),
+        box=Box(start=(0, 0, 0), stop=shape),
+        prepared_shape=shape,
+    )
+    scores = torch.full((4, *shape), 60000.0, dtype=dtype)  # whose sum is beyond float16's range
+    assert not restore_labels(scores, trace, (1.0,) * 3, LABELS).any()
+    scores[3, 1, 2, 3] = wrong
+    with pytest.raises(ImageError, match=r"NaN or infinite\. Predict with --precision fp32"):
+        restore_labels(scores, trace, (1.0,) * 3, LABELS)
 
 
 def wave(shape: Sequence[int], phase: float) -> npt.NDArray[np.float64]:

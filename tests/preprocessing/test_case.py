@@ -143,9 +143,9 @@ def test_an_image_that_is_not_needed_any_more_gives_the_same_case(make_plan: Mak
 def test_a_volume_is_prepared_without_another_of_its_size(make_plan: MakePlan) -> None:
     """Nothing to crop or to resample: the statistics need a few planes, and the result is the array that was handed over."""
     plan, configuration = make_plan(schemes=(Normalization(scheme="zscore"),))
-    image = np.random.default_rng(0).uniform(1, 2, (1, 100, 60, 60)).astype(np.float32)
+    image = np.random.default_rng(0).uniform(1, 2, (1, 100, 150, 150)).astype(np.float32)
     tracemalloc.start()
-    case = prepare_case(image, grid_of((100, 60, 60)), plan, configuration, None, "case", reuse_image=True)
+    case = prepare_case(image, grid_of((100, 150, 150)), plan, configuration, None, "case", reuse_image=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert np.shares_memory(case.image_czyx, image)
@@ -232,12 +232,20 @@ def test_wrong_number_of_channels_is_refused(make_plan: MakePlan) -> None:
         prepare_case(np.ones((1, 2, 2, 2), np.float32), grid_of((2, 2, 2)), plan, configuration, None, "case_7")
 
 
-@pytest.mark.parametrize("millimetres", [3e4, 1e200])
-def test_a_spacing_in_the_wrong_unit_is_refused_before_memory_is_asked_for(make_plan: MakePlan, millimetres: float) -> None:
-    plan, configuration = make_plan()
-    grid = grid_of((2, 2, 2), (millimetres,) * 3)
-    with pytest.raises(ImageError, match=r"case_7: would become .* correct the spacing|case_7: would become .* Correct the spacing"):
+@pytest.mark.parametrize("millimetres", [1e-6, 0.009, 101.0, 3e4, 1e200])
+def test_a_spacing_in_the_wrong_unit_is_refused(make_plan: MakePlan, millimetres: float) -> None:
+    """Micrometres or metres for millimetres. Along one axis is enough; what is expected is said in the image's axis order."""
+    plan, configuration = make_plan((4.0, 1.0, 1.0), transpose=(2, 0, 1))
+    grid = grid_of((2, 2, 2), (1.0, millimetres, 4.0))
+    with pytest.raises(ImageError, match=r"case_7: the voxel spacing is far .* expected about 1, 1, 4 mm. Correct the spacing"):
         prepare_case(np.ones((1, 2, 2, 2), np.float32), grid, plan, configuration, None, "case_7")
+
+
+def test_a_grid_beyond_all_bounds_is_refused_before_memory_is_asked_for(make_plan: MakePlan) -> None:
+    plan, configuration = make_plan()
+    grid = grid_of((14, 14, 14), (99.0, 99.0, 99.0))
+    with pytest.raises(ImageError, match=r"case_7: would become 1386×1386×1386 voxels: .* Correct the spacing"):
+        prepare_case(np.ones((1, 14, 14, 14), np.float32), grid, plan, configuration, None, "case_7")
 
 
 def wave(shape: Sequence[int], phase: float) -> npt.NDArray[np.float64]:

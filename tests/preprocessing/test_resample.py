@@ -15,15 +15,8 @@ from scipy.ndimage import map_coordinates
 from skimage.transform import resize
 from torch import Tensor
 
-from autounet.preprocessing.resample import (
-    axis_matrix,
-    nearest_indices,
-    new_shape,
-    resample_image,
-    resample_labels,
-    resample_scores,
-    separate_axis,
-)
+from autounet.preprocessing.resample import axis_matrix, nearest_indices, resample_image, resample_labels, resample_scores
+from autounet.preprocessing.spacing import new_shape, separate_axis
 
 SIZES = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
 

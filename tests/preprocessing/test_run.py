@@ -8,9 +8,11 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from autounet.dataset import DatasetSpec, read_dataset
 from autounet.errors import ArtefactError, DatasetError, ImageError, UsageError
+from autounet.images import read_channels
 from autounet.plan import Configuration, LossSpec, Normalization, Plan
 from autounet.preprocessing.border import border_weights
 from autounet.preprocessing.run import open_cases, prepare_dataset, recipe_of
@@ -59,7 +61,9 @@ def written(folder: Path) -> dict[str, int]:
 
 
 def prepare(dataset: DatasetSpec, chosen: Chosen, folder: Path, workers: int = 0) -> list[str]:
-    return [stored.case for stored in prepare_dataset(dataset, *chosen, folder, Runtime(workers=workers))]
+    plan, configuration = chosen
+    found = prepare_dataset(dataset, plan, {configuration.name: folder}, Runtime(workers=workers))
+    return [stored.case for stored in found[configuration.name]]
 
 
 def test_all_cases_in_order(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
@@ -90,6 +94,41 @@ def test_the_same_whatever_the_workers(dataset: DatasetSpec, chosen: Chosen, tmp
                 np.testing.assert_array_equal(found, expected)
 
 
+def test_two_configurations_from_one_reading(
+    dataset: DatasetSpec, chosen: Chosen, make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As prepared one by one; and of a case that one of them has, only the other is made."""
+    plan, volumes = chosen
+    slices = make_plan((1.0, 0.9), schemes=(Normalization(scheme="rescale"),))[1]
+    plan = plan.model_copy(update={"configurations": {volumes.name: volumes, slices.name: slices}})
+    both = {name: tmp_path / "both" / name for name in plan.configurations}
+    read: list[str] = []
+    monkeypatch.setattr(
+        "autounet.preprocessing.run.read_channels", lambda paths, count: (read.append(paths[0].name), read_channels(paths, count))[1]
+    )
+    prepare_dataset(dataset, plan, both, Runtime(workers=2))
+    assert sorted(read) == [f"c{number}_0000.nii.gz" for number in range(CASES)]
+    for name, folder in both.items():
+        alone = prepare_dataset(dataset, plan, {name: tmp_path / name}, Runtime(workers=0))
+        store, stored = open_cases(plan, plan.configurations[name], folder, ["c0", "c3"])
+        other, expected = open_cases(plan, plan.configurations[name], tmp_path / name, ["c0", "c3"])
+        assert [entry.case for entry in alone[name]] == [case.id for case in dataset.cases]
+        for one, two in zip(stored, expected, strict=True):
+            np.testing.assert_allclose(store.open(one).image[:], other.open(two).image[:], atol=1e-5)
+            np.testing.assert_array_equal(store.open(one).labels[:], other.open(two).labels[:])
+    before = {name: written(folder) for name, folder in both.items()}
+    (both["2d"] / "c1.json").unlink()
+    prepare_dataset(dataset, plan, both, Runtime(workers=2))
+    assert written(both["3d_fullres"]) == before["3d_fullres"]
+    assert written(both["2d"]).keys() == before["2d"].keys()
+
+
+def test_torch_has_its_threads_back(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    prepare(dataset, chosen, tmp_path / "store", workers=2)
+    assert torch.get_num_threads() == threads
+
+
 def test_what_is_there_is_kept(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     prepare(dataset, chosen, folder)
@@ -100,7 +139,7 @@ def test_what_is_there_is_kept(dataset: DatasetSpec, chosen: Chosen, tmp_path: P
     (folder / "c1.json").unlink()
     prepare(dataset, chosen, folder)
     after = written(folder)
-    assert {name for name in before if after[name] != before[name]} == {"c1.b2nd", "c1.seg.b2nd", "c1.foreground.b2nd", "c1.json"}
+    assert {name for name in before if after[name] != before[name]} == {"c1.b2nd", "c1.seg.b2nd", "c1.json"}
 
 
 def test_a_changed_raw_file_is_prepared_again(
