@@ -94,7 +94,7 @@ def write_bundle(
             configurations[configuration] = (*configurations.get(configuration, ()), fold)
             del state  # before the next one is made
         plan = plan.model_copy(update={"configurations": {key: plan.configurations[key] for key in configurations}})
-        example = f"autounet predict -m {shlex.quote(path.name) if path.name.isprintable() else 'FILE'} -i images/ -o labels/"
+        example = example_command(path.name)
         add(PLAN, plan.to_json().encode())
         if postprocessing is not None:
             add(POSTPROCESSING, postprocessing.to_json().encode())
@@ -105,6 +105,11 @@ def write_bundle(
         _check(path, manifest, plan, postprocessing)
         add(MANIFEST, manifest.to_json().encode())
     return manifest
+
+
+def example_command(file: str) -> str:
+    """What predicts with a bundle."""
+    return f"autounet predict -m {shlex.quote(file) if file.isprintable() else 'FILE'} -i images/ -o labels/"
 
 
 def weights_member(configuration: str, fold: str) -> str:

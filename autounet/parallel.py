@@ -19,13 +19,15 @@ def map_ordered(
     workers: int,
     ahead: int | None = None,
     start_thread: Callable[[], None] | None = None,
+    give_up: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[Item, Result | AutounetError], None, None]:
     """Applies ``function`` to the items and yields (item, result) in the items' order.
 
     At most ``ahead`` results (default ``workers + 1``) are finished or under way beyond the one being consumed, so memory is
     bounded by that number, not by the number of items. With ``workers=0`` the same work is done inline. ``start_thread`` is called in
     every thread before its first item.
-    An AutounetError of one item is yielded in place of its result; any other exception is raised here, as it was.
+    An AutounetError of one item is yielded in place of its result; any other exception is raised here, as it was. When that happens or
+    the generator is closed early, ``give_up`` is called before the threads are waited for, so that none waits for what will not come.
     """
 
     def guarded(item: Item) -> Result | AutounetError:
@@ -50,9 +52,11 @@ def map_ordered(
             while pending:
                 done, future = pending.popleft()
                 yield done, future.result()
-        finally:
+        except BaseException:
             for _, future in pending:
                 future.cancel()
+            give_up()
+            raise
 
 
 class Background:
@@ -118,10 +122,14 @@ class Gate:
             self._inside, self._count = self._inside - size, self._count - 1
             self._changed.notify_all()
 
+    def close(self) -> None:
+        """From now on nobody is let in."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self.close()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images.nifti_geometry import origin_and_direction, unit_mm
-from autounet.images.stored import make_grid
+from autounet.images.stored import check_right_angles, make_grid
 
 NAME = "image"
 """What an image in memory is called in messages."""
@@ -56,7 +56,10 @@ def label_object(labels_zyx: npt.NDArray[Any], image: Any) -> Any:
 
 def to_float32(array: Any, name: str) -> FloatArray:
     """Real numbers of any type as float32; what is beyond its range becomes infinite. Raises ImageError."""
-    values = np.asarray(array)
+    try:
+        values = np.asarray(array)
+    except ValueError as error:  # lists of unlike lengths
+        raise ImageError(f"{name}: is no array", found=str(error).split(".")[0], expected="a NumPy array of numbers") from None
     if values.dtype.kind not in "biuf":
         raise ImageError(f"{name}: voxels of this type cannot be used", found=values.dtype, expected="integers or floating-point numbers")
     with np.errstate(over="ignore", invalid="ignore"):
@@ -98,6 +101,7 @@ def _read_sitk(image: Any, name: str) -> tuple[FloatArray, Grid]:
     spatial = min(axes, 3)
     direction = np.eye(3)
     direction[:spatial, :spatial] = np.array(image.GetDirection()).reshape(axes, axes)[:spatial, :spatial]
+    check_right_angles(Path(name), direction)
     x, y, z = (*image.GetOrigin()[:spatial], 0.0)[:3]
     spacing = tuple(image.GetSpacing()[:spatial])
     return _copied(czyx, image), make_grid(

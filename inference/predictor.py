@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from autounet.plan import Plan
 from autounet.runtime import Runtime
 
 NAME = "image"
-MOST_GB = 1e6
+MOST_GB, MOST_WORKERS = 1e6, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +82,13 @@ class Predictor:
             AutounetError: There is no such model, or it is damaged or refused.
         """
         if folds is not None:
-            folds = [str(fold) for fold in folds]
+            folds = [] if isinstance(folds, str) else [str(fold) for fold in folds]
             if not folds:
-                raise UsageError("folds: none are named", expected="such as ['0', '1'], or None for all")
+                raise UsageError("folds: must be a list of names", expected="such as ['0', '1'], or None for all")
+        if not isinstance(path, (str, PathLike)):
+            raise UsageError("path: is no path", found=f"{path!r} of type {type(path).__name__}", expected="a bundle or a run folder")
+        if isinstance(workers, bool) or not isinstance(workers, int) or not 0 <= workers <= MOST_WORKERS:
+            raise UsageError("workers: is no number of threads", found=repr(workers), expected=f"0 to {MOST_WORKERS}")
         path, runtime = Path(path), Runtime(device=device, precision=precision, workers=workers)
         pick_precision(runtime, pick_device(runtime))
         if path.is_dir():
@@ -124,12 +129,15 @@ class Predictor:
         image = to_float32(array_czyx, NAME)
         if image.ndim != 4 or 0 in image.shape:
             raise ImageError(
-                f"{NAME}: array_czyx must have four axes: channels, z, y, x",
+                f"{NAME}: " + ("has no voxels" if 0 in image.shape else "array_czyx must have four axes: channels, z, y, x"),
                 found=f"shape {image.shape}",
                 remedy="add the axis of channels with array[None]" if image.ndim == 3 else None,
             )
         self._check_channels(len(image))
-        spacing = tuple(float(value) for value in (spacing_zyx.x, spacing_zyx.y, spacing_zyx.z))
+        try:
+            spacing = tuple(float(value) for value in (spacing_zyx.x, spacing_zyx.y, spacing_zyx.z))
+        except (TypeError, ValueError):
+            raise ImageError(f"{NAME}: the voxel spacing is unusable", found=repr(spacing_zyx), expected="numbers, in mm") from None
         grid = make_grid(Path(NAME), image.shape, spacing, ndim=2 if image.shape[1] == 1 and self._is_planar else 3)
         return self._segment(image, grid)
 

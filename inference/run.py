@@ -95,7 +95,12 @@ def predict_cases(
     gate = Gate(budget)
     start_thread = one_thread if model.device.type == "cpu" else None
     read_ahead = map_ordered(
-        lambda turn: _read(turn, jobs[turn], model, budget, gate), range(len(jobs)), runtime.workers, runtime.workers, start_thread
+        lambda turn: _read(turn, jobs[turn], model, budget, gate),
+        range(len(jobs)),
+        runtime.workers,
+        runtime.workers,
+        start_thread,
+        gate.close,
     )
 
     def settle() -> None:
@@ -164,7 +169,7 @@ def _read(turn: int, job: PredictionJob, model: Model, budget: int, gate: Gate) 
         needs = Needs(0, 0, 0)  # reading it will say what is wrong
     if needs.most > budget:
         log.warning(
-            "%s takes about %.1f GB, more than the %.1f GB there are for it: it is predicted alone",
+            "%s takes about %.2f GB, more than the %.2f GB there are for it: it is predicted alone",
             job.case,
             needs.most / 1e9,
             budget / 1e9,
@@ -173,7 +178,7 @@ def _read(turn: int, job: PredictionJob, model: Model, budget: int, gate: Gate) 
     try:
         with _memory_of(job.case):
             image, grid = read_channels(job.images, len(model.plan.channels))
-            prepared = first_prepared(model, image, grid, job.case)
+            prepared = first_prepared(model, image, grid, str(job.images[0]) if len(job.images) == 1 else job.case)
     except BaseException:
         gate.leave(needs.most)
         raise

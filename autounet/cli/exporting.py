@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from autounet import __version__
-from autounet.bundle import Manifest, write_bundle
+from autounet.bundle import Manifest, example_command, write_bundle
 from autounet.bundle_text import About
 from autounet.checkpoint import load_weights
 from autounet.cli.predicting import named_folds, planned
@@ -80,7 +80,8 @@ def show_bundle(session: Session, path: Path, manifest: Manifest) -> None:
     size = path.stat().st_size
     parts = ", ".join(f"{name} with {count(len(folds), 'fold')}" for name, folds in manifest.configurations.items())
     session.screen.result(f"{path}: {parts}, {size / 1e6:.1f} MB")
-    session.screen.result(f"predict with it: {manifest.example}")
+    command = example_command(str(path))
+    session.screen.result(f"predict with it: {command}")
     if not manifest.about.licence:
         session.screen.say("it says nothing about its licence; --licence TEXT does, for those who get the file")
     session.screen.json(
@@ -89,7 +90,7 @@ def show_bundle(session: Session, path: Path, manifest: Manifest) -> None:
             "bytes": size,
             "configurations": {name: list(folds) for name, folds in manifest.configurations.items()},
             "selection": manifest.about.selection,
-            "command": manifest.example,
+            "command": command,
         }
     )
 

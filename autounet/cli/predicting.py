@@ -59,6 +59,8 @@ class Chosen:
     configuration: str
     folds: tuple[str, ...]
     load: Callable[[], Model]
+    made: float
+    """When its files were written, in seconds since 1970."""
     steps: tuple[str, ...] = ()
     """What is done to label maps before they are written, in words."""
 
@@ -78,9 +80,9 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         for case, files in cases.items()
         if not name_problems(case) and not channel_problems(case, files, len(plan.channels))
     ]
-    todo = [job for job in jobs if request.overwrite or not job.output.exists()]
+    todo = [job for job in jobs if request.overwrite or not _is_there(job.output)]
     warn_of_probabilities(session, jobs, todo, request)
-    check_writable(next(iter(outputs.values())).parent, "-o")
+    warn_of_age(session, chosen, [job for job in jobs if job not in todo])
     there = len(jobs) - len(todo)
     session.screen.say(
         f"{plan.dataset}, {chosen.configuration}, fold{'s' if len(chosen.folds) > 1 else ''} {', '.join(chosen.folds)}: "
@@ -91,8 +93,10 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session.screen.say(f"postprocessing: {'; '.join(chosen.steps)} (--no-postprocessing leaves it out)")
     result: Predicted | None = None
     if todo:
+        loaded = chosen.load()
+        check_writable(next(iter(outputs.values())).parent, "-o")
         result = predict_cases(
-            chosen.load(),
+            loaded,
             todo,
             session.runtime,
             request.mirror,
@@ -122,6 +126,20 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             + ("; the others are done" if len(failed) < len(cases) else ""),
             problems=sorted(problems, key=lambda problem: problem.case),
         )
+
+
+def _is_there(output: Path) -> bool:
+    """Whether a case is predicted. Raises UsageError where something else has its name."""
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder, where a label map is to be", remedy="remove it, or choose another folder with -o")
+    return output.is_file() and output.stat().st_size > 0
+
+
+def warn_of_age(session: Session, chosen: Chosen, kept: Sequence[PredictionJob]) -> None:
+    """Says which label maps are kept though they cannot be this model's."""
+    older = [job.case for job in kept if job.output.stat().st_mtime < chosen.made]
+    if older:
+        session.screen.warn(f"predicted before this model was there: {some(older)}; --overwrite predicts them anew")
 
 
 def warn_of_probabilities(session: Session, jobs: Sequence[PredictionJob], todo: Sequence[PredictionJob], request: Request) -> None:
@@ -159,11 +177,13 @@ def _chosen(session: Session, model: RunLayout | Bundle, request: Request) -> Ch
     if isinstance(model, Bundle):
         name, used = model.choose(request.configuration, folds)
         steps = () if model.postprocessing is None or not request.postprocess else tuple(describe_steps(model.plan, model.postprocessing))
-        return Chosen(model.plan, name, used, lambda: load_bundle(model, session.runtime, name, folds, request.postprocess), steps)
+        made = model.path.stat().st_mtime
+        return Chosen(model.plan, name, used, lambda: load_bundle(model, session.runtime, name, folds, request.postprocess), made, steps)
     trained = choose_trained(model, request.configuration, folds)
     plan = Plan.load(model.plan)
     name = planned(plan, trained[0].configuration, model).name
-    return Chosen(plan, name, tuple(entry.fold for entry in trained), lambda: load_folds(plan, trained, session.runtime))
+    made = max(entry.weights.stat().st_mtime for entry in trained)
+    return Chosen(plan, name, tuple(entry.fold for entry in trained), lambda: load_folds(plan, trained, session.runtime), made)
 
 
 def planned(plan: Plan, name: str, layout: RunLayout) -> Configuration:
@@ -251,6 +271,8 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
 
 def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
     """Where each case goes: the output folder, with the image's ending (PNG for JPEG); or the file named for a single image."""
+    if output.is_file() and not is_image_name(output):
+        raise UsageError(f"-o {output}: is a file", expected="a folder, or for one image the name of a label map")
     if is_image_name(output) and not output.is_dir():
         if len(cases) != 1:
             raise UsageError(f"-o {output}: one file for {len(cases)} images", expected="a folder")

@@ -12,7 +12,7 @@ from autounet.artefact import atomic_path
 from autounet.dataset import split_ending
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, make_grid
+from autounet.images.stored import AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
 from autounet.labels import IntArray
 
 IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".png": "PNGImageIO"}
@@ -114,9 +114,9 @@ def _grid(path: Path, shape_czyx: tuple[int, ...], axes: int, spacing: Any, orig
     spatial = min(axes, 3)
     matrix = np.eye(3)
     matrix[:spatial, :spatial] = np.array(direction).reshape(axes, axes)[:spatial, :spatial]
-    # Axes that are not at right angles (a tilted gantry) do no harm: labels are written with the same directions.
     if np.abs(np.linalg.norm(matrix, axis=0) - 1).max() > LENGTH_TOLERANCE:
         raise _no_directions(path, f"columns of length {', '.join(f'{length:.4g}' for length in np.linalg.norm(matrix, axis=0))}")
+    check_right_angles(path, matrix)
     x, y, z = (*origin[:spatial], 0.0)[:3]
     return make_grid(
         path, shape_czyx, tuple(spacing[:spatial]), ndim=spatial, origin_mm_xyz=(x, y, z), direction=tuple(matrix.ravel().tolist())

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.errors import ImageError
+from autounet.images.stored import check_right_angles
 
 Matrix = npt.NDArray[np.float64]
 
@@ -32,11 +33,11 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
     """Origin (mm, x y z) and direction (row by row) in ITK's axes; pixdim must have been checked.
 
     ITK's choice: no transform at all means identity; the sform where it is orthonormal up to scale and is the only one, is
-    the scanner's, or agrees with the qform; else the qform. ITK refuses a lone sform with shear; here its nearest rotation
-    is taken, because segmentation needs no more of it and the file's own header is carried over when labels are written.
+    the scanner's, or agrees with the qform; else the qform. ITK refuses a lone sform with the slightest shear; here its nearest
+    rotation is taken up to ``SLANT_DEGREES``, and the file's own header is carried over when labels are written.
 
     Raises:
-        ImageError: The only transform is singular or not finite.
+        ImageError: The only transform is singular, not finite, or its axes are not at right angles.
     """
     qform = _qform(header) if int(header["qform_code"]) > 0 else None
     sform = _sform(header) if int(header["sform_code"]) > 0 else None
@@ -55,6 +56,7 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
         )
     axes = chosen[:, :3] / np.linalg.norm(chosen[:, :3], axis=0)
     if not _orthonormal(chosen):
+        check_right_angles(path, axes)
         left, _, right = np.linalg.svd(axes)
         axes = left @ right
     direction = RAS_TO_LPS[:, None] * axes

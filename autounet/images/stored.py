@@ -21,6 +21,9 @@ MAX_BYTES = 64 * 2**30
 DEFLATE_MAX_RATIO = 1100
 """zlib cannot expand data more than 1032 times; a header that claims more than this cannot be true."""
 
+SLANT_DEGREES = 1.0
+"""So far from a right angle axes may be."""
+
 COPY_AGAIN = "copy the file again from its source, or export it anew"
 
 
@@ -96,6 +99,29 @@ def make_grid(path: Path, shape_czyx: tuple[int, ...], spacing_mm_xyz: tuple[flo
         return Grid(shape_zyx=(depth, height, width), spacing_mm_zyx=(z, y, x), **rest)
     except ValidationError as error:
         raise damaged(path, f"header: {error.errors()[0]['msg']}") from None
+
+
+def check_right_angles(path: Path, axes: npt.NDArray[np.floating[Any]]) -> None:
+    """Refuses axes that are not at right angles, as of a CT with a tilted gantry: in such an array everything is slanted.
+
+    Args:
+        path: For the message.
+        axes: Columns are the directions of the array axes x, y, z, of any length.
+
+    Raises:
+        ImageError: Two axes are more than ``SLANT_DEGREES`` off; less is what headers round.
+    """
+    lengths = np.linalg.norm(axes, axis=0)
+    cosines = (axes.T @ axes) / np.outer(lengths, lengths)
+    for one, two in ((0, 1), (0, 2), (1, 2)):
+        angle = float(np.degrees(np.arccos(np.clip(cosines[one, two], -1, 1))))
+        if abs(angle - 90) > SLANT_DEGREES:
+            raise ImageError(
+                f"{path}: the axes are not at right angles",
+                found=f"{angle:.4g}° between {'xyz'[one]} and {'xyz'[two]}",
+                expected=f"90°, within {SLANT_DEGREES:g}°",
+                remedy="resample it to a straight grid (dcm2niix does so for a tilted gantry: the file whose name ends in _Tilt)",
+            )
 
 
 def planar_grid(height: int, width: int) -> Grid:
@@ -196,7 +222,7 @@ def check_finite(image_czyx: npt.NDArray[np.floating[Any]], name: str) -> None:
                 first = f"{plane[y, x]} at channel {channel}, voxel ({z}, {y}, {x}) (z, y, x)"
     if count:
         raise ImageError(
-            f"{name}: voxels that are NaN or infinite",
+            f"{name}: voxels that are NaN, infinite, or beyond the range of 32-bit numbers",
             found=f"{count}, the first {first}",
             remedy="replace them, e.g. by 0 with numpy.nan_to_num, and save the image again",
         )

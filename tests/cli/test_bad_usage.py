@@ -154,8 +154,11 @@ def test_predict_never_writes_among_or_over_images(trained: Any, refused: Autoun
 
 def test_predict_to_where_nothing_can_be_written(trained: Any, refused: Autounet, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for output in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / "file" / "out" / "labels.nii.gz"):
-        one = trained.volumes / "imagesTr" / "box_00_0000.nii.gz"
+    one = trained.volumes / "imagesTr" / "box_00_0000.nii.gz"
+    refused(2, ["file: is a file", "a folder"], "predict", "-d", "11", "--runs", trained.runs, "-i", one, "-o", tmp_path / "file")
+    (tmp_path / "maps" / "box_00.nii.gz").mkdir(parents=True)
+    refused(2, ["box_00.nii.gz: is a folder"], "predict", "-d", "11", "--runs", trained.runs, "-i", one, "-o", tmp_path / "maps")
+    for output in (tmp_path / "file" / "out", tmp_path / "file" / "out" / "labels.nii.gz"):
         refused(1, ["cannot be written", "-o"], "predict", "-d", "11", "--runs", trained.runs, "-i", one, "-o", output)
 
 

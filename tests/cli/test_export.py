@@ -41,7 +41,8 @@ def test_export_says_what_is_in_the_file_and_how_to_use_it(exported: SimpleNames
     ended, size = exported.ended, exported.path.stat().st_size
     assert ended.code == 0, ended
     assert f"{exported.path}: 3d_fullres with 1 fold, {size / 1e6:.1f} MB" in ended.out
-    assert "predict with it: autounet predict -m boxes.zip -i images/ -o labels/" in ended.out
+    assert f"predict with it: autounet predict -m {exported.path} -i images/ -o labels/" in ended.out
+    assert Bundle.open(exported.path).manifest.example == "autounet predict -m boxes.zip -i images/ -o labels/"
     weights = trained.runs / trained.volumes.name / "models" / "3d_fullres" / "fold_0" / "weights.safetensors"
     assert size < weights.stat().st_size + 50_000
     about = Bundle.open(exported.path).manifest.about

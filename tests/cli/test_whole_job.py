@@ -1,6 +1,7 @@
 """The whole job in miniature: plan, train, predict and evaluate, on volumes (oblique, anisotropic NIfTI) and on planar PNG images."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -154,12 +155,24 @@ def test_predict_again_skips_and_overwrite_does_not(predicted: SimpleNamespace, 
     assert all(np.array_equal(nib.load(name).get_fdata(), array) for name, array in arrays.items())
 
 
-def test_a_lost_prediction_alone_is_made_again(predicted: SimpleNamespace, autounet: Autounet) -> None:
-    (predicted.folder / "box_03.nii.gz").unlink()
+@pytest.mark.parametrize("left", [None, b""], ids=["missing", "empty"])
+def test_a_lost_prediction_alone_is_made_again(predicted: SimpleNamespace, autounet: Autounet, left: bytes | None) -> None:
+    path = predicted.folder / "box_03.nii.gz"
+    path.unlink()
+    if left is not None:
+        path.write_bytes(left)
     ended = autounet(*predicted.command)
     assert "1 predicted" in ended.out
     assert "5 skipped" in ended.out
-    assert (predicted.folder / "box_03.nii.gz").is_file()
+    assert path.stat().st_size > 0
+
+
+def test_label_maps_older_than_the_model_are_told(predicted: SimpleNamespace, autounet: Autounet) -> None:
+    assert "before this model" not in predicted.second.err
+    os.utime(predicted.folder / "box_03.nii.gz", (1e9, 1e9))
+    ended = autounet(*predicted.command)
+    assert ended.code == 0
+    assert "predicted before this model was there: box_03; --overwrite predicts them anew" in ended.err
 
 
 def test_predict_one_file_to_a_file_of_another_type(trained: Any, predicted: SimpleNamespace, autounet: Autounet, tmp_path: Path) -> None:

@@ -86,11 +86,12 @@ def rgb_nifti() -> np.ndarray:
 
 
 SHEARED = np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+ROUNDED = np.array([[1, 0.01, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 SINGULAR = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
 REFUSED: dict[str, tuple[str, Save, str]] = {
-    "nan": (".nii", nifti(nan_at(block())), "NaN or infinite: found 1, the first nan at channel 0, voxel (1, 2, 3) (z, y, x)"),
-    "infinite": (".nrrd", itk(nan_at(block(), np.inf)), "NaN or infinite: found 1, the first inf at channel 0, voxel (3, 2, 1) (z, y, x)"),
+    "nan": (".nii", nifti(nan_at(block())), "found 1, the first nan at channel 0, voxel (1, 2, 3) (z, y, x)"),
+    "infinite": (".nrrd", itk(nan_at(block(), np.inf)), "found 1, the first inf at channel 0, voxel (3, 2, 1) (z, y, x)"),
     "4D": (".nii.gz", nifti(block(shape=(9, 8, 7, 2))), "wrong number of channels: found 2 channels in 1 file, expected 1"),
     "4D with ITK": (".nrrd", itk(block(shape=(2, 9, 8, 7))), "wrong number of channels: found 2 channels in 1 file, expected 1"),
     "5D": (".nii", nifti(block(shape=(9, 8, 7, 2, 2))), "is not an image volume: found axis sizes (9, 8, 7, 2, 2)"),
@@ -102,6 +103,9 @@ REFUSED: dict[str, tuple[str, Save, str]] = {
     "zero spacing in NRRD": (".nrrd", edited(block(), "directions: (1,0,0)", "directions: (0,0,0)"), "the voxel spacing is unusable"),
     "singular": (".nii", nifti(block(), SINGULAR, qform_code=0, sform_code=1), "sform is singular"),
     "singular in MHA": (".mha", edited(block(), "Matrix = 1 0 0 0 1", "Matrix = 1 0 0 1 0"), "the axes' directions are unusable"),
+    "shear": (".nii", nifti(block(), SHEARED, qform_code=0, sform_code=1), "not at right angles: found 63.43° between x and y"),
+    "shear in NRRD": (".nrrd", edited(block(), "(0,1,0)", "(0.5,1,0)"), "not at right angles: found 63.43° between x and y"),
+    "shear in MHA": (".mha", edited(block(), "Matrix = 1 0 0 0 1 0", "Matrix = 1 0 0 0.5 0.866 0"), "found 60° between x and y, expected 90°"),
     "long axes": (".mha", edited(block(), "TransformMatrix = 1 0 0 0", "TransformMatrix = 2 0 0 0"), "the axes' directions are unusable"),
     "RGB in NIfTI": (".nii", nifti(rgb_nifti()), "voxels of this type cannot be used: found RGB colours"),
     "complex": (".nii", nifti(block(np.complex64)), "voxels of this type cannot be used: found complex numbers"),
@@ -126,8 +130,8 @@ TAKEN: dict[str, tuple[str, Save]] = {
     "int8 and a slope": (".nii", nifti(block(np.uint8) // 50, scl_slope=50.0, scl_inter=0.0)),
     "float64": (".mha", itk(block(np.float64))),
     "one channel as fourth axis": (".nii", nifti(block(shape=(9, 8, 7, 1)))),
-    "shear": (".nii", nifti(block(), SHEARED, qform_code=0, sform_code=1)),
-    "shear in NRRD": (".nrrd", edited(block(), "(0,1,0)", "(0.5,1,0)")),
+    "a little shear": (".nii", nifti(block(), ROUNDED, qform_code=0, sform_code=1)),
+    "a little shear in NRRD": (".nrrd", edited(block(), "(0,1,0)", "(0.01,1,0)")),
     "left-handed": (".nrrd", itk(block(), Direction=(-1, 0, 0, 0, 1, 0, 0, 0, 1))),
 }
 """What is unusual and works: the label map is 1 where the image is bright."""

@@ -88,7 +88,12 @@ def test_a_spacing_must_name_its_axes(predictor: Predictor, image_zyx: np.ndarra
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((10, 12, 14), r"array\[None\]"), ((2, 10, 12, 14), "wrong number of channels"), ((1, 0, 3, 3), "four axes"), ((4, 4), "four axes")],
+    [
+        ((10, 12, 14), r"array\[None\]"),
+        ((2, 10, 12, 14), "wrong number of channels"),
+        ((1, 0, 3, 3), "has no voxels"),
+        ((4, 4), "four axes"),
+    ],
 )
 def test_arrays_of_another_form(predictor: Predictor, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ImageError, match=message):
@@ -97,8 +102,11 @@ def test_arrays_of_another_form(predictor: Predictor, shape: tuple[int, ...], me
 
 def test_values_and_spacings_that_cannot_be_used(predictor: Predictor) -> None:
     image = np.ones((1, 9, 9, 9))
-    with pytest.raises(ImageError, match="spacing"):
-        predictor.predict(image, SpacingZYX(z=0.0, y=1.0, x=1.0))
+    for wrong in (0.0, 1e-6, "one", None):
+        with pytest.raises(ImageError, match="spacing"):
+            predictor.predict(image, SpacingZYX(z=wrong, y=1.0, x=1.0))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="is no array"):
+        predictor.predict([[[[1, 2], [3]]]], SPACING)
     with pytest.raises(ImageError, match="integers or floating-point"):
         predictor.predict(image.astype(complex), SPACING)
     image[0, 1, 2, 3] = np.nan
@@ -121,6 +129,13 @@ def test_files_must_say_where_they_go(predictor: Predictor, tmp_path: Path) -> N
         predictor.predict_files([tmp_path / "a.nii.gz"], tmp_path / "out", memory_gb=float("inf"))
     with pytest.raises(UsageError, match="folds"):
         Predictor.load(tmp_path, folds=[])
+    with pytest.raises(UsageError, match="folds: must be a list"):
+        Predictor.load(tmp_path, folds="01")
+    for workers in (-1, 1.5, True):
+        with pytest.raises(UsageError, match="workers"):
+            Predictor.load(tmp_path, workers=workers)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="is no path"):
+        Predictor.load(3)  # type: ignore[arg-type]
 
 
 def test_no_image_and_no_other_label_map_is_ever_replaced(predictor: Predictor, tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from autounet.errors import ArtefactError
-from autounet.geometry import Trace
+from autounet.geometry import Grid, Trace
+from autounet.images import read_size
 from autounet.inference import needs, run
 from autounet.inference.model import Model, Stage
 from autounet.inference.passes import Forward
@@ -316,6 +317,25 @@ def test_errors_of_the_program_are_not_hidden(tmp_path: Path, volume_plan: tuple
 
     with pytest.raises(ArithmeticError, match="a bug"):
         predict_cases(model_of(wrong, *volume_plan), [entry], Runtime(workers=1))
+
+
+def test_errors_of_the_program_while_reading_end_everything(
+    tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any
+) -> None:
+    """The case that fails never asks for memory, and those behind it must not wait for its turn."""
+    jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
+    for entry in jobs:
+        write_volume(entry.images[0])
+
+    def wrong(path: Path) -> tuple[int, Grid]:
+        if path == jobs[0].images[0]:
+            time.sleep(0.2)  # the others come first
+            raise ArithmeticError("a bug")
+        return read_size(path)
+
+    monkeypatch.setattr("autounet.inference.run.read_size", wrong)
+    with pytest.raises(ArithmeticError, match="a bug"):
+        predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=2))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
