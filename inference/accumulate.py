@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autounet.inference.scratch import scratch_array
+
 log = logging.getLogger(__name__)
 
 HALF_LIMIT = 65000.0
@@ -24,7 +26,10 @@ class Band:
         shape_cryx: Outputs, rows, y, x.
         dtype: float32 or float16; tiles' shares are convex, so that sums cannot overflow.
         device: Where it lies.
-        scratch: Folder of a temporary file that holds it instead of memory, or None. The file has no name and ends with the process.
+        scratch: Folder of a temporary file that holds it instead of memory, or None.
+
+    Raises:
+        ArtefactError: The disk has no room for that file.
     """
 
     def __init__(
@@ -34,11 +39,9 @@ class Band:
         if scratch is None:
             self._values = torch.zeros(shape_cryx, dtype=dtype, device=device)
         else:
-            scratch.mkdir(parents=True, exist_ok=True)
-            numpy_type = np.float16 if dtype == torch.float16 else np.float32
-            with tempfile.TemporaryFile(dir=scratch, prefix=".scores-") as file:
-                file.truncate(math.prod(shape_cryx) * numpy_type(0).itemsize)
-                self._values = torch.from_numpy(np.memmap(file, numpy_type, "r+", shape=shape_cryx))
+            file, values = scratch_array(scratch, shape_cryx, np.float16 if dtype == torch.float16 else np.float32)
+            file.close()
+            self._values = torch.from_numpy(values)
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,5 @@
 """Probabilities of every class on the image's own grid, streamed to a file."""
 
-import math
-import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +11,9 @@ import torch
 from torch import Tensor
 
 from autounet.artefact import atomic_path
-from autounet.errors import ArtefactError
 from autounet.geometry import Trace, TripleMm
 from autounet.inference.restore import RowStream
+from autounet.inference.scratch import scratch_array
 from autounet.labels import LabelSpec
 
 PIECE_BYTES = 16 * 2**20
@@ -43,18 +41,7 @@ class ProbabilityWriter:
         self._whole: Any = None
 
     def __enter__(self) -> Self:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._draft = tempfile.TemporaryFile(dir=self._path.parent)  # closed in __exit__; nothing is left if we are killed
-            # Written, not only claimed: on a full disk a mapped file without space ends the whole process.
-            missing = 2 * math.prod(self._shape)
-            while missing > 0:
-                missing -= self._draft.write(bytes(min(missing, PIECE_BYTES)))
-            self._draft.flush()
-            self._whole = np.memmap(self._draft, np.float16, "r+", shape=self._shape)
-        except OSError as error:
-            self._remove()
-            raise self._refused(error) from None
+        self._draft, self._whole = scratch_array(self._path.parent, self._shape, np.float16)
         if not self._labels.overlapping and self._trace.box.shape != self._trace.transposed_shape:
             self._whole[0] = 1
         return self
@@ -104,8 +91,3 @@ class ProbabilityWriter:
         if self._draft is not None:
             with suppress(OSError):
                 self._draft.close()
-
-    def _refused(self, error: OSError) -> ArtefactError:
-        return ArtefactError(
-            f"{self._path}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions and free space"
-        )

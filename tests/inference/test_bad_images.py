@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[str, Save, str]] = {
     "singular in MHA": (".mha", edited(block(), "Matrix = 1 0 0 0 1", "Matrix = 1 0 0 1 0"), "the axes' directions are unusable"),
     "shear": (".nii", nifti(block(), SHEARED, qform_code=0, sform_code=1), "not at right angles: found 63.43° between x and y"),
     "shear in NRRD": (".nrrd", edited(block(), "(0,1,0)", "(0.5,1,0)"), "not at right angles: found 63.43° between x and y"),
-    "shear in MHA": (".mha", edited(block(), "Matrix = 1 0 0 0 1 0", "Matrix = 1 0 0 0.5 0.866 0"), "found 60° between x and y, expected 90°"),
+    "shear in MHA": (".mha", edited(block(), "Matrix = 1 0 0 0 1 0", "Matrix = 1 0 0 0.5 0.866 0"), "found 60° between x and y"),
     "long axes": (".mha", edited(block(), "TransformMatrix = 1 0 0 0", "TransformMatrix = 2 0 0 0"), "the axes' directions are unusable"),
     "RGB in NIfTI": (".nii", nifti(rgb_nifti()), "voxels of this type cannot be used: found RGB colours"),
     "complex": (".nii", nifti(block(np.complex64)), "voxels of this type cannot be used: found complex numbers"),

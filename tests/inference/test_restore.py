@@ -20,6 +20,7 @@ from skimage.transform import resize
 from autounet.errors import ArtefactError, ImageError
 from autounet.geometry import Box, Grid, Trace, Triple, TripleMm
 from autounet.inference import restore
+from autounet.inference.accumulate import Band
 from autounet.inference.boundary import winners
 from autounet.inference.probabilities import ProbabilityWriter
 from autounet.inference.restore import LabelRestorer, paint, restore_labels
@@ -296,20 +297,22 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     writer = ProbabilityWriter(tmp_path / "file" / "case.npz", trace_of((4, 4, 4), (2, 2, 2)), (2.0, 2.0, 2.0), GAPS)
-    with pytest.raises(ArtefactError, match="cannot be written"):
+    with pytest.raises(ArtefactError, match="cannot hold a temporary file"):
         writer.__enter__()
 
 
 def test_a_full_disk_is_an_error_of_the_case_and_not_the_end_of_the_process(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk; a sparse mapped file would meet it as a signal."""
+    """A limit on the size of files stands for the disk; a sparse mapped file would meet it as a signal. So would the sums in a file."""
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-        with pytest.raises(ArtefactError, match="cannot be written"):
+        with pytest.raises(ArtefactError, match="cannot hold a temporary file"):
             ProbabilityWriter(tmp_path / "case.npz", trace_of((8, 8, 8), (2, 2, 2)), (2.0, 2.0, 2.0), GAPS).__enter__()
+        with pytest.raises(ArtefactError, match="cannot hold a temporary file"):
+            Band((2, 8, 8, 8), torch.float16, torch.device("cpu"), tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
