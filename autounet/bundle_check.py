@@ -14,6 +14,7 @@ from autounet.postprocessing import Postprocessing
 
 REMEDY = "do not use this file; ask for it again where it came from"
 LARGEST_LABEL = 2**31 - 1
+MOST_STEPS = 10_000
 
 
 def faults_of_plan(plan: Plan) -> Iterator[str]:
@@ -44,6 +45,8 @@ def faults_of_plan(plan: Plan) -> Iterator[str]:
 
 def fault_of_postprocessing(postprocessing: Postprocessing, plan: Plan) -> str | None:
     """What is wrong with the steps, in words."""
+    if len(postprocessing.steps) > MOST_STEPS:
+        return f"{len(postprocessing.steps)} steps, more than {MOST_STEPS}"
     known = {*plan.labels.foreground_values, *plan.labels.paint_order}  # a region may be painted with a value that is no label
     unknown = {value for step in postprocessing.steps for value in step.values} - known
     return f"label values that the plan does not have: {sorted(unknown)[:5]}" if unknown else None

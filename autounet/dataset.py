@@ -167,7 +167,7 @@ def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
     stems = {file: split_ending(file)[0] for file in files}
     firsts = {stem[:-5] for stem in stems.values() if stem.endswith("_0000") and len(stem) > 5}
     groups: dict[str, list[Path]] = {}
-    for file in sorted(files):
+    for file in sorted(files, key=lambda file: (file.name, file)):  # channels in their order, also from several folders
         stem = stems[file]
         case = stem[:-5] if re.search(r"_\d{4}$", stem) and stem[:-5] in firsts else stem
         groups.setdefault(case, []).append(file)

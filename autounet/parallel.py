@@ -34,7 +34,8 @@ def map_ordered(
         try:
             return function(item)
         except AutounetError as error:
-            return error
+            error.__context__ = error.__cause__ = None
+            return error.with_traceback(None)  # whose frames would keep the item's data alive as long as it is known
 
     if workers <= 0:
         for item in items:

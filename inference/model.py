@@ -122,6 +122,13 @@ def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> 
     Raises:
         ArtefactError: Weights are damaged or of another plan.
     """
+    if trained[0].configuration not in plan.configurations:
+        raise ArtefactError(
+            f"{trained[0].weights}: trained with a configuration that is not in plan.json",
+            found=trained[0].configuration,
+            expected=" or ".join(plan.configurations),
+            remedy="choose another configuration, or train it again",
+        )
     configuration = plan.configurations[trained[0].configuration]
 
     def states() -> Iterator[tuple[str, dict[str, Tensor]]]:

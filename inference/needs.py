@@ -51,7 +51,7 @@ def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
         try:
             shape = prepared_shape((a, b, c), grid, model.plan, configuration, "")
         except ImageError:
-            return Needs(0, 0, 0)  # it will be refused
+            return Needs(8 * channels * voxels, 0, 0)  # it will be read, and refused
         # As read, float32, and what was kept of it, normalised; beside it the resampled one and the spline's steps on the way.
         prepared = 4 * channels * math.prod(shape)
         reading = max(reading, 8 * channels * voxels + 2 * max(4 * channels * voxels, prepared))

@@ -1,5 +1,6 @@
 """Images in memory, of SimpleITK and nibabel ↔ arrays (c, z, y, x) and grids; exactly what reading the saved image would give."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def to_float32(array: Any, name: str) -> FloatArray:
     """Real numbers of any type as float32; what is beyond its range becomes infinite. Raises ImageError."""
     try:
         values = np.asarray(array)
-    except ValueError as error:  # lists of unlike lengths
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of unlike lengths, tensors that NumPy does not take
         raise ImageError(f"{name}: is no array", found=str(error).split(".")[0], expected="a NumPy array of numbers") from None
     if values.dtype.kind not in "biuf":
         raise ImageError(f"{name}: voxels of this type cannot be used", found=values.dtype, expected="integers or floating-point numbers")
@@ -141,7 +142,11 @@ def _read_nibabel(image: Any, name: str) -> tuple[FloatArray, Grid]:
     if len(sizes) < 2 or len(extra) > 1 or 0 in sizes:
         raise ImageError(f"{name}: is not an image volume", found=f"axis sizes {sizes}", expected="2, 3 or 4 axes")
     x, y, z = (*sizes[:3], 1)[:3]
-    czyx = to_float32(np.asanyarray(image.dataobj).T, name).reshape(-1, z, y, x)
+    try:
+        values = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, zlib.error) as error:  # it is read only now
+        raise ImageError(f"{name}: its voxels cannot be read", found=error, remedy="copy the file again from its source") from None
+    czyx = to_float32(values.T, name).reshape(-1, z, y, x)
     spatial, header = min(len(sizes), 3), image.header
     spacing = tuple(float(value) * unit_mm(header) for value in header["pixdim"][1 : spatial + 1])
     make_grid(Path(name), czyx.shape, spacing)

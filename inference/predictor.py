@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autounet.dataset import group_channels, split_ending
+from autounet.dataset import channel_problems, group_channels, split_ending
 from autounet.device import pick_device, pick_precision
 from autounet.errors import ImageError, UsageError
 from autounet.geometry import Grid
@@ -176,8 +176,8 @@ class Predictor:
         Raises:
             UsageError: It is not clear what goes where.
         """
-        if memory_gb is not None and not 0 < memory_gb < MOST_GB:
-            raise UsageError("memory_gb: cannot be kept to", found=memory_gb, expected="gigabytes, such as 6")
+        if memory_gb is not None and not (isinstance(memory_gb, (int, float)) and 0 < memory_gb < MOST_GB):
+            raise UsageError("memory_gb: cannot be kept to", found=repr(memory_gb), expected="gigabytes, such as 6")
         with self._turn:
             return predict_cases(self._model, self._jobs(images, output), self._runtime, self._mirror, memory_gb)
 
@@ -200,12 +200,19 @@ class Predictor:
             if output is not None:
                 raise UsageError("predict_files: label files are named twice", remedy="leave the folder out, or give a list of images")
             jobs = [PredictionJob(str(image), (Path(image),), Path(labels)) for image, labels in images.items()]
-        elif output is None or isinstance(images, (str, Path)):
+        elif output is None or isinstance(images, (str, PathLike)):
             raise UsageError("predict_files: needs a list of images and a folder, or a mapping from image to label file")
         else:
+            images = list(images)
+            if odd := [image for image in images if not isinstance(image, (str, PathLike))]:
+                raise UsageError("predict_files: is no path", found=f"{odd[0]!r:.200}", expected="paths of image files")
+            groups = group_channels([Path(image) for image in images])
+            problems = [entry for case, files in groups.items() for entry in channel_problems(case, files, len(self.channels))]
+            if problems:
+                raise UsageError(f"predict_files: {problems[0].case}: {problems[0].what}", remedy=problems[0].remedy)
             jobs = [
                 PredictionJob(case, files, Path(output) / f"{case}{label_ending(split_ending(files[0])[1])}")
-                for case, files in group_channels([Path(image) for image in images]).items()
+                for case, files in groups.items()
             ]
             if any(file.resolve().parent == Path(output).resolve() for job in jobs for file in job.images):
                 raise UsageError(

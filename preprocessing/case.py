@@ -45,7 +45,7 @@ def prepare_case(
     them, resampled along some of the axes (float32 each).
 
     Args:
-        image_czyx: As read; float32, or an integer type, which saves the caller memory.
+        image_czyx: As read, float32.
         grid: Its grid.
         plan: For the axis order.
         configuration: For spacing and normalisation.
@@ -138,8 +138,8 @@ def prepared_shape(box_shape: Triple, grid: Grid, plan: Plan, configuration: Con
     """
     unsized = Trace(grid=grid, transpose=plan.transpose, box=Box(start=(0, 0, 0), stop=box_shape), prepared_shape=box_shape)
     spacing, target = unsized.transposed_spacing_mm, target_spacing(unsized, configuration)
-    shape: Triple = new_shape(box_shape, spacing, target)
     far = any(not 1 / FARTHEST <= own / wanted <= FARTHEST for own, wanted in zip(spacing, target, strict=True))
+    shape: Triple = box_shape if far else new_shape(box_shape, spacing, target)
     if not far and shape[0] * shape[1] * shape[2] <= MAX_PREPARED_VOXELS:
         return shape
     z, y, x = (f"{target[plan.transpose.index(axis)]:.4g}" for axis in range(3))

@@ -30,6 +30,9 @@ FOREGROUND_POINTS = 10_000
 FOREGROUND_KEY = "foreground"
 """Metadata of the label file: the voxels of all classes, one class after the other, compressed (3, n) int32, little-endian."""
 
+MEMORY_BYTES = 2**26
+"""Arrays up to this are packed in memory and written at once, which is quicker; larger ones piece by piece into their file."""
+
 CHUNK_VOXELS = 2**18
 """About so many voxels are compressed together, in blocks that are read alone: of smaller chunks there would be too many to write."""
 
@@ -149,7 +152,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class StoredArray:
-    """An array on disk; indexing it reads only that part. A file that does not hold what was written is an ArtefactError."""
+    """An array on disk; indexing it reads only that part. What cannot be unpacked is an ArtefactError; a changed byte may go unnoticed."""
 
     path: Path
     shape: tuple[int, ...]
@@ -243,23 +246,29 @@ def _unpack(packed: bytes, counts: Sequence[int]) -> tuple[npt.NDArray[np.int32]
 
 
 def _write_array(path: Path, array: npt.NDArray[Any], blocks: tuple[int, ...], metadata: Mapping[str, bytes] | None = None) -> None:
-    """Writes an array (…, z, y, x) whose blocks (z, y, x) can be read alone; those of small arrays are blosc2's choice."""
+    """Writes an array (…, z, y, x) whose blocks (z, y, x) can be read alone; those of small arrays are blosc2's choice.
+
+    A file that a power cut leaves empty or short is noticed by its size: waiting for the disk would take longer than the rest.
+    """
     shape, small = array.shape[-3:], prod(array.shape[-3:]) <= CHUNK_VOXELS
     deep = min(shape[0], blocks[0] * max(1, CHUNK_VOXELS // prod(blocks)))
     lead = (1,) * (array.ndim - 3)
-    try:
-        # In memory first: one write instead of many small ones.
-        packed = blosc2.asarray(
-            np.ascontiguousarray(array),
-            chunks=array.shape if small else (*lead, deep, *blocks[1:]),
-            blocks=None if small else (*lead, *blocks),
-            cparams=COMPRESSION,
-        )
-        for key, value in (metadata or {}).items():
-            packed.schunk.vlmeta[key] = value
-        content = packed.to_cframe()
-    except RuntimeError as error:  # what blosc2 makes of memory that it does not get
-        raise MemoryError(str(error)) from error
-    # Waiting for the disk would take longer than the rest: what a power cut spoils is missing, or damaged and said to be.
     with atomic_path(path, durable=False) as temporary:
-        temporary.write_bytes(content)
+        place: dict[str, Any] = {}
+        if array.nbytes > MEMORY_BYTES:
+            temporary.unlink()
+            place = {"urlpath": str(temporary), "mode": "w"}
+        try:
+            packed = blosc2.asarray(
+                np.ascontiguousarray(array),
+                chunks=array.shape if small else (*lead, deep, *blocks[1:]),
+                blocks=None if small else (*lead, *blocks),
+                cparams=COMPRESSION,
+                **place,
+            )
+            for key, value in (metadata or {}).items():
+                packed.schunk.vlmeta[key] = value
+            if not place:
+                temporary.write_bytes(packed.to_cframe())
+        except RuntimeError as error:  # what blosc2 makes of a full disk
+            raise OSError(str(error)) from error

@@ -66,16 +66,16 @@ class Screen:
         """A line of the result, unless it is asked for as JSON."""
         _to_log(logging.INFO, text.strip())
         if not self.as_json:
-            self.out.print(escape(text), soft_wrap=True)
+            self.out.print(_printable(text), soft_wrap=True)
 
     def show(self, text: str) -> None:
         """As ``say``, but not for the log."""
         if not self.quiet:
-            self.err.print(escape(text), soft_wrap=True)
+            self.err.print(_printable(text), soft_wrap=True)
 
     def show_warning(self, text: str) -> None:
         """As ``warn``, but not for the log."""
-        self.err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+        self.err.print(f"[yellow]warning:[/] {_printable(text)}", soft_wrap=True)
 
     def json(self, value: Any) -> None:
         """The result as JSON, if it was asked for so."""
@@ -93,7 +93,7 @@ class Screen:
 
     def error(self, error: AutounetError) -> None:
         """An error, with a table of all problems where it has several."""
-        self.err.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        self.err.print(f"[red]error:[/] {_printable(str(error))}", soft_wrap=True)
         if isinstance(error, DatasetError) and error.problems:
             self.err.print(self._problems(error.problems[:MOST_PROBLEMS]))
             if len(error.problems) > MOST_PROBLEMS:
@@ -195,6 +195,11 @@ def _to_log(level: int, text: str) -> None:
     log.log(level, "%s", text, extra={"shown": True})
 
 
+def _printable(text: str) -> str:
+    """Text for the terminal as it stands: no markup of ours, and nothing of strangers' that would move the cursor."""
+    return escape("".join(character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text))
+
+
 def _width(stream: Any) -> int | None:
     """Columns; None lets rich ask the terminal or COLUMNS."""
     return None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else PLAIN_WIDTH
@@ -205,5 +210,5 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
     for position, column in enumerate(columns):
         table.add_column(escape(column), justify="right" if position in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(_printable(cell) for cell in row))
     return table

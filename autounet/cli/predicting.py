@@ -173,13 +173,13 @@ def _probability_writer(labels: LabelSpec, job: PredictionJob, trace: Trace, tar
 
 def _chosen(session: Session, model: RunLayout | Bundle, request: Request) -> Chosen:
     """Configuration and folds of a run folder or a bundle. Raises UsageError or ArtefactError."""
-    folds = named_folds(request.folds)
-    if isinstance(model, Bundle):
+    if isinstance(model, Bundle):  # which may have other folds than ours
+        folds = None if request.folds is None else [fold for part in request.folds.split(",") if (fold := part.strip())]
         name, used = model.choose(request.configuration, folds)
         steps = () if model.postprocessing is None or not request.postprocess else tuple(describe_steps(model.plan, model.postprocessing))
         made = model.path.stat().st_mtime
         return Chosen(model.plan, name, used, lambda: load_bundle(model, session.runtime, name, folds, request.postprocess), made, steps)
-    trained = choose_trained(model, request.configuration, folds)
+    trained = choose_trained(model, request.configuration, named_folds(request.folds))
     plan = Plan.load(model.plan)
     name = planned(plan, trained[0].configuration, model).name
     made = max(entry.weights.stat().st_mtime for entry in trained)
@@ -250,9 +250,9 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
         stem, ending = split_ending(images)
         if not ending:
             raise UsageError(f"-i {images}: not an image", expected=f"one of {' '.join(IMAGE_ENDINGS)}")
-        if channels > 1 and stem.endswith("_0000"):
+        if channels > 1 and stem.endswith("_0000") and len(stem) > 5:
             groups = group_channels([file for file in image_files(images.parent) if split_ending(file)[0][:-5] == stem[:-5]])
-            return {stem[:-5]: groups[stem[:-5]]}
+            return {stem[:-5]: groups.get(stem[:-5], (images,))}
         return {stem.removesuffix("_0000"): (images,)}
     if not images.is_dir():
         raise UsageError(f"-i {images}: no such file or folder", remedy="check the path")

@@ -47,12 +47,7 @@ def read(path: Path, as_labels: bool) -> Stored:
         component = kind.removeprefix("vector of ")
         channels = int(reader.GetNumberOfComponents())
         if component not in COMPONENT_BYTES or len(sizes) not in (2, 3, 4) or (len(sizes) == 4 and channels > 1):
-            raise ImageError(
-                f"{path}: is not an image volume",
-                found=f"{kind}, axis sizes {sizes}",
-                expected="numbers on 2, 3 or 4 axes",
-                remedy="save the image again as one 3D volume, or as one volume per channel",
-            )
+            raise _no_volume(path, f"{kind}, axis sizes {sizes}")
         claimed = int(np.prod((*sizes, channels), dtype=object)) * COMPONENT_BYTES[component]
         # A .mhd is the header alone: its voxels are in another file.
         check_size(path, claimed, None if path.suffix.lower() == ".mhd" else file_bytes)
@@ -73,10 +68,21 @@ def read_size(path: Path) -> tuple[int, Grid]:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _refused(path, error) from error
-    x, y, z, channels = (*(int(size) for size in reader.GetSize()), 1, 1)[:4]
     axes = len(reader.GetSize())
+    if axes not in (2, 3, 4):
+        raise _no_volume(path, f"{axes} axes")
+    x, y, z, channels = (*(int(size) for size in reader.GetSize()), 1, 1)[:4]
     grid = _grid(path, (channels, z, y, x), axes, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
     return channels * int(reader.GetNumberOfComponents()), grid
+
+
+def _no_volume(path: Path, found: str) -> ImageError:
+    return ImageError(
+        f"{path}: is not an image volume",
+        found=found,
+        expected="numbers on 2, 3 or 4 axes",
+        remedy="save the image again as one 3D volume, or as one volume per channel",
+    )
 
 
 def _refused(path: Path, error: Exception) -> ImageError:

@@ -84,9 +84,11 @@ def read_size(path: Path) -> tuple[int, Grid]:
     try:
         with tifffile.TiffFile(path) as tif:
             sizes = [int(size) for size in (1, *tif.series[0].shape)]
+            spacing = _stack_spacing(tif)
     except Exception as error:  # tifffile's decoders raise many kinds
         raise damaged(path, error) from error
-    return 1, Grid(shape_zyx=(math.prod(sizes[:-2]), sizes[-2], sizes[-1]), spacing_mm_zyx=(1.0, 1.0, 1.0))
+    spacing = (_spacing_beside(path) or spacing or (1.0, 1.0, 1.0)) if len(sizes) > 3 else (1.0, 1.0, 1.0)
+    return 1, Grid(shape_zyx=(math.prod(sizes[:-2]), sizes[-2], sizes[-1]), spacing_mm_zyx=spacing)
 
 
 def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:

@@ -1,6 +1,7 @@
 """nnU-Net's checkpoints: tensors and plain values only, and each tensor under our name for it."""
 
 import re
+import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def _check_archive(path: Path) -> None:
         size = path.stat().st_size
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such checkpoint") from None
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as error:
         raise ArtefactError(f"{path}: is no checkpoint, or a part of one", found=error, remedy="copy or download it again") from None
     if any(member.compress_type != zipfile.ZIP_STORED for member in members) or sum(member.file_size for member in members) > size:
         raise ArtefactError(f"{path}: is no checkpoint of nnU-Net", found="packed content", expected="a file as torch.save writes it")

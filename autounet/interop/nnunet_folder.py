@@ -1,10 +1,13 @@
 """Where the files of a trained nnU-Net model are: a folder, a folder of folders, or a zip of them."""
 
+import lzma
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +20,9 @@ MOST_SMALL_BYTES = 2**27
 """Of plans, dataset.json or postprocessing in a zip; real ones have a few megabytes at most."""
 MOST_CHECKPOINT_BYTES = 2**34
 MOST_PACKED = 50
-"""Weights hardly pack; what unfolds to more than so many times its size is no checkpoint."""
+"""Weights hardly pack, and JSON not much more; what unfolds to more than so many times its size is no part of a model."""
+MOST_UNPACKED = 1000
+"""Of members that are needed: folds of all configurations, and a few files beside them."""
 DEPTH = 3
 """Model folders are looked for so many folders below the one that is given."""
 
@@ -57,7 +62,7 @@ def opened(path: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(path) as archive:
                 _unpack(archive, path, Path(folder))
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, zipfile.LargeZipFile) as error:
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error) as error:
             remedy = "give the model's folder, or the zip of nnUNetv2_export_model_to_zip; copy or download it again if it is one"
             raise ArtefactError(f"{path}: is no zip, or a damaged one", found=error, remedy=remedy) from None
         except OSError as error:
@@ -73,12 +78,16 @@ def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
         raise ArtefactError(f"{path}: refused", found=f"{len(members)} members, some of the same name or too many")
     for member in members:
         _check_member(member, path)
+    needed = 0
     for member in members:
         inside = PurePosixPath(member.filename)
         large = re.fullmatch(r"checkpoint_(final|best)\.pth", inside.name) is not None
         if not large and inside.name not in {"plans.json", "dataset.json", "postprocessing.pkl"}:
             continue
-        limit = min(MOST_CHECKPOINT_BYTES, MOST_PACKED * member.compress_size + 2**20) if large else MOST_SMALL_BYTES
+        limit = min(MOST_CHECKPOINT_BYTES if large else MOST_SMALL_BYTES, MOST_PACKED * member.compress_size + 2**20)
+        needed += 1
+        if needed > MOST_UNPACKED:
+            raise ArtefactError(f"{path}: refused", found=f"more than {MOST_UNPACKED} files of models", remedy="give a zip of one model")
         if member.file_size > limit:
             raise ArtefactError(f"{path}: '{member.filename}' is refused", found=f"{member.file_size} bytes", expected=f"at most {limit}")
         target = folder.joinpath(*inside.parts)

@@ -29,7 +29,8 @@ def fault_of(configuration: Configuration) -> str | None:
         return f"a network of {parameters(spec)} parameters, more than {MOST_PARAMETERS}"
     if len(patch) != spec.ndim or min(patch) < 1 or prod(patch) > MOST_PATCH_VOXELS:
         return f"a patch of {patch} for a network of {spec.ndim} axes"
-    if len(configuration.spacing_mm) != spec.ndim or any(not 0 <= axis < spec.ndim for axis in configuration.mirror_axes):
+    mirrored = configuration.mirror_axes
+    if len(configuration.spacing_mm) != spec.ndim or not set(range(spec.ndim)) >= set(mirrored) or len(set(mirrored)) < len(mirrored):
         return f"spacing {configuration.spacing_mm} or mirror axes {configuration.mirror_axes} for a network of {spec.ndim} axes"
     return _patch(spec, patch)
 

@@ -325,6 +325,7 @@ NETWORK = ("configurations", "3d_fullres", "network")
         (("configurations", "3d_fullres", "patch_size"), [4, 8], "for a network of 3 axes"),
         (("configurations", "3d_fullres", "spacing_mm"), [1e-300, 1.0, 1.0], "a spacing of"),
         (("configurations", "3d_fullres", "mirror_axes"), [3], "mirror axes"),
+        (("configurations", "3d_fullres", "mirror_axes"), [0] * 40, "mirror axes"),
         (("configurations", "3d_fullres", "previous_stage"), "3d_fullres", "no first stage"),
         (("configurations", "3d_fullres", "previous_stage"), "/etc", "needs '/etc'"),
         (("configurations", "3d_fullres", "name"), "3d_lowres", "under another name"),
@@ -377,6 +378,8 @@ def test_postprocessing_of_labels_that_are_not_there_is_refused(whole: Path, tmp
     content["postprocessing.json"] = edited(content["postprocessing.json"], "steps", to=[{"values": [2]}])
     message = refused(write_zip(tmp_path / "steps.zip", list(sealed(content).items())))
     assert "label values that the plan does not have: [2]" in message
+    content["postprocessing.json"] = edited(content["postprocessing.json"], "steps", to=[{"values": [1]}] * 10_001)
+    assert "10001 steps" in refused(write_zip(tmp_path / "steps.zip", list(sealed(content).items())))
 
 
 def test_other_files_are_told_from_bundles(tmp_path: Path) -> None:

@@ -78,6 +78,20 @@ def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.count(odd) == 3
 
 
+def test_what_would_move_the_cursor_is_shown_and_not_done(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names from strangers' files, in messages and tables; tabs and line breaks are ours."""
+    odd = "a\x1b[2J\x07b\tc"
+    screen = Screen()
+    screen.say(odd)
+    screen.warn(odd)
+    screen.error(DatasetError(odd, problems=[Problem(odd, odd, odd)]))
+    screen.result(odd)
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "\x07" not in out + err
+    assert out.startswith("a\\x1b[2J\\x07b")
+
+
 PROBLEMS = [
     Problem(f"case_{number}", f"/data/a long path/to the image_{number}.nii.gz: is damaged", "copy it again") for number in range(70)
 ]

@@ -89,6 +89,8 @@ SHEARED = np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 ROUNDED = np.array([[1, 0.01, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 SINGULAR = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
 
+ONE_AXIS = b"NRRD0004\ntype: uint8\ndimension: 1\nsizes: 5\nencoding: raw\nendian: little\n\n12345"
+
 REFUSED: dict[str, tuple[str, Save, str]] = {
     "nan": (".nii", nifti(nan_at(block())), "found 1, the first nan at channel 0, voxel (1, 2, 3) (z, y, x)"),
     "infinite": (".nrrd", itk(nan_at(block(), np.inf)), "found 1, the first inf at channel 0, voxel (3, 2, 1) (z, y, x)"),
@@ -115,6 +117,8 @@ REFUSED: dict[str, tuple[str, Save, str]] = {
     "zeros": (".nii", nifti(block() * 0), "every voxel is zero"),
     "huge": (".nii", nifti(block(), pixdim=[1, 1e6, 1e6, 1e6, 0, 0, 0, 0], xyzt_units=2), "found 1e+06, 1e+06, 1e+06 mm (z, y, x)"),
     "tiny spacing": (".nii", nifti(block(), pixdim=[1, 1, 1e-6, 1, 0, 0, 0, 0], xyzt_units=2), "spacing is far from the training data's"),
+    "one axis in NRRD": (".nrrd", lambda path: path.write_bytes(ONE_AXIS), "is not an image volume"),
+    "endless": (".mha", edited(block(), "ElementSpacing = 1 1 1", "ElementSpacing = 1 1 1e308"), "far from the training data's"),
     "no header": (".nrrd", lambda path: path.write_bytes(b"NRRD?"), "is damaged"),
     "cut off": (".nii", lambda path: (nifti(block())(path), path.write_bytes(path.read_bytes()[:500])), "is damaged"),
     "text": (".png", lambda path: path.write_text("no image"), "is damaged"),

@@ -135,6 +135,14 @@ def test_weights_of_another_plan_are_refused(make_plan: MakePlan, tmp_path: Path
         assert "restore that plan.json" in str(caught.value).lower()
 
 
+def test_a_configuration_that_the_plan_lost_is_refused(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan, configuration = make_plan()
+    file = save(tmp_path / "weights.safetensors", plan, configuration, 0)
+    other = plan.model_copy(update={"configurations": {}})
+    with pytest.raises(ArtefactError, match=r"not in plan\.json: found 3d_fullres"):
+        load_folds(other, [TrainedFold("3d_fullres", "0", file)], FP32)
+
+
 def test_reasons_and_other_configurations_do_not_matter(make_plan: MakePlan, tmp_path: Path) -> None:
     plan, configuration = make_plan()
     file = save(tmp_path / "weights.safetensors", plan, configuration, 1)

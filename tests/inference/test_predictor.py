@@ -118,6 +118,17 @@ def test_values_and_spacings_that_cannot_be_used(predictor: Predictor) -> None:
         predictor.predict_image("scan.nii.gz")
 
 
+def test_image_objects_and_tensors_that_cannot_be_read(predictor: Predictor, image_zyx: np.ndarray, tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Image(image_zyx.T, np.eye(4)), tmp_path / "cut.nii.gz")
+    content = (tmp_path / "cut.nii.gz").read_bytes()
+    (tmp_path / "cut.nii.gz").write_bytes(content[:-40])
+    with pytest.raises(ImageError, match="voxels cannot be read"):
+        predictor.predict_image(nibabel.load(tmp_path / "cut.nii.gz"))
+    for tensor in (torch.ones(1, 9, 9, 9, requires_grad=True), torch.ones(1, 9, 9, 9, dtype=torch.bfloat16)):
+        with pytest.raises(ImageError, match="is no array"):
+            predictor.predict(tensor, SPACING)
+
+
 def test_files_must_say_where_they_go(predictor: Predictor, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a folder"):
         predictor.predict_files(["a.nii.gz"])
@@ -125,8 +136,15 @@ def test_files_must_say_where_they_go(predictor: Predictor, tmp_path: Path) -> N
         predictor.predict_files({"a.nii.gz": "b.nii.gz"}, tmp_path)
     with pytest.raises(UsageError, match="pass for images"):
         predictor.predict_files([tmp_path / "a_0000.nii.gz"], tmp_path)
-    with pytest.raises(UsageError, match="memory_gb"):
-        predictor.predict_files([tmp_path / "a.nii.gz"], tmp_path / "out", memory_gb=float("inf"))
+    for limit in (float("inf"), "6", -1):
+        with pytest.raises(UsageError, match="memory_gb"):
+            predictor.predict_files([tmp_path / "a.nii.gz"], tmp_path / "out", memory_gb=limit)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="is no path: found 1"):
+        predictor.predict_files([1], tmp_path / "out")  # type: ignore[list-item]
+    # Two patients' images of one name are not two channels of one patient; nor is a channel left out.
+    for images in (["p1/scan.nii.gz", "p2/scan.nii.gz"], ["a_0000.nii.gz", "a_0002.nii.gz"], ["a_0000.nii.gz", "a_0001.nii.gz"]):
+        with pytest.raises(UsageError, match=r"several images of this name|channel files"):
+            predictor.predict_files(images, tmp_path / "out")
     with pytest.raises(UsageError, match="folds"):
         Predictor.load(tmp_path, folds=[])
     with pytest.raises(UsageError, match="folds: must be a list"):

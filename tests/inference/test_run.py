@@ -1,5 +1,6 @@
 """Predicting real files: geometry, order, failures."""
 
+import gc
 import gzip
 import threading
 import time
@@ -361,6 +362,31 @@ def test_a_case_that_runs_out_of_memory_does_not_stop_the_others(
     assert [entry.output.exists() for entry in jobs] == [False, True, True]
     assert sizes[:4] == [8, 4, 2, 1]
     assert max(sizes[4:]) == 8
+
+
+def test_cases_that_failed_hold_no_arrays(tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any) -> None:
+    """An error kept for the report has frames, and frames have arrays; without the garbage collector they would live on."""
+    jobs = [job(tmp_path, f"{number}") for number in range(4)]
+    for entry in jobs:
+        write_volume(entry.images[0])
+    prepare, arrays = run.first_prepared, list[weakref.ref[Any]]()
+
+    def watched(*arguments: Any) -> Any:
+        prepared = prepare(*arguments)
+        arrays.append(weakref.ref(prepared.image_czyx))
+        return prepared
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(run, "first_prepared", watched)
+    gc.disable()
+    try:
+        found = predict_cases(model_of(forward, *volume_plan), jobs, Runtime(workers=1), mirror=False)
+        assert [reference() for reference in arrays] == [None] * 4
+    finally:
+        gc.enable()
+    assert len(found.problems) == 4
 
 
 def test_the_summary_counts_what_was_written(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:

@@ -80,6 +80,19 @@ def test_a_patch_of_a_large_case_is_the_slice_and_only_its_blocks_are_read(store
     assert opened.image[0, 69, 79, 89] == image[0, 69, 79, 89]
 
 
+def test_large_arrays_are_written_piece_by_piece_and_read_the_same(store: Store, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored, image, labels = write("large", (70, 80, 90), (32, 40, 48))
+    monkeypatch.setattr("autounet.preprocessing.store.MEMORY_BYTES", 0)
+    other, _, _ = write("pieces", (70, 80, 90), (32, 40, 48))
+    one, two = store.open(stored), store.open(other)
+    assert two.image.blocks == one.image.blocks
+    np.testing.assert_array_equal(two.image[:], image)
+    np.testing.assert_array_equal(two.labels[:], labels)
+    for found, expected in zip(two.foreground, one.foreground, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert len(list(store.root.iterdir())) == 6
+
+
 def test_a_case_without_foreground_can_be_stored(store: Store) -> None:
     image, labels = arrays((3, 4, 5))
     stored = store.write("empty", image, np.zeros_like(labels), trace_of((3, 4, 5)), LABELS, SOURCES, (4, 4, 4))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images import read_image, read_labels, write_labels
+from autounet.images import read_image, read_labels, read_size, write_labels
 
 STACK = np.arange(140, dtype=np.uint8).reshape(7, 4, 5)
 COLOURS = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
@@ -103,6 +103,8 @@ def test_spacing_in_a_file_beside_as_nnunet_has_it(tmp_path: Path) -> None:
     assert read_image(tmp_path / "case_0000.tif")[1].spacing_mm_zyx == (5.0, 1.5, 1.25)
     assert read_labels(tmp_path / "case.tif")[1].spacing_mm_zyx == (5.0, 1.5, 1.25)
     assert read_image(tmp_path / "other.tif")[1].spacing_mm_zyx == UNIT
+    for name in ("case_0000.tif", "case.tif", "other.tif"):
+        assert read_size(tmp_path / name)[1] == read_image(tmp_path / name)[1]
     for wrong in ("[5, 1.5]", "[0, 1, 1]", '"thick"'):
         (tmp_path / "case.json").write_text(f'{{"spacing": {wrong}}}')
         with pytest.raises(ImageError, match=r"case\.json.*spacing"):
@@ -112,6 +114,7 @@ def test_spacing_in_a_file_beside_as_nnunet_has_it(tmp_path: Path) -> None:
 def test_ome_spacing(tmp_path: Path) -> None:
     def save(**metadata: Any) -> Grid:
         tifffile.imwrite(tmp_path / "a.tif", STACK, ome=True, photometric="minisblack", metadata={"axes": "ZYX", **metadata})
+        assert read_size(tmp_path / "a.tif")[1] == read_image(tmp_path / "a.tif")[1]
         return read_image(tmp_path / "a.tif")[1]
 
     sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}

@@ -306,6 +306,26 @@ def test_zips_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
         archive.writestr("Dataset001_Test/a__b__3d_fullres/fold_0/checkpoint_final.pth", bytes(2**25))
     with pytest.raises(ArtefactError, match=r"bomb\.zip: .*checkpoint_final\.pth' is refused"):
         read_nnunet_model(tmp_path / "bomb.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/plans.json", b"0" * 5_000_000)
+    with pytest.raises(ArtefactError, match=r"bomb\.zip: .*plans\.json' is refused"):
+        read_nnunet_model(tmp_path / "bomb.zip")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(1001):
+            archive.writestr(f"{number}/plans.json", b"{}")
+    with pytest.raises(ArtefactError, match="more than 1000 files of models"):
+        read_nnunet_model(tmp_path / "bomb.zip")
+
+
+def test_a_zip_with_damaged_content_is_a_message(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/plans.json", bytes(range(256)) * 40)
+    content = bytearray(path.read_bytes())
+    content[60:90] = bytes(30)
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"damaged\.zip: is no zip, or a damaged one"):
+        read_nnunet_model(path)
 
 
 def test_what_is_no_model_is_an_error_that_names_it(make: Make, tmp_path: Path) -> None:
