@@ -4,7 +4,7 @@ import hashlib
 import re
 import shlex
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -154,6 +154,8 @@ class Bundle:
                 raise ArtefactError(f"{path}: member '{name}' has another size", found=sizes[name], expected=member.size, remedy=REMEDY)
         if PLAN not in members:
             raise ArtefactError(f"{path}: is no bundle of autounet", found=f"no {PLAN} in it", remedy=REMEDY)
+        for name in members.keys() & {README}:  # which people read before they do what it says
+            _json(path, name, sizes, members[name].sha256)
         plan = _parse(Plan, path, PLAN, _json(path, PLAN, sizes, members[PLAN].sha256))
         postprocessing = None
         if POSTPROCESSING in members:
@@ -192,10 +194,12 @@ class Bundle:
         wanted = there[chosen] if folds is None else tuple(folds)
         missing = [fold for fold in wanted if fold not in there[chosen]]
         if missing or not wanted:
-            raise UsageError(
-                f"fold {', '.join(missing) or 'none'} of {chosen}: not in {self.path}", found=f"folds {', '.join(there[chosen])}"
-            )
+            raise UsageError(f"fold {', '.join(missing) or 'none'} of {chosen}: not in {self.path}", found=_folds(there[chosen]))
         return chosen, tuple(fold for fold in there[chosen] if fold in wanted)
+
+
+def _folds(folds: Sequence[str]) -> str:
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"
 
 
 def _json(path: Path, name: str, sizes: dict[str, int], sha256: str | None = None) -> str:

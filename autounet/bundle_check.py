@@ -32,6 +32,8 @@ def faults_of_plan(plan: Plan) -> Iterator[str]:
             yield f"{key}: {fault}"
         if configuration.name != key:
             yield f"{key} under another name, {shown(configuration.name)}"
+        if any(scheme.lower > scheme.upper or scheme.std < 0 for scheme in configuration.normalization):
+            yield f"{key}: a normalisation that cannot be carried out"
         if not all(SMALLEST_MM <= spacing <= LARGEST_MM for spacing in configuration.spacing_mm):
             yield f"{key}: a spacing of {configuration.spacing_mm}"
         # A second stage sees the labels of the first; a third there is none.

@@ -175,10 +175,13 @@ def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder, sorted; hidden files (macOS leaves ``._*`` in archives) are passed over."""
+    """What is named as an image in a folder, sorted; hidden files (macOS leaves ``._*`` in archives) and folders are passed over.
+
+    A link to nothing is among them: reading it says so, and nobody misses the case.
+    """
     if not folder.is_dir():
         return []
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file() and split_ending(entry)[1])
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and not entry.is_dir() and split_ending(entry)[1])
 
 
 def _listed_rows(raw: Mapping[str, Any], path: Path) -> list[Any]:
@@ -304,25 +307,28 @@ def _of_ending(images: Sequence[Path], named: object, root: Path) -> list[Path]:
     return chosen
 
 
-def channel_problems(case_id: str, paths: Sequence[Path], channels: int) -> list[Problem]:
-    """What is wrong with the files of one case: too many, too few, or not numbered _0000, _0001, …."""
+def channel_problems(case_id: str, paths: Sequence[Path], channels: int, source: str = "dataset.json") -> list[Problem]:
+    """What is wrong with the files of one case: too many, too few, or not numbered _0000, _0001, …; ``source`` says how many."""
     if len(paths) == 1:
         return []  # one file may hold all channels; reading it tells
     numbers = [int(match[1]) for file in paths if (match := re.search(r"_(\d{4})$", split_ending(file)[0]))]
     if len(numbers) < len(paths) or len(set(numbers)) < len(numbers):
+        if len(set(paths)) < len(paths):
+            return [Problem(case_id, f"{paths[0]} is given twice", "name each file once")]
         names = ", ".join(file.name for file in paths)
         return [Problem(case_id, f"several images of this name: {names}", "keep the files of one image")]
     if len(paths) != channels:
-        return [_channel_count_problem(case_id, len(paths), channels)]
+        return [_channel_count_problem(case_id, len(paths), channels, source)]
     if numbers != list(range(channels)):
         what = f"channel files {', '.join(f'_{number:04d}' for number in numbers)} have gaps"
         return [Problem(case_id, what, "number them from _0000 on")]
     return []
 
 
-def _channel_count_problem(case_id: str, files: int, channels: int) -> Problem:
-    what = f"{files} channel files, but {channels} channel{'s' if channels != 1 else ''} in dataset.json"
-    return Problem(case_id, what, "add the missing files" if files < channels else "remove files, or name all channels in dataset.json")
+def _channel_count_problem(case_id: str, files: int, channels: int, source: str = "dataset.json") -> Problem:
+    what = f"{files} channel files, but {channels} channel{'s' if channels != 1 else ''} in {source}"
+    more = "remove files, or name all channels in dataset.json" if source == "dataset.json" else "remove files"
+    return Problem(case_id, what, "add the missing files" if files < channels else more)
 
 
 def name_problems(case_id: str) -> list[Problem]:

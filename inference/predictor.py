@@ -1,7 +1,7 @@
 """A trained model from Python: loaded once, for many images in memory or in files."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -82,7 +82,7 @@ class Predictor:
             AutounetError: There is no such model, or it is damaged or refused.
         """
         if folds is not None:
-            folds = [] if isinstance(folds, str) else [str(fold) for fold in folds]
+            folds = [] if isinstance(folds, str) or not isinstance(folds, Iterable) else [str(fold) for fold in folds]
             if not folds:
                 raise UsageError("folds: must be a list of names", expected="such as ['0', '1'], or None for all")
         if not isinstance(path, (str, PathLike)):
@@ -203,11 +203,13 @@ class Predictor:
         elif output is None or isinstance(images, (str, PathLike)):
             raise UsageError("predict_files: needs a list of images and a folder, or a mapping from image to label file")
         else:
+            if not isinstance(images, Iterable):
+                raise UsageError("predict_files: no list of images", found=repr(images), expected="paths of image files")
             images = list(images)
             if odd := [image for image in images if not isinstance(image, (str, PathLike))]:
                 raise UsageError("predict_files: is no path", found=f"{odd[0]!r:.200}", expected="paths of image files")
             groups = group_channels([Path(image) for image in images])
-            problems = [entry for case, files in groups.items() for entry in channel_problems(case, files, len(self.channels))]
+            problems = [entry for case, files in groups.items() for entry in channel_problems(case, files, len(self.channels), "the model")]
             if problems:
                 raise UsageError(f"predict_files: {problems[0].case}: {problems[0].what}", remedy=problems[0].remedy)
             jobs = [

@@ -43,7 +43,7 @@ def scratch_array(folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) ->
             with suppress(OSError):  # what could not be written is tried once more
                 file.close()
         raise ArtefactError(
-            f"{folder}: cannot hold a temporary file of {size / 1e9:.1f} GB",
+            f"{folder}: cannot hold a temporary file of {size / 1e6:.1f} MB",
             found=error.strerror or error,
             remedy="check the folder's permissions and free space",
         ) from None

@@ -63,7 +63,8 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, folders: Mapping[str, Path
         stale = sum(stored[number] is None and target.store.files(case)[-1].exists() for case, stored in found.items())
         if stale:
             name = target.configuration.name
-            log.warning("%s: %d prepared cases are stale (the plan or the raw files changed) and are made again", name, stale)
+            what = "case is made again: it is" if stale == 1 else "cases are made again: they are"
+            log.warning("%s: %d prepared %s damaged, or the plan or the raw files have changed", name, stale, what)
     todo = [case for case in dataset.cases if None in found[case.id]]
     problems: list[Problem] = []
     with runtime.progress(f"prepare {' and '.join(folders)}", len(todo)) as advance, _OneThread(bool(runtime.workers)) as one_thread:

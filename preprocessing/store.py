@@ -228,7 +228,7 @@ def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[n
 
 
 def _damaged(path: Path, error: Exception) -> ArtefactError:
-    remedy = f"delete {path.parent}: it is made again when needed"
+    remedy = "delete this file: the case is prepared again when needed"
     return ArtefactError(f"{path}: prepared case cannot be read", found=str(error).split("\n")[0], remedy=remedy)
 
 

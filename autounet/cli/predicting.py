@@ -73,12 +73,14 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     cases = find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
     problems = [
-        problem for case, files in cases.items() for problem in (*name_problems(case), *channel_problems(case, files, len(plan.channels)))
+        problem
+        for case, files in cases.items()
+        for problem in (*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model"))
     ]
     jobs = [
         PredictionJob(case, files, outputs[case])
         for case, files in cases.items()
-        if not name_problems(case) and not channel_problems(case, files, len(plan.channels))
+        if not name_problems(case) and not channel_problems(case, files, len(plan.channels), "the model")
     ]
     todo = [job for job in jobs if request.overwrite or not _is_there(job.output)]
     warn_of_probabilities(session, jobs, todo, request)
@@ -255,7 +257,14 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
             return {stem[:-5]: groups.get(stem[:-5], (images,))}
         return {stem.removesuffix("_0000"): (images,)}
     if not images.is_dir():
-        raise UsageError(f"-i {images}: no such file or folder", remedy="check the path")
+        what = (
+            "is neither a file nor a folder"
+            if images.exists()
+            else "is a link to nothing"
+            if images.is_symlink()
+            else "no such file or folder"
+        )
+        raise UsageError(f"-i {images}: {what}", remedy="check the path")
     files = image_files(images)
     if not files:
         raise UsageError(f"-i {images}: no images in this folder", expected=f"files ending in {' '.join(IMAGE_ENDINGS)}")

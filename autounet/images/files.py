@@ -108,7 +108,7 @@ def read_channels(paths: Sequence[Path], expected_channels: int) -> tuple[FloatA
             f"{', '.join(str(path) for path in paths)}: wrong number of channels",
             found=channels,
             expected=expected_channels,
-            remedy="give one file per channel (case_0000, case_0001, …) or one file that holds all of them, as in dataset.json",
+            remedy="give one file per channel (case_0000, case_0001, …) or one file with all of them; for one channel make colours grey",
         )
     image = np.empty((expected_channels, *grid.shape_zyx), np.float32)
     for channel, path in enumerate(paths):

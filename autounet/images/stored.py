@@ -43,7 +43,8 @@ def check_file(path: Path) -> int:
     try:
         size = path.stat().st_size
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file", remedy="check the path, or restore the file") from None
+        what = "is a link to nothing" if path.is_symlink() else "no such file"
+        raise ImageError(f"{path}: {what}", remedy="check the path, or restore the file") from None
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened", found=error.strerror or error, remedy="check the path and its permissions") from error
     if not path.is_file():
@@ -224,7 +225,7 @@ def check_finite(image_czyx: npt.NDArray[np.floating[Any]], name: str) -> None:
         raise ImageError(
             f"{name}: voxels that are NaN, infinite, or beyond the range of 32-bit numbers",
             found=f"{count}, the first {first}",
-            remedy="replace them, e.g. by 0 with numpy.nan_to_num, and save the image again",
+            remedy="replace them, e.g. with numpy.nan_to_num and numpy.clip, and save the image again",
         )
 
 

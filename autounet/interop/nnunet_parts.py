@@ -83,7 +83,10 @@ def _check_same(one: Part, other: Part) -> None:
 
 
 def _part(folder: ModelFolder, checkpoint: str, folds: Sequence[str] | None) -> Part:
-    raw, about = _json(folder.path / "plans.json"), load_description(folder.path / "dataset.json")
+    raw = _json(folder.path / "plans.json")
+    if not (folder.path / "dataset.json").is_file():
+        raise ArtefactError(f"{folder.path}: no dataset.json", remedy="copy the one that nnU-Net wrote beside plans.json, or the dataset's")
+    about = load_description(folder.path / "dataset.json")
     plans = nnunet_plans(raw, str(folder.path / "plans.json"))
     channels, labels = channels_and_labels(about, folder.path / "dataset.json")
     if not labels.overlapping and labels.foreground_values != tuple(range(1, len(labels.classes) + 1)):
@@ -129,10 +132,12 @@ def _json(path: Path) -> Any:
 def _chosen(folder: ModelFolder, checkpoint: str, folds: Sequence[str] | None) -> dict[str, Path]:
     there = folder.checkpoints(checkpoint)
     if not there:
-        others = sorted(path.name for path in folder.path.glob("fold_*/checkpoint_*.pth"))
-        found = f"only {', '.join(sorted(set(others)))}" if others else "no checkpoint at all"
+        others = sorted(f"{path.parent.name}/{path.name}" for path in folder.path.glob("fold_*/checkpoint_*.pth"))
         raise ArtefactError(
-            f"{folder.path}: no fold with checkpoint_{checkpoint}.pth", found=found, remedy="take another with --checkpoint"
+            f"{folder.path}: no fold with checkpoint_{checkpoint}.pth",
+            found=", ".join(others[:5]) or "no checkpoint at all",
+            expected=f"fold_0/checkpoint_{checkpoint}.pth or others up to fold_4, or fold_all",
+            remedy="name the folders so, or take another checkpoint with --checkpoint",
         )
     if folds is None:
         return {fold: path for fold, path in there.items() if fold != "all"} or there

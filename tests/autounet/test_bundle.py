@@ -105,7 +105,7 @@ def test_the_bundle_chooses_unless_others_are_named(whole: Path) -> None:
     assert bundle.choose("3d_lowres", None) == ("3d_lowres", ("1",))
     with pytest.raises(UsageError, match=r"-c 2d: not in .*found 3d_fullres, 3d_lowres"):
         bundle.choose("2d", None)
-    with pytest.raises(UsageError, match=r"fold 3 of 3d_lowres: not in .*found folds 1"):
+    with pytest.raises(UsageError, match=r"fold 3 of 3d_lowres: not in .*found fold 1"):
         bundle.choose("3d_lowres", ["1", "3"])
 
 
@@ -156,7 +156,7 @@ def edited(data: bytes, *where: str, to: Any) -> bytes:
     whole = json.loads(data)
     inner = whole
     for key in where[:-1]:
-        inner = inner[key]
+        inner = inner[int(key)] if isinstance(inner, list) else inner[key]
     inner[where[-1]] = to
     return json.dumps(whole).encode()
 
@@ -187,7 +187,7 @@ def test_a_part_of_a_file_is_refused(whole: Path, tmp_path: Path, share: float) 
     assert "is no zip, or a damaged one" in refused(path)
 
 
-@pytest.mark.parametrize("member", ["plan.json", "postprocessing.json", "bundle.json", WEIGHTS])
+@pytest.mark.parametrize("member", ["plan.json", "postprocessing.json", "bundle.json", "README.txt", WEIGHTS])
 def test_one_flipped_bit_is_found(whole: Path, tmp_path: Path, member: str) -> None:
     data = bytearray(whole.read_bytes())
     inside = content_of(whole)[member]
@@ -324,6 +324,8 @@ NETWORK = ("configurations", "3d_fullres", "network")
         (("configurations", "3d_fullres", "patch_size"), [1, 2, 2], "a single voxel"),
         (("configurations", "3d_fullres", "patch_size"), [4, 8], "for a network of 3 axes"),
         (("configurations", "3d_fullres", "spacing_mm"), [1e-300, 1.0, 1.0], "a spacing of"),
+        (("configurations", "3d_fullres", "normalization", "0", "std"), -1.0, "a normalisation that cannot be carried out"),
+        (("configurations", "3d_fullres", "normalization", "0", "lower"), 5.0, "a normalisation that cannot be carried out"),
         (("configurations", "3d_fullres", "mirror_axes"), [3], "mirror axes"),
         (("configurations", "3d_fullres", "mirror_axes"), [0] * 40, "mirror axes"),
         (("configurations", "3d_fullres", "previous_stage"), "3d_fullres", "no first stage"),

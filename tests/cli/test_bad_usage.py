@@ -162,6 +162,20 @@ def test_predict_to_where_nothing_can_be_written(trained: Any, refused: Autounet
         refused(1, ["cannot be written", "-o"], "predict", "-d", "11", "--runs", trained.runs, "-i", one, "-o", output)
 
 
+def test_links_to_nothing_are_not_passed_over(trained: Any, autounet: Autounet, tmp_path: Path) -> None:
+    """An archive that is not mounted: a case that is silently missing is worse than one that fails."""
+    (tmp_path / "in").mkdir()
+    shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", tmp_path / "in")
+    (tmp_path / "in" / "lost.nii.gz").symlink_to(tmp_path / "archive" / "lost.nii.gz")
+    (tmp_path / "in" / "folder.nii.gz").mkdir()
+    command = ("predict", "-d", "11", "--runs", trained.runs, "-o", tmp_path / "out", "--no-mirror")
+    ended = autounet(*command, "-i", tmp_path / "in")
+    assert ended.code == 1
+    assert "1 predicted" in ended.out
+    assert "lost.nii.gz: is a link to nothing" in "".join(ended.err.split("\n"))
+    assert "link to nothing" in autounet(*command, "-i", tmp_path / "in" / "lost.nii.gz").err
+
+
 def test_bad_images_do_not_stop_the_others(
     trained: Any, predict: tuple[Any, ...], autounet: Autounet, kit: SimpleNamespace, tmp_path: Path
 ) -> None:
@@ -347,14 +361,17 @@ def test_damaged_prepared_files_are_made_again(trained: Any, autounet: Autounet,
     assert {path.name: path.read_bytes() for path in prepared.glob("*.b2nd")} == whole
 
 
-def test_prepared_file_with_other_bytes_is_one_clear_error(trained: Any, refused: Autounet, runs_copy: Path) -> None:
-    """A disk that returns other bytes than were written: the size is right, so it is found only when the file is read."""
+def test_prepared_file_with_other_bytes_is_one_clear_error(trained: Any, refused: Autounet, autounet: Autounet, runs_copy: Path) -> None:
+    """A disk that returns other bytes than were written: the size is right, so it is found only when the file is read. The remedy helps."""
     file = runs_copy / "Dataset012_Cells" / "prepared" / "2d" / "cell_0.b2nd"
     whole = file.read_bytes()
     for spoilt in (bytes(len(whole)), whole[:300] + bytes(byte ^ 255 for byte in whole[300:-300]) + whole[-300:]):
         file.write_bytes(spoilt)
-        words = [f"{file}: prepared case cannot be read", f"delete {file.parent}"]
+        words = [f"{file}: prepared case cannot be read", "Delete this file"]
         refused(1, words, *TRAIN, "-d", trained.cells, "-f", "1", "--runs", runs_copy)
+    file.unlink()
+    assert autounet("preprocess", "-d", trained.cells, "-c", "2d", "--runs", runs_copy).code == 0
+    assert file.read_bytes() == whole
 
 
 def test_damaged_weights(trained: Any, refused: Autounet, runs_copy: Path) -> None:

@@ -134,7 +134,7 @@ def test_what_is_no_model_is_wrong_usage(exported: SimpleNamespace, trained: Any
     refused(2, ["no such file or folder"], *predict(images, tmp_path / "out", tmp_path / "nothing.zip"))
     refused(2, ["not a run folder", "plan.json", "autounet export"], *predict(images, tmp_path / "out", images))
     refused(2, ["-c 2d: not in", "found 3d_fullres"], *predict(images, tmp_path / "out", exported.path, "-c", "2d"))
-    refused(2, ["fold 4 of 3d_fullres: not in", "folds 0"], *predict(images, tmp_path / "out", exported.path, "-f", "4"))
+    refused(2, ["fold 4 of 3d_fullres: not in", "found fold 0"], *predict(images, tmp_path / "out", exported.path, "-f", "4"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -141,14 +141,19 @@ def test_files_must_say_where_they_go(predictor: Predictor, tmp_path: Path) -> N
             predictor.predict_files([tmp_path / "a.nii.gz"], tmp_path / "out", memory_gb=limit)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="is no path: found 1"):
         predictor.predict_files([1], tmp_path / "out")  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="no list of images: found None"):
+        predictor.predict_files(None, tmp_path / "out")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"a\.nii\.gz is given twice"):
+        predictor.predict_files(["a.nii.gz", "a.nii.gz"], tmp_path / "out")
     # Two patients' images of one name are not two channels of one patient; nor is a channel left out.
     for images in (["p1/scan.nii.gz", "p2/scan.nii.gz"], ["a_0000.nii.gz", "a_0002.nii.gz"], ["a_0000.nii.gz", "a_0001.nii.gz"]):
         with pytest.raises(UsageError, match=r"several images of this name|channel files"):
             predictor.predict_files(images, tmp_path / "out")
     with pytest.raises(UsageError, match="folds"):
         Predictor.load(tmp_path, folds=[])
-    with pytest.raises(UsageError, match="folds: must be a list"):
-        Predictor.load(tmp_path, folds="01")
+    for folds in ("01", 0):
+        with pytest.raises(UsageError, match="folds: must be a list"):
+            Predictor.load(tmp_path, folds=folds)  # type: ignore[arg-type]
     for workers in (-1, 1.5, True):
         with pytest.raises(UsageError, match="workers"):
             Predictor.load(tmp_path, workers=workers)  # type: ignore[arg-type]

@@ -152,7 +152,7 @@ def test_a_changed_raw_file_is_prepared_again(
     prepare(dataset, chosen, folder)
     after = written(folder)
     assert {name.split(".")[0] for name in before if after[name] != before[name]} == {"c2"}
-    assert "1 prepared cases are stale" in caplog.text
+    assert "1 prepared case is made again" in caplog.text
 
 
 def test_another_plan_prepares_all_again(dataset: DatasetSpec, chosen: Chosen, make_plan: MakePlan, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_folds_are_those_of_cross_validation_unless_others_are_named(make: Make)
     assert list(read_nnunet_model(folder, folds=("all",)).weights["3d_fullres"]) == ["all"]
     with pytest.raises(UsageError, match=r"fold 4 is not there: found folds 0, 2, 10, all"):
         read_nnunet_model(folder, folds=("0", "4"))
-    with pytest.raises(ArtefactError, match=r"no fold with checkpoint_best\.pth: found only checkpoint_final\.pth"):
+    with pytest.raises(ArtefactError, match=r"no fold with checkpoint_best\.pth: found fold_0/checkpoint_final\.pth"):
         read_nnunet_model(folder, "best")
 
 
