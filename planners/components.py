@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from autounet.labels import IntArray, LabelSpec
 from autounet.planners.laterality.extents import Extents
@@ -23,5 +22,7 @@ def count_components(labels_zyx: IntArray, spec: LabelSpec, extents: Extents) ->
 
 
 def _count(mask_yx: npt.NDArray[np.bool_]) -> int:
+    from scipy import ndimage  # takes a while to import, and a fingerprint that is there needs none
+
     components, _ = ndimage.label(mask_yx)
     return int(np.count_nonzero(np.bincount(components.ravel())[1:] >= SMALLEST_PIXELS))
