@@ -4,7 +4,7 @@ import hashlib
 import re
 import shlex
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
@@ -21,6 +21,7 @@ from autounet.bundle_text import About, Line, readme
 from autounet.errors import ArtefactError, UsageError
 from autounet.plan import Plan
 from autounet.postprocessing import Postprocessing
+from autounet.splits import in_words
 
 MANIFEST, PLAN, POSTPROCESSING, README = "bundle.json", "plan.json", "postprocessing.json", "README.txt"
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}"
@@ -194,12 +195,8 @@ class Bundle:
         wanted = there[chosen] if folds is None else tuple(folds)
         missing = [fold for fold in wanted if fold not in there[chosen]]
         if missing or not wanted:
-            raise UsageError(f"fold {', '.join(missing) or 'none'} of {chosen}: not in {self.path}", found=_folds(there[chosen]))
+            raise UsageError(f"fold {', '.join(missing) or 'none'} of {chosen}: not in {self.path}", found=in_words(there[chosen]))
         return chosen, tuple(fold for fold in there[chosen] if fold in wanted)
-
-
-def _folds(folds: Sequence[str]) -> str:
-    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"
 
 
 def _json(path: Path, name: str, sizes: dict[str, int], sha256: str | None = None) -> str:

@@ -10,11 +10,10 @@ from autounet.errors import ArtefactError
 from autounet.geometry import LARGEST_MM, SMALLEST_MM
 from autounet.networks.check import fault_of, tensors_of
 from autounet.plan import Plan
-from autounet.postprocessing import Postprocessing
+from autounet.postprocessing import MOST_STEPS, Postprocessing
 
 REMEDY = "do not use this file; ask for it again where it came from"
 LARGEST_LABEL = 2**31 - 1
-MOST_STEPS = 10_000
 
 
 def faults_of_plan(plan: Plan) -> Iterator[str]:

@@ -12,6 +12,7 @@ not in this tree: they stay Python's own exceptions, and a traceback is a bug.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class AutounetError(Exception):
@@ -39,6 +40,11 @@ class AutounetError(Exception):
         if self.remedy:
             text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
         return text
+
+    def without_frames(self) -> Self:
+        """The error, to be kept for a report: its frames would keep their data alive as long as it is known."""
+        self.__context__ = self.__cause__ = None
+        return self.with_traceback(None)
 
 
 class UsageError(AutounetError):

@@ -34,8 +34,7 @@ def map_ordered(
         try:
             return function(item)
         except AutounetError as error:
-            error.__context__ = error.__cause__ = None
-            return error.with_traceback(None)  # whose frames would keep the item's data alive as long as it is known
+            return error.without_frames()
 
     if workers <= 0:
         for item in items:

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from autounet.artefact import Artefact, Frozen
 
+MOST_STEPS = 10_000
+"""More are no postprocessing but an attempt to keep a machine busy."""
+
 
 class KeepLargest(Frozen):
     """Of the voxels with any of these label values only the largest connected component stays; the others become background.

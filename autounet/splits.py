@@ -11,6 +11,16 @@ from autounet.errors import DatasetError
 FOLDS = 5
 
 
+def split_names(text: str) -> list[str]:
+    """``0,2`` or ``all`` of a command line → names of folds, without repetition; empty where there is none."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def in_words(folds: Sequence[str]) -> str:
+    """``fold 0``, ``folds 0, 2``."""
+    return f"fold{'s' if len(folds) > 1 else ''} {', '.join(folds)}"
+
+
 class Split(Frozen):
     """Cases of one fold."""
 

@@ -154,11 +154,6 @@ class _Case:
     """Closes what else takes the scores."""
     consumers: list[Consumer] = field(default_factory=list)
 
-    def fail(self, error: AutounetError) -> None:
-        """Notes why the case failed. The error's frames would keep the case's arrays alive as long as it is known."""
-        error.__context__ = error.__cause__ = None
-        self.error = error.with_traceback(None)
-
     @property
     def voxels(self) -> int:
         """Of the image as it was read."""
@@ -218,7 +213,7 @@ def _score(
                 if case.error is not None:
                     break
     except AutounetError as error:
-        case.fail(error)
+        case.error = error.without_frames()
 
 
 def _hand_on(case: _Case, slab: Tensor) -> None:
@@ -229,7 +224,7 @@ def _hand_on(case: _Case, slab: Tensor) -> None:
                 for consumer in case.consumers:
                     consumer.add(slab)
         except AutounetError as error:
-            case.fail(error)
+            case.error = error.without_frames()
 
 
 def _finish(case: _Case, model: Model, gate: Gate, finished: deque[_Case]) -> None:
@@ -243,7 +238,7 @@ def _finish(case: _Case, model: Model, gate: Gate, finished: deque[_Case]) -> No
             labels = apply_postprocessing(case.restorer.labels_zyx(), model.postprocessing)
             write_labels(case.job.output, labels, case.grid, like=case.job.images[0])
     except AutounetError as error:
-        case.fail(error)
+        case.error = error.without_frames()
     finally:
         case.restorer = case.prepared = case.image_czyx = None
         case.consumers.clear()

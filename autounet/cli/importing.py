@@ -12,6 +12,7 @@ from autounet.cli.session import Session
 from autounet.errors import UsageError
 from autounet.interop.nnunet_model import ImportedModel, read_nnunet_model
 from autounet.plan import Plan
+from autounet.splits import split_names
 
 
 def run_import(
@@ -38,7 +39,7 @@ def run_import(
     """
     if not model.exists():
         raise UsageError(f"{model}: no such file or folder", expected="a trained nnU-Net v2 model")
-    wanted = None if folds is None else [fold for part in folds.split(",") if (fold := part.strip())]
+    wanted = None if folds is None else split_names(folds)
     if output.exists() and model.exists() and output.resolve() == model.resolve():
         raise UsageError(f"-o {output}: is the model itself", remedy="choose another name")
     check_target(output, overwrite)

@@ -33,7 +33,7 @@ from autounet.labels import LabelSpec
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
-from autounet.splits import FOLDS
+from autounet.splits import FOLDS, in_words, split_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +72,17 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     plan = chosen.plan
     cases = find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
-    problems = [
-        problem
-        for case, files in cases.items()
-        for problem in (*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model"))
-    ]
-    jobs = [
-        PredictionJob(case, files, outputs[case])
-        for case, files in cases.items()
-        if not name_problems(case) and not channel_problems(case, files, len(plan.channels), "the model")
-    ]
+    faults = {
+        case: [*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model")] for case, files in cases.items()
+    }
+    problems = [problem for found in faults.values() for problem in found]
+    jobs = [PredictionJob(case, files, outputs[case]) for case, files in cases.items() if not faults[case]]
     todo = [job for job in jobs if request.overwrite or not _is_there(job.output)]
     warn_of_probabilities(session, jobs, todo, request)
     warn_of_age(session, chosen, [job for job in jobs if job not in todo])
     there = len(jobs) - len(todo)
     session.screen.say(
-        f"{plan.dataset}, {chosen.configuration}, fold{'s' if len(chosen.folds) > 1 else ''} {', '.join(chosen.folds)}: "
+        f"{plan.dataset}, {chosen.configuration}, {in_words(chosen.folds)}: "
         f"{count(len(todo), 'image')}"
         + (f"; {there} {'is' if there == 1 else 'are'} predicted already (--overwrite predicts anew)" if there else "")
     )
@@ -176,7 +171,7 @@ def _probability_writer(labels: LabelSpec, job: PredictionJob, trace: Trace, tar
 def _chosen(session: Session, model: RunLayout | Bundle, request: Request) -> Chosen:
     """Configuration and folds of a run folder or a bundle. Raises UsageError or ArtefactError."""
     if isinstance(model, Bundle):  # which may have other folds than ours
-        folds = None if request.folds is None else [fold for part in request.folds.split(",") if (fold := part.strip())]
+        folds = None if request.folds is None else split_names(request.folds)
         name, used = model.choose(request.configuration, folds)
         steps = () if model.postprocessing is None or not request.postprocess else tuple(describe_steps(model.plan, model.postprocessing))
         made = model.path.stat().st_mtime

@@ -11,7 +11,7 @@ from autounet.fingerprint import Fingerprint
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
-from autounet.splits import FOLDS, Split, Splits, five_folds
+from autounet.splits import FOLDS, Split, Splits, five_folds, split_names
 
 MOST_CHANGES = 6
 
@@ -162,12 +162,12 @@ def cases_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, fol
 
 def parse_folds(text: str, count: int) -> list[str]:
     """``0``, ``0,2,4`` or ``all`` → folds, without repetition. Raises UsageError."""
-    folds: Sequence[str] = [part.strip() for part in text.split(",") if part.strip()]
+    folds = split_names(text)
     allowed = [str(number) for number in range(count)]
     wrong = [fold for fold in folds if fold not in (*allowed, "all")]
     if wrong or not folds:
         raise UsageError(f"-f {text}: no such fold", found=", ".join(wrong) or "nothing", expected=f"{', '.join(allowed)} or all")
-    return list(dict.fromkeys(folds))
+    return folds
 
 
 def _plan_there(session: Session, layout: RunLayout, overwrite: bool) -> Plan | None:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from autounet.errors import ArtefactError
-from autounet.postprocessing import KeepLargest
+from autounet.postprocessing import MOST_STEPS, KeepLargest
 
 MOST_BYTES = 2**20
-MOST_STEPS = 10_000
 
 KEEP_LARGEST = "remove_all_but_largest_component_from_segmentation"
 _NAMES = {
