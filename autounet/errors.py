@@ -4,7 +4,8 @@ AutounetError          something failed on the data or the machine     exit code
 ├── UsageError         the command was asked for something it cannot   exit code 2
 ├── DatasetError       a dataset folder or its dataset.json is wrong   exit code 1
 ├── ImageError         one image or label file cannot be used          exit code 1
-└── ArtefactError      a file in the run folder is missing or unusable exit code 1
+├── ArtefactError      a file in the run folder is missing or unusable exit code 1
+└── Interrupted        work was put down because somebody asked for it exit code 130
 
 Every message names the file or case, what was found, what was expected and what to do next. Programming mistakes are
 not in this tree: they stay Python's own exceptions, and a traceback is a bug.
@@ -69,6 +70,12 @@ class ImageError(AutounetError):
 
 class ArtefactError(AutounetError):
     """A file in the run folder is missing, malformed or was made from something else."""
+
+
+class Interrupted(AutounetError):
+    """Work was put down, in order, because a person or the system asked for it."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)

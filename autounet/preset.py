@@ -18,11 +18,21 @@ NetworkKind = Literal["plain", "residual", "unet2015"]
 
 
 class OptimizerSpec(Frozen):
-    """SGD with Nesterov momentum; the defaults are nnU-Net's, for long trainings."""
+    """How weights are changed; the defaults are nnU-Net's, for long trainings."""
 
+    kind: Literal["sgd", "adamw"] = "sgd"
+    """``sgd``: with Nesterov momentum."""
     learning_rate: Annotated[float, Field(gt=0, le=100)] = 1e-2
     """At the start; it decays to 0."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """``sgd`` only."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 3e-5
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training in which the learning rate rises from 0."""
+    every_step: bool = False
+    """The learning rate changes with every step; else it stays the same for an epoch."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay per step of a running mean of the weights, which is what is validated and kept; 0 for the weights themselves."""
 
 
 NNUNET_OPTIMIZER = OptimizerSpec()

@@ -31,6 +31,24 @@ def quiet(title: str, total: int) -> Iterator[Advance]:
     yield _no_advance
 
 
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """The processes that share the batches of one training, and which of them this is."""
+
+    count: int = 1
+    rank: int = 0
+    local_rank: int = 0
+    """Among those of this machine: the GPU that this one takes."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the one that writes files and speaks."""
+        return self.rank == 0
+
+
+ALONE = Processes()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Settings of the machine, never of the model: the same plan and seed mean the same work everywhere."""
@@ -43,6 +61,7 @@ class Runtime:
     """Threads for reading, preparing and writing; 0 does everything in the calling thread."""
     seed: int = 1234
     progress: Progress = quiet
+    processes: Processes = ALONE
 
 
 def usable_cores() -> int:

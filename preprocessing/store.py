@@ -7,7 +7,7 @@ take longer than preparing a small case.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +28,8 @@ FOREGROUND_SEED = 1234
 FOREGROUND_POINTS = 10_000
 
 FOREGROUND_KEY = "foreground"
-"""Metadata of the label file: the voxels of all classes, one class after the other, compressed (3, n) int32, little-endian."""
+"""Metadata of the label file: the voxels of all classes, one class after the other, and where labels have an ignore value those of
+anything annotated; compressed (3, n) int32, little-endian."""
 
 MEMORY_BYTES = 2**26
 """Arrays up to this are packed in memory and written at once, which is quicker; larger ones piece by piece into their file."""
@@ -55,7 +56,7 @@ class StoredCase(Artefact):
     """What is known about a prepared case without opening its arrays."""
 
     KIND: ClassVar[str] = "prepared case"
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     kind: str = KIND
     schema_version: int = VERSION
@@ -68,6 +69,8 @@ class StoredCase(Artefact):
     """Stored voxels of each class, in the order of LabelSpec.classes."""
     border_bytes: int | None = None
     """Size of the border file; None where there is none."""
+    annotated_count: int | None = None
+    """Stored voxels of anything annotated; None where labels have no ignore value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,12 @@ class Store:
                 f"{description}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions"
             ) from error
         foreground = foreground_voxels(labels_zyx, labels)
+        annotated = None if labels.ignore_index is None else annotated_voxels(labels_zyx, labels.ignore_index)
         blocks = tuple(max(1, min(size, -(-side // 2))) for size, side in zip(labels_zyx.shape, patch, strict=True))
         _write_array(image_file, image_czyx, blocks)
-        _write_array(labels_file, labels_zyx, blocks, {FOREGROUND_KEY: _pack(foreground)})
+        _write_array(
+            labels_file, labels_zyx, blocks, {FOREGROUND_KEY: _pack(foreground if annotated is None else [*foreground, annotated])}
+        )
         if border_zyx is not None:
             _write_array(self.border_file(case), border_zyx, blocks)
         stored = StoredCase(
@@ -132,6 +138,7 @@ class Store:
             file_bytes=(image_file.stat().st_size, labels_file.stat().st_size),
             foreground_counts=tuple(len(voxels) for voxels in foreground),
             border_bytes=None if border_zyx is None else self.border_file(case).stat().st_size,
+            annotated_count=None if annotated is None else len(annotated),
         )
         with atomic_path(description, durable=False) as temporary:
             temporary.write_text(stored.to_json(), encoding="utf-8")
@@ -141,12 +148,15 @@ class Store:
         """Opens the arrays lazily. Raises ArtefactError when one cannot be read, now or later."""
         image_file, labels_file, _ = self.files(stored.case)
         labels = StoredArray.open(labels_file)
+        more = () if stored.annotated_count is None else (stored.annotated_count,)
+        voxels = labels.foreground((*stored.foreground_counts, *more))
         return OpenCase(
             stored.case,
             StoredArray.open(image_file),
             labels,
-            labels.foreground(stored.foreground_counts),
+            voxels[: len(stored.foreground_counts)],
             None if stored.border_bytes is None else StoredArray.open(self.border_file(stored.case)),
+            voxels[-1] if more else None,
         )
 
 
@@ -197,6 +207,8 @@ class OpenCase:
     """Per class (n, 3): z, y, x."""
     border: Any = None
     """(z, y, x) float16, None where the plan's loss has no such term."""
+    annotated: npt.NDArray[np.int32] | None = None
+    """(n, 3): voxels of any label but the ignore label; None where there is none."""
 
     @property
     def arrays(self) -> tuple[Any, ...]:
@@ -206,7 +218,7 @@ class OpenCase:
     def in_memory(self) -> "OpenCase":
         """The same case with its arrays read into memory."""
         border = None if self.border is None else self.border[:]
-        return OpenCase(self.case, self.image[:], self.labels[:], self.foreground, border)
+        return replace(self, image=self.image[:], labels=self.labels[:], border=border)
 
 
 def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[npt.NDArray[np.int32]]:
@@ -219,12 +231,21 @@ def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[n
     for entry in labels.classes:
         indices = labels.class_indices(entry)
         mask = labels_zyx == indices[0] if len(indices) == 1 else np.isin(labels_zyx, indices)
-        flat = np.flatnonzero(mask)
-        limit = max(FOREGROUND_POINTS, -(-len(flat) // 100))
-        if len(flat) > limit:
-            flat = np.sort(rng.choice(flat, limit, replace=False))
-        found.append(np.stack(np.unravel_index(flat, labels_zyx.shape), axis=1).astype(np.int32))
+        found.append(_sample(mask, rng))
     return found
+
+
+def annotated_voxels(labels_zyx: npt.NDArray[Any], ignore_index: int) -> npt.NDArray[np.int32]:
+    """Voxels (n, 3) of any label but the ignore label, background and what is outside the mask among them; as many as of a class."""
+    return _sample(labels_zyx != ignore_index, np.random.default_rng(FOREGROUND_SEED))
+
+
+def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int32]:
+    flat = np.flatnonzero(mask)
+    limit = max(FOREGROUND_POINTS, -(-len(flat) // 100))
+    if len(flat) > limit:
+        flat = np.sort(rng.choice(flat, limit, replace=False))
+    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int32)
 
 
 def _damaged(path: Path, error: Exception) -> ArtefactError:

@@ -13,7 +13,9 @@ class EpochRecord(Frozen):
 
     epoch: int
     learning_rate: float
+    """At its beginning."""
     train_loss: float
+    """Mean over the steps, those left out apart."""
     validation_loss: float | None
     """None where there is nothing to validate on (``-f all``)."""
     dice: dict[str, float | None]
@@ -26,6 +28,10 @@ class EpochRecord(Frozen):
     iterations: int
     data_wait_share: float
     """Share of the epoch spent waiting for batches."""
+    samples_per_second: float = 0.0
+    """Patches trained on per second of the epoch's steps."""
+    left_out: int = 0
+    """Steps that changed nothing because loss or gradient was not a finite number."""
 
 
 def write_history(path: Path, records: Sequence[EpochRecord]) -> None:

@@ -1,24 +1,30 @@
 """Batches of raw patches, read by threads in an order that depends on the seed alone."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from autounet.errors import AutounetError
 from autounet.geometry import Triple, mirror_indices
+from autounet.memory import available_bytes
 from autounet.parallel import map_ordered
 from autounet.preprocessing.case import OUTSIDE
 from autounet.preprocessing.store import OpenCase, Store, StoredCase
+from autounet.runtime import ALONE, Processes
+from autounet.training.distributed import own_samples
 from autounet.training.sampler import CaseSummary, PatchRequest, draw_batch
 
-CACHE_BYTES = 2 * 2**30
-"""A loader keeps its prepared cases in memory if they fit into this; a training has two loaders."""
+CPU = torch.device("cpu")
+
+NUMPY = {torch.float32: np.float32, torch.int16: np.int16, torch.float16: np.float16}
+
+CACHE_SHARE = 0.25
+"""Prepared cases stay in memory, or on the device, if they fit into this share of what is free; a training has two loaders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class Batch:
     cases: tuple[str, ...]
     border: Tensor | None = None
     """(n, 1, *loaded) float32 border weights, of plans whose loss has such."""
+    known: Tensor | None = None
+    """(n, classes) bool: which classes are annotated; None where all are, in every case of the fold."""
 
 
 class BatchLoader:
@@ -46,8 +54,14 @@ class BatchLoader:
         workers: Threads; 0 reads in the calling thread. The batches are the same for any number.
         stream: Tells generators of training and validation apart.
         seed: Of the run.
-        pinned: Batches lie in page-locked memory, from which copies to a CUDA device run in the background.
+        device: Where the batches go. On a CUDA device cases are kept there if they fit; else batches lie in page-locked memory, from
+            which copies run in the background.
         mirrored: Cases go on as their mirror image beyond their edges, else as zeros and OUTSIDE.
+        processes: Share the batches; each reads its own samples.
+
+    Raises:
+        ArtefactError: A prepared case cannot be read.
+        UsageError: There are more processes than samples in a batch.
     """
 
     def __init__(
@@ -61,56 +75,94 @@ class BatchLoader:
         workers: int,
         stream: int,
         seed: int,
-        pinned: bool = False,
+        device: torch.device = CPU,
         mirrored: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
-        self._pinned, self._mirrored = pinned, mirrored
-        self._planar = len(patch_size) == 2
+        self._mirrored, self._planar = mirrored, len(patch_size) == 2
         self._loaded, self._patch = _three(loaded), _three(patch_size)
-        self._batch_size, self._workers, self._stream, self._seed = batch_size, workers, stream, seed
-        opened = [store.open(case) for case in cases]
-        needed = sum(math.prod(array.shape) * int(array.dtype.itemsize) for case in opened for array in case.arrays)
-        self._cases: list[OpenCase] = [case.in_memory() for case in opened] if needed <= CACHE_BYTES else opened
+        self._batch_size, self._own = batch_size, own_samples(batch_size, processes)
+        self._workers, self._stream, self._seed = workers, stream, seed
+        self._pinned, self._device = device.type == "cuda", CPU
+        self._cases: list[OpenCase] = [store.open(case) for case in cases]
         self._summaries = [
-            CaseSummary(stored.trace.prepared_shape, case.foreground) for stored, case in zip(cases, self._cases, strict=True)
+            CaseSummary(stored.trace.prepared_shape, case.foreground, case.annotated)
+            for stored, case in zip(cases, self._cases, strict=True)
         ]
+        self.kept = "read from disk as needed"
+        """Where the cases are, in words."""
+        self._keep(device)
 
-    def batches(self, epoch: int, count: int) -> Iterator[Batch]:
-        """The ``count`` batches of an epoch, the same for every run of the same seed."""
-        for _, batch in map_ordered(lambda index: self._read(epoch, index), range(count), self._workers):
+    @property
+    def batch_size(self) -> int:
+        """Samples in a batch, of all processes together."""
+        return self._batch_size
+
+    @property
+    def own(self) -> range:
+        """Those that this process reads."""
+        return self._own
+
+    @property
+    def has_foreground(self) -> bool:
+        """Whether any case has a voxel of any class."""
+        return any(len(voxels) for case in self._cases for voxels in case.foreground)
+
+    def batches(self, epoch: int, count: int, first: int = 0) -> Generator[Batch]:
+        """The ``count`` batches of an epoch from number ``first`` on, the same for every run of the same seed."""
+        inline = self._workers == 0 or self._device.type != "cpu"
+        for _, batch in map_ordered(lambda index: self._read(epoch, index), range(first, count), 0 if inline else self._workers):
             if isinstance(batch, AutounetError):
                 raise batch
             yield batch
 
+    def _keep(self, device: torch.device) -> None:
+        """Reads all cases onto the device, or else into memory, if they fit."""
+        needed = sum(math.prod(array.shape) * int(array.dtype.itemsize) for case in self._cases for array in case.arrays)
+        if device.type == "cuda" and not self._mirrored and 2 * needed <= CACHE_SHARE * torch.cuda.mem_get_info(device)[0]:
+            self._cases = [_on_device(case, device) for case in self._cases]
+            self._device, self._pinned, self.kept = device, False, "kept on the GPU"
+        elif needed <= CACHE_SHARE * available_bytes():
+            self._cases = [case.in_memory() for case in self._cases]
+            self.kept = "kept in memory"
+
     def _read(self, epoch: int, index: int) -> Batch:
         rng = np.random.default_rng([self._seed, self._stream, epoch, index])
-        requests = draw_batch(rng, self._summaries, self._batch_size, self._loaded, self._patch)
-        channels = self._cases[0].image.shape[0]
-        image = np.zeros((len(requests), channels, *self._loaded), np.float32)
-        labels = np.full((len(requests), *self._loaded), OUTSIDE, np.int16)
-        border = None if self._cases[0].border is None else np.zeros((len(requests), 1, *self._loaded), np.float32)
+        every = draw_batch(rng, self._summaries, self._batch_size, self._loaded, self._patch)
+        requests = every[self._own.start : self._own.stop]
+        count, channels = len(requests), self._cases[0].image.shape[0]
+        image = torch.zeros((count, channels, *self._loaded), device=self._device)
+        labels = torch.full((count, *self._loaded), OUTSIDE, dtype=torch.int16, device=self._device)
+        border = torch.zeros((0 if self._cases[0].border is None else count, 1, *self._loaded), device=self._device)
+        # On the CPU the arrays are filled through numpy, which leaves torch's threads to the network.
+        images, maps, weights = (each.numpy() if self._device.type == "cpu" else each for each in (image, labels, border))
         for sample, request in enumerate(requests):
-            weights = None if border is None else border[sample, 0]
-            copy_patch(self._cases[request.case], request, image[sample], labels[sample], weights, self._mirrored)
+            weight = weights[sample, 0] if len(weights) else None
+            copy_patch(self._cases[request.case], request, images[sample], maps[sample], weight, self._mirrored)
         names = tuple(self._cases[request.case].case for request in requests)
-        border_tensor = None if border is None else self._tensor(border)
-        return Batch(self._tensor(image), self._tensor(labels), names, border_tensor)
+        return Batch(self._finished(image), self._finished(labels), names, self._finished(border) if len(border) else None)
 
-    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+    def _finished(self, tensor: Tensor) -> Tensor:
         """Without the axis of one slice where the network is planar."""
-        tensor = torch.from_numpy(array.squeeze(-3) if self._planar else array)
+        tensor = tensor.squeeze(-3) if self._planar else tensor
         return tensor.pin_memory() if self._pinned else tensor
 
 
-def copy_patch(
-    case: OpenCase,
-    request: PatchRequest,
-    image: npt.NDArray[np.float32],
-    labels: npt.NDArray[Any],
-    border: npt.NDArray[np.float32] | None = None,
-    mirrored: bool = False,
-) -> None:
+def _on_device(case: OpenCase, device: torch.device) -> OpenCase:
+    """The same case with its arrays as tensors on a device; labels as int16, which every device knows."""
+
+    def moved(array: Any, dtype: torch.dtype) -> Any:
+        return None if array is None else torch.from_numpy(np.ascontiguousarray(array[:]).astype(NUMPY[dtype])).to(device)
+
+    return replace(
+        case, image=moved(case.image, torch.float32), labels=moved(case.labels, torch.int16), border=moved(case.border, torch.float16)
+    )
+
+
+def copy_patch(case: OpenCase, request: PatchRequest, image: Any, labels: Any, border: Any = None, mirrored: bool = False) -> None:
     """Copies the part of a patch that lies inside the case; of each array only the box that is needed is read.
+
+    ``image`` (c, z, y, x), ``labels`` and ``border`` (z, y, x) are numpy arrays or, where the case's are, tensors on its device.
 
     Beyond the case ``image``, ``labels`` and ``border`` stay as they are or, where ``mirrored``, get its mirror image.
     """

@@ -1,96 +1,51 @@
 """The training loop: epoch → steps → online Dice → checkpoint. It owns no paths beyond the fold's and no data rules."""
 
 import logging
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from autounet.checkpoint import load_state, save_state, save_weights
-from autounet.device import autocast, pick_device, pick_precision
-from autounet.errors import ArtefactError, AutounetError
-from autounet.labels import LabelSpec
-from autounet.layout import FoldLayout
-from autounet.networks.build import build_network
-from autounet.networks.unet2015 import crop_to, reseed
-from autounet.plan import Configuration, LossSpec
-from autounet.preset import NNUNET_OPTIMIZER, OptimizerSpec
+from autounet.errors import ArtefactError, Interrupted
 from autounet.runtime import Runtime
-from autounet.training.augmentation.pipeline import Augmentation, AugmentationKind
+from autounet.training.distributed import agreed, anywhere
+from autounet.training.epoch import EpochSoFar, lowered_rate
 from autounet.training.history import EpochRecord, write_history
-from autounet.training.loader import Batch, BatchLoader
-from autounet.training.losses import build_loss, confusion_counts
-from autounet.training.schedule import Length, Position, Schedule
+from autounet.training.job import FoldJob
+from autounet.training.learner import Learner
+from autounet.training.note import StepNote
+from autounet.training.schedule import Position, Schedule, plateau
 
 log = logging.getLogger(__name__)
 
-WEIGHT_DECAY = 3e-5
-GRADIENT_NORM = 12.0
 EMA = 0.9
 VALIDATION_SHARE = 0.2
 """Validation patches per training step: nnU-Net's 50 for 250."""
-WARM_UP_STEPS = 3
-TIMED_STEPS = 5
-AUGMENTATION_STREAM = 2
-DICE_CE = LossSpec()
 
+CHECKPOINT_SECONDS = 300.0
+"""Long epochs are put down on the way as well."""
 
-@dataclass(frozen=True, slots=True)
-class FoldJob:
-    """What to train."""
-
-    configuration: Configuration
-    labels: LabelSpec
-    train: BatchLoader
-    validation: BatchLoader | None
-    layout: FoldLayout
-    about: dict[str, str]
-    """Written beside the weights: plan digest, configuration, fold."""
-    length: Length
-    reserve: Callable[[float], float]
-    """Seconds of one forward pass of one patch → seconds to keep for validating the held-out cases at the end."""
-    on_epoch: Callable[[list[EpochRecord], float], None]
-    """Called after every epoch with the history and the seconds left."""
-    optimizer: OptimizerSpec = NNUNET_OPTIMIZER
-    loss: LossSpec = DICE_CE
-    augmentation: AugmentationKind = "nnunet"
+GPU_CHECK_STEPS = 10
+"""Processes on GPUs ask each other whether to stop after so many steps only, since it makes the host wait."""
 
 
 class FoldTraining:
-    """State of one training run, and its steps.
+    """One training run, from where its checkpoint left it to its end.
 
     Args:
         job: What to train.
-        runtime: Device, precision, seed, progress.
+        runtime: Device, precision, seed, progress, and the processes that train together (connected already).
     """
 
     def __init__(self, job: FoldJob, runtime: Runtime) -> None:
-        self._job, self._runtime = job, runtime
-        self._device = pick_device(runtime)
-        self._dtype = pick_precision(runtime, self._device)
-        torch.backends.cudnn.benchmark = True  # patches have one size: the fastest convolutions are worth looking for (CUDA only)
-        self._network = build_network(job.configuration.network, runtime.seed).to(self._device)
-        self._optimizer = torch.optim.SGD(
-            self._network.parameters(),
-            lr=job.optimizer.learning_rate,
-            momentum=job.optimizer.momentum,
-            weight_decay=WEIGHT_DECAY,
-            nesterov=True,
-        )
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        self._augmentation = Augmentation(job.configuration, job.configuration.mirror_axes, job.augmentation)
-        network = job.configuration.network
-        self._loss = build_loss(job.loss, job.labels, job.configuration.batch_dice, len(network.blocks_decoder))
-        self._schedule = Schedule(job.length, learning_rate=job.optimizer.learning_rate)
+        self._job, self._runtime, self._processes = job, runtime, runtime.processes
+        self._learner = Learner(job, runtime)
+        self._schedule = Schedule(job.length, optimizer=job.optimizer)
         self._history: list[EpochRecord] = []
+        self._so_far = EpochSoFar()
         self._iterations = 0
+        self._rate_factor = 1.0
         self._reserved = 0.0
-        self._clock = time.perf_counter()
+        self._clock = self._saved = time.perf_counter()
 
     @property
     def position(self) -> Position:
@@ -100,16 +55,156 @@ class FoldTraining:
         last = self._history[-1]
         return Position(last.epoch + 1, last.trained_seconds, last.seconds)
 
+    @property
+    def step(self) -> int:
+        """Steps done of the present epoch."""
+        return self._so_far.steps
+
     def describe(self) -> str:
-        """Device, precision and size of the network, in words."""
-        parameters = sum(parameter.numel() for parameter in self._network.parameters())
-        size = f"{parameters / 1e6:.1f} million" if parameters >= 1e5 else f"{parameters:,}"
-        return f"{self._device} in {str(self._dtype).removeprefix('torch.')}, {size} parameters"
+        """Device, precision, size of the network, and where the cases are, in words."""
+        return f"{self._learner.describe()}; cases are {self._job.train.kept}"
 
     def resume(self) -> None:
         """Takes up a checkpoint. Raises ArtefactError if it is damaged or does not fit this plan."""
-        path, expected = self._job.layout.resume, self._job.about
+        path = self._job.layout.resume
         state = load_state(path)
+        self._check_about(state)
+        try:
+            self._learner.load(state)
+            self._history = [EpochRecord.model_validate(row) for row in state["history"]]
+            self._so_far = EpochSoFar.of(state["so_far"])
+            self._iterations, self._reserved = int(state["iterations"]), float(state["reserved"])
+            self._rate_factor = float(state["rate_factor"])
+        except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            found = str(error).split("\n")[0]
+            raise ArtefactError(f"{path}: is not a checkpoint of this network", found=found, remedy="start anew with --overwrite") from None
+        log.info("resumed after epoch %d and %d steps", self.position.epoch, self.step)
+
+    def run(self) -> list[EpochRecord]:
+        """Trains to the end, with a checkpoint after every epoch and now and then in long ones, and writes the final weights.
+
+        Raises:
+            Interrupted: It was asked to stop: the step was finished and all put down in the checkpoint.
+            AutounetError: The loss is not a finite number any more.
+        """
+        self._clock = self._saved = time.perf_counter()
+        if self._iterations == 0 or self._job.length.budget_seconds is None:
+            self._fit_to_length()
+        self._schedule = Schedule(self._job.length, self._reserved, self._job.optimizer)
+        self._look_for_plateau()
+        while not self._schedule.is_over(self.position):
+            self._history.append(self._epoch())
+            self._so_far = EpochSoFar()
+            self._checkpoint()
+            self._look_for_plateau()
+            self._job.on_epoch(self._history, self._schedule.seconds_left(self.position))
+        self._save_weights(final=True)
+        return self._history
+
+    def _epoch(self) -> EpochRecord:
+        at, gathered, rate_factor = self.position, self._so_far, self._rate_factor
+        speed = self._steps(at, gathered, rate_factor)
+        left_out, suspects = gathered.suspects()
+        if left_out:
+            log.warning(
+                "epoch %d: %d of %d steps were left out, their loss or gradient was not a finite number; batches with %s",
+                at.epoch + 1, left_out, self._iterations, ", ".join(suspects),
+            )  # fmt: skip
+            self._rate_factor = lowered_rate(rate_factor, left_out, self._iterations, at.epoch, suspects)
+            if self._rate_factor < rate_factor:
+                log.warning("the learning rate is lowered to %g of what was planned", self._rate_factor)
+        validation_loss, dice = self._validate(at.epoch)
+        known = [value for value in dice.values() if value is not None]
+        mean = sum(known) / len(known) if known else None
+        before = self._history[-1].ema_dice if self._history else None
+        smoothed = mean if before is None else before if mean is None else EMA * before + (1 - EMA) * mean
+        # Counted from the end of the epoch before, so that checkpoints and reports are in a budget too.
+        now = time.perf_counter()
+        seconds, self._clock = gathered.seconds + now - self._clock, now
+        (seconds,) = agreed([seconds], self._processes, self._learner.device)
+        return EpochRecord(
+            epoch=at.epoch,
+            learning_rate=rate_factor * self._schedule.learning_rate(at),
+            train_loss=gathered.mean_loss(),
+            validation_loss=validation_loss,
+            dice=dice,
+            mean_dice=mean,
+            ema_dice=smoothed,
+            seconds=seconds,
+            trained_seconds=at.trained_seconds + seconds,
+            iterations=self._iterations,
+            data_wait_share=gathered.waited / seconds,
+            samples_per_second=speed,
+            left_out=left_out,
+        )
+
+    def _steps(self, at: Position, gathered: EpochSoFar, rate_factor: float) -> float:
+        """The epoch's steps that are not done yet; patches per second."""
+        first, began = gathered.steps, time.perf_counter()
+        batches = self._job.train.batches(at.epoch, self._iterations, first)
+        with self._runtime.progress(f"epoch {at.epoch + 1}", self._iterations) as advance:
+            advance(first)
+            note = StepNote(advance, self._learner.device, self._job.train.batch_size)
+            for step in range(first, self._iterations):
+                asked = time.perf_counter()
+                batch = next(batches)
+                gathered.waited += time.perf_counter() - asked
+                rate = rate_factor * self._schedule.learning_rate(at, step / self._iterations)
+                loss, left_out = self._learner.step(batch, at.epoch, step, rate)
+                gathered.add(loss, left_out, batch.cases)
+                note.step(loss, rate, gathered.waited / (gathered.seconds + time.perf_counter() - self._clock))
+                self._put_down_if_wished()
+        batches.close()
+        return (self._iterations - first) * self._job.train.batch_size / max(time.perf_counter() - began, 1e-9)
+
+    def _validate(self, epoch: int) -> tuple[float | None, dict[str, float | None]]:
+        if self._job.validation is None:
+            return None, dict.fromkeys(self._job.labels.names)
+        return self._learner.validate(self._job.validation.batches(epoch, max(1, round(self._iterations * VALIDATION_SHARE))))
+
+    def _fit_to_length(self) -> None:
+        """Sets the steps per epoch; under a budget after timing a few steps, whose effect is undone."""
+        budget = self._job.length.budget_seconds
+        if budget is None:
+            self._iterations = self._job.length.iterations
+            return
+        step_seconds, forward_seconds = self._learner.time_steps()
+        reserved = min(self._job.reserve(forward_seconds), 0.5 * budget)
+        step_seconds *= 1 + VALIDATION_SHARE / 3
+        self._reserved, step_seconds = agreed([reserved, step_seconds], self._processes, self._learner.device)
+        self._iterations = Schedule(self._job.length, self._reserved, self._job.optimizer).iterations_for(step_seconds)
+        log.info(
+            "budget %.0f s: %.3f s a step, %d steps an epoch, %.0f s kept for validation",
+            budget, step_seconds, self._iterations, self._reserved,
+        )  # fmt: skip
+
+    def _put_down_if_wished(self) -> None:
+        """Raises Interrupted, after a checkpoint, where training should stop; in long epochs writes a checkpoint now and then."""
+        wish, device, done = self._job.stop(), self._learner.device, self._so_far.steps
+        may_ask = self._processes.count == 1 or device.type == "cpu" or done % GPU_CHECK_STEPS == 0
+        if may_ask and anywhere(wish is not None, self._processes, device):
+            self._checkpoint()
+            raise Interrupted(
+                f"{wish or 'another process was stopped'}: training was put down in epoch {self.position.epoch + 1} "
+                f"after step {done} of {self._iterations}",
+                remedy="all is kept, and the same command goes on from there",
+            )
+        if self._processes.writes and time.perf_counter() - self._saved > CHECKPOINT_SECONDS:
+            self._checkpoint()
+
+    def _look_for_plateau(self) -> None:
+        if self._job.length.patience is None:
+            return
+        epoch = plateau([record.ema_dice for record in self._history], self._job.length.patience)
+        if epoch is not None:
+            last = self._history[epoch - 1]
+            self._schedule.cool_down(Position(epoch, last.trained_seconds, last.seconds))
+            if epoch == len(self._history):
+                log.info("no better Dice for %d epochs: training comes to its end", self._job.length.patience)
+
+    def _check_about(self, state: dict[str, Any]) -> None:
+        """Raises ArtefactError for a checkpoint of another run; warns of what makes a difference but is no reason to refuse it."""
+        path, expected = self._job.layout.resume, self._job.about
         found = state.get("about")
         known = found if isinstance(found, dict) else {}
         names = sorted(name for name in known | expected if known.get(name) != expected.get(name))
@@ -123,186 +218,34 @@ class FoldTraining:
             others = ["other cases" if name == "cases" else f"another {name}" for name in names]
             remedy = "start anew with --overwrite, or restore what it was made with"
             raise ArtefactError(f"{path}: checkpoint of another run", found=" and ".join(others), remedy=remedy)
-        try:
-            self._network.load_state_dict(state["network"])
-            self._optimizer.load_state_dict(state["optimizer"])
-            self._scaler.load_state_dict(state["scaler"])
-            self._history = [EpochRecord.model_validate(row) for row in state["history"]]
-            self._iterations, self._reserved = int(state["iterations"]), float(state["reserved"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            found = str(error).split("\n")[0]
-            raise ArtefactError(f"{path}: is not a checkpoint of this network", found=found, remedy="start anew with --overwrite") from None
-        log.info("resumed after epoch %d", self.position.epoch)
-
-    def run(self) -> list[EpochRecord]:
-        """Trains to the end, with a checkpoint after every epoch, and writes the final weights."""
-        self._clock = time.perf_counter()
-        if self._iterations == 0 or self._job.length.budget_seconds is None:
-            self._fit_to_length()
-        self._schedule = Schedule(self._job.length, self._reserved, self._job.optimizer.learning_rate)
-        while not self._schedule.is_over(self.position):
-            self._history.append(self._epoch())
-            self._checkpoint()
-            self._job.on_epoch(self._history, self._schedule.seconds_left(self.position))
-        about = {**self._job.about, "epoch": str(self.position.epoch)}
-        save_weights(self._job.layout.weights, self._network.state_dict(), about)
-        return self._history
-
-    def _epoch(self) -> EpochRecord:
-        at = self.position
-        rate = self._schedule.learning_rate(at)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        waited = 0.0
-        losses = []
-        self._network.train()
-        batches = iter(self._job.train.batches(at.epoch, self._iterations))
-        with self._runtime.progress(f"epoch {at.epoch + 1}", self._iterations) as advance:
-            for step in range(self._iterations):
-                asked = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - asked
-                losses.append(self._step(batch, at.epoch, step))
-                advance()
-        each = torch.stack(losses)
-        # In fp16 the scaler skips steps that overflow and lowers its scale: a few of them are no fault.
-        finite = each[each.isfinite()] if self._scaler.is_enabled() else each
-        train_loss = float(finite.mean())
-        # A finite loss can still have a gradient that is not, so the weights of the last step count too.
-        if not (math.isfinite(train_loss) and all(bool(parameter.isfinite().all()) for parameter in self._network.parameters())):
-            raise AutounetError(
-                f"epoch {at.epoch + 1}: the loss is not a finite number",
-                remedy="the checkpoint of the epoch before is kept: run the command again, with --precision fp32 if it happens again",
-            )
-        validation_loss, dice = self._validate(at.epoch)
-        known = [value for value in dice.values() if value is not None]
-        mean = sum(known) / len(known) if known else None
-        before = self._history[-1].ema_dice if self._history else None
-        smoothed = mean if before is None else before if mean is None else EMA * before + (1 - EMA) * mean
-        # Counted from the end of the epoch before, so that checkpoints and reports are in a budget too.
-        now = time.perf_counter()
-        seconds, self._clock = now - self._clock, now
-        return EpochRecord(
-            epoch=at.epoch,
-            learning_rate=rate,
-            train_loss=train_loss,
-            validation_loss=validation_loss,
-            dice=dice,
-            mean_dice=mean,
-            ema_dice=smoothed,
-            seconds=seconds,
-            trained_seconds=at.trained_seconds + seconds,
-            iterations=self._iterations,
-            data_wait_share=waited / seconds,
-        )
-
-    def _step(self, batch: Batch, epoch: int, step: int) -> Tensor:
-        """One update; the loss stays on the device."""
-        rng = np.random.default_rng([self._runtime.seed, AUGMENTATION_STREAM, epoch, step])
-        draw = self._augmentation.draw(rng, len(batch.image), batch.image.shape[1])
-        reseed(self._network, int(rng.integers(2**62)))
-        image, labels = self._to_device(batch)
-        image, labels = self._augmentation.apply(image, labels, draw)
-        self._optimizer.zero_grad(set_to_none=True)
-        _, _, loss = self._forward(image, labels)
-        torch.autograd.backward(self._scaler.scale(loss))
-        self._scaler.unscale_(self._optimizer)
-        torch.nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_NORM)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        return loss.detach()
-
-    def _forward(self, image: Tensor, labels: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Scores, the labels of the part of the patch that they are of, and the loss."""
-        channels = self._job.configuration.network.in_channels
-        with autocast(self._device, self._dtype):
-            scores: list[Tensor] = self._network(image[:, :channels])
-        size = scores[0].shape[2:]
-        labels, weights = crop_to(labels, size), crop_to(image[:, channels:], size)
-        return scores, labels, self._loss(scores, labels, weights[:, 0] if weights.shape[1] else None)
-
-    @torch.no_grad()
-    def _validate(self, epoch: int) -> tuple[float | None, dict[str, float | None]]:
-        """Loss and Dice over patches of the held-out cases: nnU-Net's online validation, with the loss of the finest resolution alone."""
-        names = self._job.labels.names
-        if self._job.validation is None:
-            return None, dict.fromkeys(names)
-        self._network.eval()
-        counts = torch.zeros(3, len(names), dtype=torch.int64, device=self._device)
-        losses = []
-        for batch in self._job.validation.batches(epoch, max(1, round(self._iterations * VALIDATION_SHARE))):
-            image, labels = self._to_device(batch)
-            scores, labels, loss = self._forward(image, labels.clamp(min=0))
-            losses.append(loss)
-            counts += confusion_counts(scores[0], labels, self._job.labels)
-        dice: dict[str, float | None] = {}
-        for name, (hit, extra, missed) in zip(names, counts.T.tolist(), strict=True):
-            total = 2 * hit + extra + missed
-            dice[name] = 2 * hit / total if total else None
-        return float(torch.stack(losses).mean()), dice
-
-    def _fit_to_length(self) -> None:
-        """Sets the steps per epoch; under a budget after timing a few steps, whose effect is undone."""
-        if self._job.length.budget_seconds is None:
-            self._iterations = self._job.length.iterations
-            return
-        times, forward = [], 0.0
-        for step, batch in enumerate(self._job.train.batches(0, WARM_UP_STEPS + TIMED_STEPS)):
-            began = time.perf_counter()
-            self._network.train()
-            self._step(batch, 0, step)
-            self._synchronise()
-            times.append(time.perf_counter() - began)
-        self._network.eval()
-        image = torch.zeros(1, batch.image.shape[1], *self._job.configuration.patch_size, device=self._device)
-        for _ in range(2):
-            began = time.perf_counter()
-            with torch.no_grad(), autocast(self._device, self._dtype):
-                self._network(image)
-            self._synchronise()
-            forward = time.perf_counter() - began
-        self._reserved = min(self._job.reserve(forward), 0.5 * self._job.length.budget_seconds)
-        step_seconds = float(np.median(times[WARM_UP_STEPS:])) * (1 + VALIDATION_SHARE / 3)
-        self._iterations = Schedule(self._job.length, self._reserved, self._job.optimizer.learning_rate).iterations_for(step_seconds)
-        fresh = build_network(self._job.configuration.network, self._runtime.seed)
-        self._network.load_state_dict(fresh.state_dict())
-        self._optimizer.state.clear()
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._dtype == torch.float16)
-        log.info(
-            "budget %.0f s: %.3f s a step, %d steps an epoch, %.0f s kept for validation",
-            self._job.length.budget_seconds, step_seconds, self._iterations, self._reserved,
-        )  # fmt: skip
 
     def _checkpoint(self) -> None:
+        """Writes all that is needed to go on, and after an epoch the history and perhaps the best weights."""
+        self._saved = now = time.perf_counter()
+        if self._so_far.steps:
+            self._so_far.seconds, self._clock = self._so_far.seconds + now - self._clock, now
+        if not self._processes.writes:
+            return
         state: dict[str, Any] = {
+            **self._learner.state(),
             "about": self._job.about,
-            "network": self._network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
             "history": [record.model_dump() for record in self._history],
+            "so_far": self._so_far.state(),
             "iterations": self._iterations,
+            "rate_factor": self._rate_factor,
             "reserved": self._reserved,
             "seed": self._runtime.seed,
         }
-        layout, last = self._job.layout, self._history[-1]
-        before = [record.ema_dice for record in self._history[:-1] if record.ema_dice is not None]
-        if last.ema_dice is not None and (not before or last.ema_dice > max(before)):
-            save_weights(layout.weights_best, self._network.state_dict(), {**self._job.about, "epoch": str(last.epoch + 1)})
         # The state comes last: whatever stops the run before it, the epoch is done again and all of these are written again.
-        write_history(layout.history, self._history)
-        save_state(layout.resume, state)
+        if self._so_far.steps == 0 and self._history:
+            before = [record.ema_dice for record in self._history[:-1] if record.ema_dice is not None]
+            latest = self._history[-1].ema_dice
+            if latest is not None and (not before or latest > max(before)):
+                self._save_weights(final=False)
+            write_history(self._job.layout.history, self._history)
+        save_state(self._job.layout.resume, state)
 
-    def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Image and labels; border weights are a last channel of the image, so that they are moved with it."""
-        # Only CUDA's copies from pinned memory may go on in the background: elsewhere the source may be gone before they end.
-        behind = self._device.type == "cuda"
-        image, labels = batch.image.to(self._device, non_blocking=behind), batch.labels.to(self._device, non_blocking=behind)
-        if batch.border is not None:
-            image = torch.cat((image, batch.border.to(self._device, non_blocking=behind)), 1)
-        return image, labels
-
-    def _synchronise(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        elif self._device.type == "mps":
-            torch.mps.synchronize()
+    def _save_weights(self, final: bool) -> None:
+        if self._processes.writes:
+            path = self._job.layout.weights if final else self._job.layout.weights_best
+            save_weights(path, self._learner.weights(), {**self._job.about, "epoch": str(self.position.epoch)})

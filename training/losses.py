@@ -2,20 +2,32 @@
 
 Source of the first: nnunetv2 2.8.1, ``training/loss/{compound_losses,dice}.py`` and nnUNetTrainer.py, _build_loss; of the second:
 Ronneberger et al. 2015, equations 1 and 2.
+
+Every loss is a formula on sums over the batch. Where several processes share a batch these sums are added up over them (``total``),
+so that the loss is that of the whole batch however it was divided.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from autounet.errors import UsageError
 from autounet.labels import LabelSpec
 from autounet.plan import LossSpec
 from autounet.preprocessing.border import check_loss
 
 SMOOTH = 1e-5
 """In numerator and denominator of the Dice."""
+
+NEVER = -1e4
+"""Score of an output that is left out of a softmax: e to the power of it is 0, without the infinities that make NaN."""
+
+
+def one_process(sums: Tensor) -> Tensor:
+    """The sums over all processes where there is one."""
+    return sums
 
 
 def deep_supervision_weights(resolutions: int) -> tuple[float, ...]:
@@ -33,61 +45,137 @@ class SegmentationLoss:
         labels: Classes, regions, ignore label.
         batch_dice: Dice of the whole batch as one volume, rather than the mean over its samples.
         resolutions: Decoder resolutions that the network returns in training.
+        class_weights: One for each of the network's outputs, in both terms; empty for 1 each.
+        total: Adds sums up over all processes that share a batch.
+
+    Raises:
+        UsageError: A wrong number of class weights.
     """
 
-    def __init__(self, labels: LabelSpec, batch_dice: bool, resolutions: int) -> None:
-        self._batch_dice, self._ignore = batch_dice, labels.ignore_index
+    def __init__(
+        self,
+        labels: LabelSpec,
+        batch_dice: bool,
+        resolutions: int,
+        class_weights: Sequence[float] = (),
+        total: Callable[[Tensor], Tensor] = one_process,
+    ) -> None:
+        if len(class_weights) not in (0, labels.outputs):
+            outputs = (() if labels.overlapping else (labels.background_name,)) + labels.names
+            raise UsageError(
+                f"class weights: {len(class_weights)} numbers", expected=f"{labels.outputs}, one each for {', '.join(outputs)}"
+            )
+        self._batch_dice, self._ignore, self._total = batch_dice, labels.ignore_index, total
         self._regions = [labels.class_indices(entry) for entry in labels.classes] if labels.overlapping else None
+        self._class_weights = tuple(class_weights)
         self.weights = deep_supervision_weights(resolutions)
 
-    def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None) -> Tensor:
+    def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """Weighted loss over resolutions.
 
         Args:
             scores: Finest first, each (n, outputs, *space); fewer than ``resolutions`` uses the first weights, normalised.
             labels: (n, *space) label indices at the finest resolution.
             border: Of no use to this loss.
+            known: (n, classes) bool: which classes are annotated in each sample; None for all. The others may be anywhere in the
+                background: their probability counts as its own, and they have no part in the Dice.
         """
         weights = self.weights if len(scores) == len(self.weights) else deep_supervision_weights(len(scores))
-        total = torch.zeros((), device=labels.device)
-        for weight, score in zip(weights, scores, strict=True):
-            if weight > 0:
-                total = total + weight * self._at_one_resolution(score.float(), _at_size(labels, score.shape[2:]))
-        return total
+        used = [(weight, score) for weight, score in zip(weights, scores, strict=True) if weight > 0]
+        sums = [self._sums(score.float(), _at_size(labels, score.shape[2:]), known) for _, score in used]
+        values = [self._value(each) for each in self._total(torch.stack(sums)).unbind()]
+        return sum((weight * value for (weight, _), value in zip(used, values, strict=True)), torch.zeros((), device=labels.device))
 
-    def _at_one_resolution(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def _sums(self, scores: Tensor, labels: Tensor, known: Tensor | None) -> Tensor:
+        """Cross-entropy and what it is divided by, then the Dice's: what samples, or processes, add up to."""
         annotated = None if self._ignore is None else (labels != self._ignore)
+        space = tuple(range(2, scores.ndim))
         if self._regions is None:
-            index = labels.long()
-            if annotated is None:
-                entropy = functional.cross_entropy(scores, index)
-            else:
-                # All voxels ignored: no cross-entropy, rather than 0/0.
-                entropy = functional.cross_entropy(scores, index.masked_fill(~annotated, -100), ignore_index=-100, reduction="sum")
-                entropy = entropy / annotated.sum().clamp(min=1)
-                index = index * annotated
-            probabilities = scores.softmax(1)[:, 1:]
-            truth = torch.stack([index == label for label in range(1, scores.shape[1])], 1)
-            return entropy - self._dice(probabilities, truth, annotated)
-        truth = torch.stack([_is_any(labels, indices) for indices in self._regions], 1)
-        if annotated is None:
-            entropy = functional.binary_cross_entropy_with_logits(scores, truth.float())
+            entropy, count, probabilities = self._of_labels(scores, labels, annotated, known)
+            masks = [labels == index for index in range(1, scores.shape[1])]
         else:
-            each = functional.binary_cross_entropy_with_logits(scores, truth.float(), reduction="none")
-            # nnU-Net's quirk, kept for parity: with an ignore label the regions' terms are summed, without one they are averaged.
-            entropy = (each * annotated[:, None]).sum() / annotated.sum().clamp(min=1)
-        return entropy - self._dice(scores.sigmoid(), truth, annotated)
-
-    def _dice(self, probabilities: Tensor, truth: Tensor, annotated: Tensor | None) -> Tensor:
+            masks = [_is_any(labels, indices) for indices in self._regions]
+            entropy, count = self._of_regions(scores, masks, annotated, known)
+            probabilities = scores.sigmoid().unbind(1)
         if annotated is not None:
-            probabilities = probabilities * annotated[:, None]
-            truth = truth & annotated[:, None]
-        space = tuple(range(2, probabilities.ndim))
-        common = (probabilities * truth).sum(space)
-        predicted, true = probabilities.sum(space), truth.sum(space, dtype=torch.float32)
+            probabilities = tuple(each * annotated for each in probabilities)
+        axes = tuple(axis - 1 for axis in space)
+        common = torch.stack([(each * mask).sum(axes) for each, mask in zip(probabilities, masks, strict=True)], 1)
+        predicted = torch.stack([each.sum(axes) for each in probabilities], 1)
+        true = torch.stack([mask.sum(axes, dtype=torch.float32) for mask in masks], 1)
+        counted = torch.ones_like(true) if known is None else known.to(true.dtype)
         if self._batch_dice:
-            common, predicted, true = common.sum(0), predicted.sum(0), true.sum(0)
-        return ((2 * common + SMOOTH) / (true + predicted + SMOOTH).clamp(min=1e-8)).mean()
+            dice = torch.stack([common * counted, predicted * counted, true * counted, counted]).sum(1)
+        else:
+            dice = torch.stack([_dice(common, predicted, true) * counted, counted]).sum(1)
+        return torch.cat([torch.stack([entropy, count]), dice.flatten()])
+
+    def _value(self, sums: Tensor) -> Tensor:
+        entropy = sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+        if self._batch_dice:
+            common, predicted, true, counted = sums[2:].view(4, -1).unbind()
+            dice, weight = _dice(common, predicted, true), (counted > 0).to(sums.dtype)
+        else:
+            dice, weight = sums[2:].view(2, -1).unbind()
+            if not self._class_weights:
+                return entropy - dice.sum() / weight.sum().clamp(min=1)
+            dice = dice / weight.clamp(min=1)
+            weight = (weight > 0).to(sums.dtype)
+        if self._class_weights:
+            weight = weight * sums.new_tensor(self._class_weights[-len(weight) :])
+        return entropy - (dice * weight).sum() / weight.sum().clamp(min=torch.finfo(sums.dtype).tiny)
+
+    def _of_labels(
+        self, scores: Tensor, labels: Tensor, annotated: Tensor | None, known: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Summed cross-entropy, the weight of its voxels, and the foreground's probabilities."""
+        if known is not None:
+            scores = _background_joined(scores, known)
+        index = labels.long()
+        if annotated is not None:
+            index = index.masked_fill(~annotated, -100)
+        weights = scores.new_tensor(self._class_weights) if self._class_weights else None
+        entropy = functional.cross_entropy(scores, index, weight=weights, ignore_index=-100, reduction="sum")
+        if weights is not None:
+            each = weights[index.clamp(min=0)]
+            count = (each if annotated is None else each * annotated).sum()
+        else:
+            count = scores.new_tensor(float(index.numel())) if annotated is None else annotated.sum().to(scores.dtype)
+        return entropy, count, scores.softmax(1).unbind(1)[1:]
+
+    def _of_regions(self, scores: Tensor, masks: Sequence[Tensor], annotated: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Summed binary cross-entropy of all regions, and what it is divided by."""
+        weight = torch.ones(scores.shape[:2], device=scores.device) if known is None else known.to(scores.dtype)
+        if self._class_weights:
+            weight = weight * scores.new_tensor(self._class_weights)
+        entropy = scores.new_zeros(())
+        for position, (score, mask) in enumerate(zip(scores.unbind(1), masks, strict=True)):
+            each = functional.binary_cross_entropy_with_logits(score, mask.to(score.dtype), reduction="none")
+            each = each if annotated is None else each * annotated
+            entropy = entropy + (each.flatten(1).sum(1) * weight[:, position]).sum()
+        if annotated is None:
+            return entropy, weight.sum() * masks[0][0].numel()
+        # nnU-Net's quirk, kept for parity: with an ignore label the regions' terms are summed, without one they are averaged.
+        each_weight = weight.sum(1) / scores.shape[1] if known is not None or self._class_weights else weight[:, 0]
+        return entropy, (annotated.flatten(1).sum(1) * each_weight).sum()
+
+
+def _dice(common: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
+    return (2 * common + SMOOTH) / (true + predicted + SMOOTH).clamp(min=1e-8)
+
+
+def _background_joined(scores: Tensor, known: Tensor) -> Tensor:
+    """Scores whose softmax gives the background the probability of all classes that are not annotated, and these none.
+
+    Args:
+        scores: (n, 1 + classes, *space).
+        known: (n, classes) bool.
+    """
+    shape = (*known.shape, *(1,) * (scores.ndim - 2))
+    here = known.view(shape)
+    background, foreground = scores[:, :1], scores[:, 1:]
+    hidden = torch.cat([background, foreground.masked_fill(here, NEVER)], 1)
+    return torch.cat([hidden.logsumexp(1, keepdim=True), foreground.masked_fill(~here, NEVER)], 1)
 
 
 class BorderLoss:
@@ -99,64 +187,74 @@ class BorderLoss:
     Args:
         labels: Classes and ignore label.
         spec: Class weights; the border weights come with the patches.
+        total: Adds sums up over all processes that share a batch.
 
     Raises:
         UsageError: The loss does not fit the labels: regions, or a wrong number of class weights.
     """
 
-    def __init__(self, labels: LabelSpec, spec: LossSpec) -> None:
+    def __init__(self, labels: LabelSpec, spec: LossSpec, total: Callable[[Tensor], Tensor] = one_process) -> None:
         check_loss(spec, labels)
-        self._ignore = labels.ignore_index
+        self._ignore, self._total = labels.ignore_index, total
         self._class_weights = spec.class_weights or (1.0,) * labels.outputs
 
-    def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None) -> Tensor:
+    def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """Weighted loss over resolutions.
 
         Args:
             scores: Finest first, each (n, outputs, *space).
             labels: (n, *space) label indices at the finest resolution.
             border: (n, *space) border weights; None for none.
+            known: (n, classes) bool: as for ``SegmentationLoss``.
         """
-        total = torch.zeros((), device=labels.device)
+        values = torch.zeros((), device=labels.device)
         for weight, score in zip(deep_supervision_weights(len(scores)), scores, strict=True):
             if weight > 0:
                 size = score.shape[2:]
                 near = None if border is None else _at_size(border, size)
-                total = total + weight * self._at_one_resolution(score.float(), _at_size(labels, size), near)
-        return total
+                each = score.float() if known is None else _background_joined(score.float(), known)
+                entropy, count = self._total(self._sums(each, _at_size(labels, size), near)).unbind()
+                values = values + weight * entropy / count.clamp(min=1)
+        return values
 
-    def _at_one_resolution(self, scores: Tensor, labels: Tensor, border: Tensor | None) -> Tensor:
+    def _sums(self, scores: Tensor, labels: Tensor, border: Tensor | None) -> Tensor:
         annotated = torch.ones_like(labels, dtype=torch.bool) if self._ignore is None else labels != self._ignore
         index = labels.long() * annotated
         weights = torch.tensor(self._class_weights, device=labels.device)[index]
         if border is not None:
             weights = weights + border
         entropy = functional.cross_entropy(scores, index, reduction="none")
-        return (entropy * weights * annotated).sum() / annotated.sum().clamp(min=1)
+        return torch.stack([(entropy * weights * annotated).sum(), annotated.sum().to(scores.dtype)])
 
 
 Loss = SegmentationLoss | BorderLoss
 
 
-def build_loss(spec: LossSpec, labels: LabelSpec, batch_dice: bool, resolutions: int) -> Loss:
+def build_loss(
+    spec: LossSpec, labels: LabelSpec, batch_dice: bool, resolutions: int, total: Callable[[Tensor], Tensor] = one_process
+) -> Loss:
     """The plan's loss. Raises UsageError when it does not fit the labels."""
-    return SegmentationLoss(labels, batch_dice, resolutions) if spec.kind == "dice_ce" else BorderLoss(labels, spec)
+    if spec.kind == "border_ce":
+        return BorderLoss(labels, spec, total)
+    return SegmentationLoss(labels, batch_dice, resolutions, spec.class_weights, total)
 
 
-def confusion_counts(scores: Tensor, labels: Tensor, spec: LabelSpec) -> Tensor:
+def confusion_counts(scores: Tensor, labels: Tensor, spec: LabelSpec, known: Tensor | None = None) -> Tensor:
     """True positives, false positives and false negatives of each class over a batch: (3, classes), ignore voxels left out.
 
     Args:
         scores: (n, outputs, *space).
         labels: (n, *space) label indices.
         spec: The dataset's labels.
+        known: (n, classes) bool: samples in which a class is not annotated are left out for it; None for all.
     """
     counted = torch.ones_like(labels, dtype=torch.bool) if spec.ignore_index is None else labels != spec.ignore_index
     winner = None if spec.overlapping else scores.argmax(1)
     rows = []
     for position, entry in enumerate(spec.classes):
-        truth = _is_any(labels, spec.class_indices(entry)) & counted
-        predicted = (scores[:, position] > 0 if winner is None else winner == position + 1) & counted
+        here = counted if known is None else counted & known[:, position].view(-1, *(1,) * (labels.ndim - 1))
+        truth = _is_any(labels, spec.class_indices(entry)) & here
+        predicted = (scores[:, position] > 0 if winner is None else winner == position + 1) & here
         rows.append(torch.stack([(predicted & truth).sum(), (predicted & ~truth).sum(), (truth & ~predicted).sum()]))
     return torch.stack(rows, 1)
 

@@ -27,6 +27,8 @@ class CaseSummary:
     shape: Triple
     foreground: tuple[npt.NDArray[np.int32], ...]
     """Voxels (n, 3) of each class; may be empty."""
+    annotated: npt.NDArray[np.int32] | None = None
+    """Voxels (n, 3) of any label but the ignore label; None where labels have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ def draw_start(rng: np.random.Generator, case: CaseSummary, loaded: Triple, patc
     """First voxel of a patch in one case.
 
     A forced patch is centred on a voxel of a class drawn among those the case has, and kept from starting before the first
-    allowed voxel only, so that it may run past the far edge, as nnU-Net's does. Not done as there: where labels have an ignore
-    value, nnU-Net centres the other patches on annotated voxels; here they lie anywhere.
+    allowed voxel only, so that it may run past the far edge, as nnU-Net's does. Where labels have an ignore value, the other patches
+    are centred on an annotated voxel of any label in the same way: elsewhere there may be nothing to learn from.
     """
     lows, highs = [], []
     for size, side, inner in zip(case.shape, loaded, patch, strict=True):
@@ -94,8 +96,11 @@ def draw_start(rng: np.random.Generator, case: CaseSummary, loaded: Triple, patc
     present = [voxels for voxels in case.foreground if len(voxels)]
     if forced and present:
         voxels = present[int(rng.integers(len(present)))]
-        voxel = voxels[int(rng.integers(len(voxels)))]
-        z, y, x = (max(low, int(at) - side // 2) for low, at, side in zip(lows, voxel, loaded, strict=True))
+    elif case.annotated is not None and len(case.annotated):
+        voxels = case.annotated
     else:
         z, y, x = (int(rng.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
+        return z, y, x
+    voxel = voxels[int(rng.integers(len(voxels)))]
+    z, y, x = (max(low, int(at) - side // 2) for low, at, side in zip(lows, voxel, loaded, strict=True))
     return z, y, x

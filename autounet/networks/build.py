@@ -33,6 +33,16 @@ def build_network(spec: NetworkSpec, seed: int = 0) -> Network:
     return network
 
 
+def memory_format(ndim: int, device: torch.device) -> torch.memory_format:
+    """How features lie in memory during training: channels last on CPUs, where convolutions are a fifth faster for it.
+
+    On GPUs as they are: instance normalisation would copy channels-last features.
+    """
+    if device.type != "cpu":
+        return torch.contiguous_format
+    return torch.channels_last if ndim == 2 else torch.channels_last_3d
+
+
 def trained_network(spec: NetworkSpec, weights: dict[str, torch.Tensor]) -> Network:
     """The network of a plan with these weights, on their device; no others are drawn for it.
 

@@ -102,7 +102,7 @@ def test_a_patch_wholly_beyond_the_case_reads_nothing() -> None:
 
 def test_cases_too_large_for_memory_are_read_from_disk_and_give_the_same_batches(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = list(_loader(prepared).batches(0, 4))
-    monkeypatch.setattr(loader_module, "CACHE_BYTES", 0)
+    monkeypatch.setattr(loader_module, "CACHE_SHARE", 0.0)
     from_disk = _loader(prepared)
     assert not any(isinstance(case.image, np.ndarray) for case in from_disk._cases)
     assert _same(cached, list(from_disk.batches(0, 4)))
@@ -112,7 +112,8 @@ def test_the_cache_counts_all_channels_and_the_labels(two_labels, cases_of, tmp_
     # 20³ voxels: three channels of 4 bytes and labels of 1.
     prepared = cases_of(tmp_path, two_labels, [(20, 20, 20)], channels=3)
     for limit, cached in ((20**3 * 13, True), (20**3 * 13 - 1, False)):
-        monkeypatch.setattr(loader_module, "CACHE_BYTES", limit)
+        monkeypatch.setattr(loader_module, "CACHE_SHARE", 1.0)
+        monkeypatch.setattr(loader_module, "available_bytes", lambda size=limit: size)
         assert isinstance(_loader(prepared)._cases[0].image, np.ndarray) is cached
 
 

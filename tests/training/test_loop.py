@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 import torch
 
+import autounet.training.learner as learner_module
 import autounet.training.loop as loop_module
 from autounet.checkpoint import load_state, load_weights, read_about
 from autounet.device import pick_precision
-from autounet.errors import ArtefactError, AutounetError
+from autounet.errors import ArtefactError, AutounetError, Interrupted
 from autounet.labels import LabelSpec
 from autounet.layout import FoldLayout
 from autounet.plan import Configuration, LossSpec
 from autounet.preset import OptimizerSpec
 from autounet.runtime import Runtime
 from autounet.training.history import EpochRecord, read_history
+from autounet.training.job import FoldJob
+from autounet.training.learner import Learner
 from autounet.training.loader import BatchLoader
-from autounet.training.loop import FoldJob, FoldTraining
+from autounet.training.loop import FoldTraining
 from autounet.training.patches import patch_sizes
 from autounet.training.schedule import Length
 
@@ -105,7 +108,7 @@ def _identical(first: Path, second: Path) -> bool:
 
 
 def _numbers(history: list[EpochRecord]) -> list[dict[str, Any]]:
-    return [record.model_dump(exclude={"seconds", "trained_seconds", "data_wait_share"}) for record in history]
+    return [record.model_dump(exclude={"seconds", "trained_seconds", "data_wait_share", "samples_per_second"}) for record in history]
 
 
 class _StopError(Exception):
@@ -151,16 +154,16 @@ def test_stopped_within_an_epoch_loses_that_epoch_only(make: Make, tmp_path: Pat
     length = Length(epochs=3, iterations=3)
     make(tmp_path / "whole", length).run()
     steps = []
-    original = FoldTraining._step
+    original = Learner.step
 
-    def step(self: FoldTraining, *arguments: Any) -> torch.Tensor:
+    def step(self: Learner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         steps.append(1)
         if len(steps) == 3 + 2:
             raise KeyboardInterrupt
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FoldTraining, "_step", step)
+        patch.setattr(Learner, "step", step)
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path / "stopped", length).run()
     again = make(tmp_path / "stopped", length)
@@ -212,14 +215,14 @@ def test_loss_trace_of_twenty_steps(make: Make, tmp_path: Path, golden: Path, mo
     After a deliberate change, the message of the failure holds the new trace.
     """
     trace = []
-    original = FoldTraining._step
+    original = Learner.step
 
-    def step(self: FoldTraining, *arguments: Any) -> torch.Tensor:
-        loss = original(self, *arguments)
+    def step(self: Learner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, left_out = original(self, *arguments)
         trace.append(round(float(loss), 6))
-        return loss
+        return loss, left_out
 
-    monkeypatch.setattr(FoldTraining, "_step", step)
+    monkeypatch.setattr(Learner, "step", step)
     make(tmp_path, Length(epochs=2, iterations=10), validate=False).run()
     expected = json.loads((golden / "loss_trace.json").read_text(encoding="utf-8"))
     assert trace == pytest.approx(expected, rel=1e-3), trace
@@ -274,7 +277,7 @@ def test_a_budget_is_kept_and_the_learning_rate_decays(make: Make, tmp_path: Pat
 
 def test_timing_the_steps_for_a_budget_leaves_no_trace(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first epoch under a budget equals that of a run with as many steps and no budget, with the learning rate as given."""
-    monkeypatch.setattr(loop_module.Schedule, "learning_rate", lambda self, at: 0.01)
+    monkeypatch.setattr(loop_module.Schedule, "learning_rate", lambda self, at, share=0.0: 0.01)
     monkeypatch.setattr(loop_module.Schedule, "iterations_for", lambda self, seconds: 3)
     with pytest.raises(_StopError):
         make(tmp_path / "budget", Length(budget_seconds=60.0), on_epoch=_stop_after(1)).run()
@@ -309,31 +312,128 @@ def test_a_damaged_checkpoint_is_named(make: Make, tmp_path: Path, damage: bytes
     assert raised.value.remedy
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
+def _spoil(monkeypatch: pytest.MonkeyPatch, steps: set[tuple[int, int]]) -> None:
+    """Makes the images of some (epoch, step) infinite."""
+    original = Learner.step
+
+    def step(self: Learner, batch: Any, epoch: int, number: int, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        if (epoch, number) in steps:
+            batch = dataclasses.replace(batch, image=batch.image * float("inf"))
+        return original(self, batch, epoch, number, rate)
+
+    monkeypatch.setattr(Learner, "step", step)
+
+
+@pytest.mark.parametrize("optimizer", [OptimizerSpec(), OptimizerSpec(kind="adamw", learning_rate=1e-3), OptimizerSpec(average=0.9)])
+def test_a_step_that_is_not_finite_is_left_out_and_its_cases_are_named(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, optimizer: OptimizerSpec
+) -> None:
+    """The very first step too, before the optimizer has any state."""
+    length = Length(epochs=2, iterations=12)
+    _spoil(monkeypatch, {(0, 0)})
+    training = make(tmp_path, length, optimizer=optimizer)
+    cases = next(training._job.train.batches(0, 1)).cases
+    first, second = training.run()
+    assert (first.left_out, second.left_out) == (1, 0)
+    assert second.train_loss < first.train_loss < 2.0
+    assert first.learning_rate == optimizer.learning_rate
+    assert second.learning_rate == pytest.approx(optimizer.learning_rate * 0.5**0.9)  # as planned: one step in twelve is not many
+    assert all(weight.isfinite().all() for weight in _weights(tmp_path).values())
+    assert "epoch 1: 1 of 12 steps were left out" in caplog.text
+    assert all(case in caplog.text for case in cases)
+
+
+def test_many_steps_that_are_not_finite_lower_the_learning_rate(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _spoil(monkeypatch, {(0, 1), (1, 0)})
+    history = make(tmp_path, Length(epochs=4, iterations=3)).run()
+    planned = [0.01 * (1 - epoch / 4) ** 0.9 for epoch in range(4)]
+    assert [record.learning_rate / rate for record, rate in zip(history, planned, strict=True)] == pytest.approx([1, 0.5, 0.25, 0.25])
+
+
 @pytest.mark.parametrize("validate", [True, False])
-def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_checkpoint(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, validate: bool
+def test_an_epoch_without_a_finite_step_ends_training_and_keeps_the_checkpoint(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validate: bool
 ) -> None:
     length = Length(epochs=3, iterations=2)
     with pytest.raises(_StopError):
         make(tmp_path, length, validate=validate, on_epoch=_stop_after(1)).run()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    _spoil(monkeypatch, {(1, 0), (1, 1)})
     training = make(tmp_path, length, validate=validate)
     training.resume()
-    original = FoldTraining._step
-
-    def step(self: FoldTraining, batch: Any, epoch: int, number: int) -> torch.Tensor:
-        loss = original(self, batch, epoch, number)
-        if what == "gradient" and number == 1:  # the last step: its loss was finite, its update was not
-            with torch.no_grad():
-                next(self._network.parameters()).fill_(float("nan"))
-        return loss * float("nan") if what == "loss" and number == 0 else loss
-
-    monkeypatch.setattr(FoldTraining, "_step", step)
-    with pytest.raises(AutounetError, match=r"epoch 2: the loss is not a finite number") as raised:
+    with pytest.raises(AutounetError, match=r"epoch 2: the loss or its gradient is not a finite number in 2 of 2 steps.*case_") as raised:
         training.run()
     assert "--precision fp32" in str(raised.value.remedy)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+@pytest.mark.parametrize("stop", [1, 4, 5, 6])
+def test_stopped_on_request_after_any_step_and_resumed_equals_uninterrupted(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, average: float
+) -> None:
+    """Three steps an epoch: within the first and second, and at the very end of the second."""
+    length, optimizer = Length(epochs=3, iterations=3), OptimizerSpec(average=average, every_step=True, warm_up=0.2)
+    _spoil(monkeypatch, {(1, 0)})
+    whole = make(tmp_path / "whole", length, optimizer=optimizer).run()
+    asked: list[int] = []
+
+    def wish() -> str | None:
+        asked.append(1)
+        return "a wish" if len(asked) == stop else None
+
+    with pytest.raises(
+        Interrupted, match=rf"a wish: training was put down in epoch {(stop - 1) // 3 + 1} after step {(stop - 1) % 3 + 1} of 3"
+    ):
+        make(tmp_path / "stopped", length, optimizer=optimizer, stop=wish).run()
+    assert not FoldLayout(tmp_path / "stopped").weights.exists()
+    again = make(tmp_path / "stopped", length, optimizer=optimizer)
+    again.resume()
+    assert (again.position.epoch, again.step) == ((stop - 1) // 3, (stop - 1) % 3 + 1)
+    assert _numbers(again.run()) == _numbers(whole)
+    assert _identical(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_long_epochs_are_put_down_on_the_way(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    length = Length(epochs=2, iterations=4)
+    make(tmp_path / "whole", length).run()
+    monkeypatch.setattr(loop_module, "CHECKPOINT_SECONDS", 0.0)
+    steps: list[int] = []
+
+    def die() -> str | None:
+        steps.append(1)
+        if len(steps) == 7:  # epoch 2, step 3 is done, but only step 2 was put down
+            raise _StopError
+        return None
+
+    with pytest.raises(_StopError):
+        make(tmp_path / "died", length, stop=die).run()
+    again = make(tmp_path / "died", length)
+    again.resume()
+    assert (again.position.epoch, again.step) == (1, 2)
+    again.run()
+    assert _identical(tmp_path / "whole", tmp_path / "died")
+
+
+def test_a_plateau_ends_training_with_a_falling_learning_rate(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dice rises for 10 epochs, then stays: after 5 more the rate goes to 0 within a tenth of the 15, rounded to 2."""
+    dice = [0.1 * epoch if epoch < 10 else 0.0 for epoch in range(40)]
+    monkeypatch.setattr(FoldTraining, "_validate", lambda self, epoch: (0.0, {"ball": dice[epoch], "shell": dice[epoch]}))
+    history = make(tmp_path, Length(epochs=40, iterations=1, patience=5)).run()
+    smoothed = [record.ema_dice for record in history]
+    best = max(range(len(smoothed)), key=lambda epoch: smoothed[epoch])
+    assert best == 9
+    assert len(history) == best + 5 + 1 + 2
+    rates = [record.learning_rate for record in history]
+    assert rates[-3:] == pytest.approx([0.01 * (1 - epoch / 40) ** 0.9 for epoch in (14, 15)] + [0.01 * ((1 - 15 / 40) / 2) ** 0.9])
+
+
+def test_training_begins_with_the_weights_it_is_given(make: Make, tmp_path: Path) -> None:
+    make(tmp_path / "first", Length(epochs=1, iterations=2)).run()
+    given = _weights(tmp_path / "first")
+    training = make(tmp_path / "second", Length(epochs=1, iterations=1), weights=given, optimizer=OptimizerSpec(learning_rate=1e-12))
+    training.run()
+    assert all(torch.allclose(weight, given[name], atol=1e-6) for name, weight in _weights(tmp_path / "second").items())
 
 
 def test_descriptions_for_the_user(make: Make, tmp_path: Path) -> None:
@@ -359,8 +459,8 @@ def test_the_network_of_2015_resumes_exactly_and_leaves_the_global_generator_alo
 
 def test_dropout_differs_from_step_to_step(make_2015: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
-    original = loop_module.reseed
-    monkeypatch.setattr(loop_module, "reseed", lambda network, seed: (seeds.append(seed), original(network, seed)))
+    original = learner_module.reseed
+    monkeypatch.setattr(learner_module, "reseed", lambda network, seed: (seeds.append(seed), original(network, seed)))
     make_2015(tmp_path, Length(epochs=2, iterations=3)).run()
     assert len(set(seeds)) == 6
 
@@ -377,15 +477,16 @@ def test_the_network_of_2015_learns(make_2015: Make, tmp_path: Path, changes: di
 def test_a_budget_for_the_network_of_2015(make_2015: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps that are timed leave no trace, of dropout neither; a whole patch is timed, not its scored part."""
     sizes: list[tuple[int, ...]] = []
-    original = FoldTraining._fit_to_length
+    original = Learner.time_steps
 
-    def fit(self: FoldTraining) -> None:
+    def timed(self: Learner) -> tuple[float, float]:
         hook = self._network.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape)))
-        original(self)
+        seconds = original(self)
         hook.remove()
+        return seconds
 
-    monkeypatch.setattr(FoldTraining, "_fit_to_length", fit)
-    monkeypatch.setattr(loop_module.Schedule, "learning_rate", lambda self, at: 0.01)
+    monkeypatch.setattr(Learner, "time_steps", timed)
+    monkeypatch.setattr(loop_module.Schedule, "learning_rate", lambda self, at, share=0.0: 0.01)
     monkeypatch.setattr(loop_module.Schedule, "iterations_for", lambda self, seconds: 3)
     with pytest.raises(_StopError):
         make_2015(tmp_path / "budget", Length(budget_seconds=60.0), on_epoch=_stop_after(1)).run()

@@ -1,0 +1,117 @@
+"""Several processes that train one network: each takes its part of every batch, and sums are added up over all of them.
+
+The batch, the order of cases and the augmentation are those of one process with the same seed. The loss is a formula on sums over the
+batch (``losses``), so each process has the loss of the whole batch, and the gradient is the sum of what each finds for its own samples.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from autounet.errors import UsageError
+from autounet.runtime import Processes
+
+PATIENCE = timedelta(hours=24)
+"""Others may have to wait while the first process predicts the held-out cases; one that dies is noticed by what started them."""
+
+
+@contextmanager
+def together(processes: Processes, device: torch.device) -> Iterator[None]:
+    """Connects the processes; who and where they are is read from what torchrun has set.
+
+    Raises:
+        UsageError: They cannot be connected.
+    """
+    if processes.count == 1:
+        yield
+        return
+    try:
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            "the processes cannot be connected", found=str(error).split("\n")[0], remedy="start them with torchrun --nproc-per-node N"
+        ) from None
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def wait_for_all(processes: Processes) -> None:
+    """Returns when every process has come here."""
+    if processes.count > 1:
+        distributed.barrier()
+
+
+def own_samples(batch_size: int, processes: Processes) -> range:
+    """Which samples of a batch are this process's; the parts differ by at most one.
+
+    Raises:
+        UsageError: There are fewer samples than processes.
+    """
+    if batch_size < processes.count:
+        raise UsageError(
+            f"{processes.count} processes cannot share a batch of {batch_size}",
+            remedy=f"start at most {batch_size}, or plan a larger batch: autounet plan --batch-size {processes.count}",
+        )
+    first, last = (batch_size * at // processes.count for at in (processes.rank, processes.rank + 1))
+    return range(first, last)
+
+
+class _Sum(torch.autograd.Function):
+    """Adds up over all processes; the gradient goes back to each as it is, for gradients are added up at the end."""
+
+    @staticmethod
+    def forward(context: Any, sums: Tensor) -> Tensor:
+        result = sums.clone()
+        distributed.all_reduce(result)
+        return result
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def totals(processes: Processes) -> Callable[[Tensor], Tensor]:
+    """What adds a tensor up over all processes."""
+
+    def total(sums: Tensor) -> Tensor:
+        if processes.count == 1:
+            return sums
+        result: Tensor = _Sum.apply(sums)  # type: ignore[no-untyped-call]
+        return result
+
+    return total
+
+
+def add_up_gradients(parameters: Iterable[Tensor], processes: Processes) -> None:
+    """Replaces every gradient by its sum over all processes, in one exchange."""
+    if processes.count == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(flat)
+    parts = torch.split(flat, [gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)])
+
+
+def agreed(values: Iterable[float], processes: Processes, device: torch.device) -> list[float]:
+    """The first process's numbers, in every process: clocks and wishes differ, decisions must not."""
+    if processes.count == 1:
+        return list(values)
+    shared = torch.tensor(list(values), dtype=torch.float64, device=device)
+    distributed.broadcast(shared, 0)
+    return [float(value) for value in shared.tolist()]
+
+
+def anywhere(wish: bool, processes: Processes, device: torch.device) -> bool:
+    """Whether any process wishes so."""
+    if processes.count == 1:
+        return wish
+    shared = torch.tensor([float(wish)], device=device)
+    distributed.all_reduce(shared)
+    return bool(shared.item() > 0)
