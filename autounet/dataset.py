@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autounet.artefact import Frozen
-from autounet.dataset_json import channels_and_labels, load_description, quoted
+from autounet.dataset_json import annotated_classes, channels_and_labels, load_description, quoted
 from autounet.errors import DatasetError, Problem, UsageError
 from autounet.labels import LabelSpec
 
@@ -35,6 +35,8 @@ class Case(Frozen):
     images: tuple[Path, ...]
     """One file per channel, or one file that holds all channels."""
     label: Path
+    annotated: tuple[str, ...] | None = None
+    """Names of the classes that are annotated, in the dataset's order; None for all."""
 
 
 class DatasetSpec(Frozen):
@@ -127,6 +129,7 @@ def read_dataset(root: Path) -> DatasetSpec:
     path = root / "dataset.json"
     raw = load_description(path)
     channels, labels = channels_and_labels(raw, path)
+    annotated = annotated_classes(raw, labels, path)
     root = absolute(root)
     problems: list[Problem] = []
     rows = _listed_rows(raw, path)
@@ -134,6 +137,13 @@ def read_dataset(root: Path) -> DatasetSpec:
         cases, ending = _listed_cases(root, rows, len(channels), problems, path)
     else:
         cases, ending = _found_cases(root, raw, len(channels), problems)
+    there = {case.id for case in cases} | {problem.case for problem in problems}
+    problems.extend(
+        Problem(case, "is named under 'annotated' in dataset.json, but there is no such case", "correct the name, or remove it there")
+        for case in annotated
+        if case not in there
+    )
+    partial = {case: names for case, names in annotated.items() if len(names) < len(labels.names)}
     if problems:
         count = len(problems)
         raise DatasetError(
@@ -145,7 +155,7 @@ def read_dataset(root: Path) -> DatasetSpec:
         root=root,
         channels=channels,
         labels=labels,
-        cases=tuple(sorted(cases, key=lambda case: case.id)),
+        cases=tuple(case.model_copy(update={"annotated": partial.get(case.id)}) for case in sorted(cases, key=lambda case: case.id)),
         file_ending=ending,
     )
 

@@ -59,6 +59,41 @@ def channels_and_labels(raw: Mapping[str, Any], path: Path) -> tuple[tuple[str, 
     return _channels(raw, path), _labels(raw, path)
 
 
+def annotated_classes(raw: Mapping[str, Any], labels: LabelSpec, path: Path) -> dict[str, tuple[str, ...]]:
+    """Which classes are annotated, by case, in the order of ``labels``: of cases that a dataset.json does not name, all are.
+
+    Args:
+        raw: Its content.
+        labels: What it says about labels.
+        path: Stands for it in messages.
+
+    Raises:
+        DatasetError: 'annotated' is malformed, or names what is no class or region.
+    """
+    declared = raw.get("annotated")
+    if declared is None:
+        return {}
+    remedy = "name the classes that are annotated in a case; leave out cases in which all are"
+    if not isinstance(declared, dict):
+        expected = f'an object such as {{"case_1": ["{labels.names[0]}"]}}'
+        raise DatasetError(f"{path}: 'annotated' is malformed", found=quoted(declared), expected=expected, remedy=remedy)
+    found = {}
+    for case, names in declared.items():
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            what, expected = f"{path}: 'annotated' of case '{case}' is malformed", f'a list such as ["{labels.names[0]}"]'
+            raise DatasetError(what, found=quoted(names), expected=expected, remedy=remedy)
+        unknown = [name for name in names if name not in labels.names]
+        if unknown:
+            raise DatasetError(
+                f"{path}: 'annotated' of case '{case}' names what is no class",
+                found=quoted(unknown),
+                expected=f"some of {', '.join(labels.names[:12])}{' …' if len(labels.names) > 12 else ''}",
+                remedy="name classes as 'labels' does; the background is not among them",
+            )
+        found[case] = tuple(name for name in labels.names if name in names)
+    return found
+
+
 def quoted(value: Any) -> str:
     """A part of the file for a message; 'nothing' for what is not there."""
     text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)

@@ -51,7 +51,7 @@ class CaseFingerprint(Frozen):
     """After cropping to the nonzero region."""
     spacing_mm_zyx: TripleMm
     class_voxels: dict[str, Annotated[int, Field(ge=0, lt=2**63)]]
-    """Voxels of each foreground class, by name."""
+    """Voxels of each foreground class that is annotated in this case, by name; empty where nobody counted."""
     orientation: Annotated[str, Field(pattern="^([LRAPSI]{3})?$")] = ""
     """Where the array axes z, y, x point in the patient, nearest of L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior):
     most NIfTI files are ``SAR`` or ``SPL``. Empty where the file does not know, as planar ones do not."""
@@ -81,3 +81,7 @@ class Fingerprint(Artefact):
     """Median over cases of cropped voxels / all voxels."""
     mirrored_classes: tuple[MirroredClasses, ...] = ()
     """Pairs of classes that mirroring would mistake for each other."""
+
+    def is_partial(self, case: CaseFingerprint) -> bool:
+        """Whether some classes are not annotated in a case."""
+        return 0 < len(case.class_voxels) < len(self.labels.names)

@@ -5,6 +5,7 @@ A label map holds raw *values* as the dataset's author chose them. Inside the pi
 is one. Values with gaps (0, 1, 5) therefore need no conversion by the user.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -98,6 +99,37 @@ class LabelSpec(Frozen):
         """The pipeline's indices of one class (several for a region)."""
         position = {value: index for index, value in enumerate(self.foreground_values, start=1)}
         return tuple(position[value] for value in entry.values)
+
+    def positions(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Where classes of these names are in ``classes``, ascending; names of other classes are passed over."""
+        return tuple(position for position, entry in enumerate(self.classes) if entry.name in names)
+
+    def check_annotated(self, values: IntArray, annotated: Sequence[str] | None, name: str) -> None:
+        """Refuses a label map that shows a class which is said not to be annotated in it.
+
+        Values of any annotated class are fine: of regions, one that is not annotated may share them.
+
+        Args:
+            values: Integer label map of any shape.
+            annotated: Names of the classes that are annotated in it; None for all.
+            name: The file or case, for the message.
+
+        Raises:
+            DatasetError: It has a value of classes none of which is annotated.
+        """
+        if annotated is None:
+            return
+        fine = {value for entry in self.classes if entry.name in annotated for value in entry.values}
+        doubtful = np.array([value for value in self.foreground_values if value not in fine], np.int64)
+        found = {int(value) for value in doubtful[np.isin(doubtful, values)]}
+        if found:
+            shown = [f"'{entry.name}' ({', '.join(map(str, sorted(found & set(entry.values))))})" for entry in self.classes]
+            raise DatasetError(
+                f"{name}: the label map has classes that dataset.json does not call annotated in this case",
+                found=", ".join(text for text, entry in zip(shown, self.classes, strict=True) if found & set(entry.values)),
+                expected=", ".join(annotated),
+                remedy="add them to the case's list under 'annotated' in dataset.json, or clear them from the label map",
+            )
 
     def encode(self, values: IntArray, name: str) -> IntArray:
         """Label values → indices, same shape; uint8, or uint16 for more than 256 labels.

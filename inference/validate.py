@@ -40,7 +40,11 @@ def validate_fold(
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}
     weights = digest_of([layout.weights.stat().st_size, layout.weights.stat().st_mtime_ns])
     scores = evaluate_cases(
-        files, plan.labels, runtime, made_from={"plan": plan.recipe(configuration.name), "weights": weights, **(made_from or {})}
+        files,
+        plan.labels,
+        runtime,
+        made_from={"plan": plan.recipe(configuration.name), "weights": weights, **(made_from or {})},
+        annotated={case.id: case.annotated for case in cases.values() if case.annotated is not None},
     )
     scores.save(layout.scores)
     return scores

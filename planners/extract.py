@@ -11,7 +11,7 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -94,7 +94,7 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
     _raise_problems(dataset, facts)
     cases = tuple(entry.fingerprint for entry in facts if entry.fingerprint is not None)
     for name in dataset.labels.names:
-        if not any(case.class_voxels[name] for case in cases):
+        if not any(case.class_voxels.get(name) for case in cases):
             log.warning("class '%s' is in none of the %s: nothing can be learnt of it", name, count(len(cases), "case"))
     sightings = [entry.sightings for entry in facts]
     mirrored = mirrored_classes(dataset.labels, cases, sightings)
@@ -118,9 +118,16 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
 
 
 def dataset_digest(dataset: DatasetSpec) -> str:
-    """Hash of what a fingerprint is made from: channels, labels, cases, and name, size and time of each file (no file is read)."""
+    """Hash of what a fingerprint is made from: channels, labels, cases, and name, size and time of each file (no file is read).
+
+    Classes that are annotated are part of it where they are not all.
+    """
     files = [
-        [case.id, *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in (*case.images, case.label))]
+        [
+            case.id,
+            *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in (*case.images, case.label)),
+            *([] if case.annotated is None else [list(case.annotated)]),
+        ]
         for case in dataset.cases
     ]
     return digest_of([list(dataset.channels), dataset.labels.model_dump(mode="json"), files])
@@ -140,6 +147,10 @@ def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept:
         problems.append(_problem(case.id, error))
     if labels is not None:
         problems.extend(_label_problems(case, dataset.labels, labels))
+        try:
+            dataset.labels.check_annotated(labels, case.annotated, case.label.name)
+        except DatasetError as error:
+            problems.append(_problem(case.id, error))
     if image is not None:
         problems.extend(_image_problems(case, image))
     if image is None or labels is None:
@@ -152,6 +163,11 @@ def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept:
         return _CaseFacts(tuple(problems), ndim=grid.ndim)
     box = nonzero_box(image)
     extents = measure_extents(labels, dataset.labels)
+    names = dataset.labels.names if case.annotated is None else case.annotated
+    if case.annotated is not None:  # a region that is not annotated may share values with one that is
+        annotated = np.isin(np.arange(len(extents.volumes)), dataset.labels.positions(names))
+        extents = replace(extents, volumes=np.where(annotated, extents.volumes, 0))
+    volumes = dict(zip(dataset.labels.names, extents.volumes.tolist(), strict=True))
     orientation = orientation_of(grid, case.images[0])
     return _CaseFacts(
         problems=(),
@@ -161,7 +177,7 @@ def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept:
             shape_zyx=grid.shape_zyx,
             shape_after_crop_zyx=box.shape,
             spacing_mm_zyx=grid.spacing_mm_zyx,
-            class_voxels=dict(zip(dataset.labels.names, extents.volumes.tolist(), strict=True)),
+            class_voxels={name: volumes[name] for name in names},
             orientation=orientation,
             components=count_components(labels, dataset.labels, extents) if grid.ndim == 2 else {},
         ),

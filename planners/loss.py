@@ -41,12 +41,16 @@ def plan_loss(fingerprint: Fingerprint, preset: Preset) -> tuple[LossSpec, Decis
 
 
 def _class_weights(fingerprint: Fingerprint) -> tuple[float, ...]:
-    """Inverse frequency of background and classes, 1 for an even share; empty when the fingerprint does not know the frequencies."""
+    """Inverse frequency of background and classes, 1 for an even share; empty when the fingerprint does not know the frequencies.
+
+    Cases in which some class is not annotated do not say how frequent the background is, and are left out.
+    """
     names = fingerprint.labels.names
-    if not all(name in case.class_voxels for case in fingerprint.cases for name in names):
+    cases = [case for case in fingerprint.cases if all(name in case.class_voxels for name in names)]
+    if not cases:
         return ()
-    voxels = [sum(case.class_voxels[name] for case in fingerprint.cases) for name in names]
-    total = sum(prod(case.shape_zyx) for case in fingerprint.cases)
+    voxels = [sum(case.class_voxels[name] for case in cases) for name in names]
+    total = sum(prod(case.shape_zyx) for case in cases)
     shares = [number / total for number in (max(total - sum(voxels), 0), *voxels)]
     even = 1 / len(shares)
     return tuple(float(f"{min(max(even / share, 1 / MOST_WEIGHT), MOST_WEIGHT):.4g}") if share else 1.0 for share in shares)
@@ -55,11 +59,13 @@ def _class_weights(fingerprint: Fingerprint) -> tuple[float, ...]:
 def _objects(fingerprint: Fingerprint) -> tuple[tuple[int, ...], str]:
     """Label indices whose connected components are objects, and which these are, in words."""
     labels = fingerprint.labels
-    foreground = sum(case.components.get(name, 0) for case in fingerprint.cases for name in labels.names)
-    background = sum(case.components.get(labels.background_name, 0) for case in fingerprint.cases)
+    # Where classes are not annotated, pieces of the background are no measure.
+    cases = [case for case in fingerprint.cases if not fingerprint.is_partial(case)] or fingerprint.cases
+    foreground = sum(case.components.get(name, 0) for case in cases for name in labels.names)
+    background = sum(case.components.get(labels.background_name, 0) for case in cases)
     if background > foreground:
-        voxels = sum(number for case in fingerprint.cases for number in case.class_voxels.values())
-        share = percent(1 - voxels / sum(prod(case.shape_zyx) for case in fingerprint.cases))
+        voxels = sum(number for case in cases for number in case.class_voxels.values())
+        share = percent(1 - voxels / sum(prod(case.shape_zyx) for case in cases))
         what = f"the {count(background, 'piece')} of '{labels.background_name}' ({share} of all pixels)"
         # Weights by class on top of the borders' made thin membranes far too thick (docs/experiments.md).
         return (0,), f"{what}, which outnumber the {count(foreground, 'piece')} of the classes; the borders' weight is that of the classes"

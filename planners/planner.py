@@ -7,6 +7,7 @@ from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.geometry import LARGEST_MM, SMALLEST_MM, Triple
 from autounet.plan import Decision, Overrides, Plan, PlanRequest
+from autounet.planners.annotation import annotation_decision
 from autounet.planners.budget import DoesNotFit
 from autounet.planners.chosen import nearest_that_works
 from autounet.planners.configurations import Common, plan_configurations
@@ -59,6 +60,7 @@ def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_en
     )
     mirrored, mirror_decision = _mirroring(fingerprint, overrides)
     loss, loss_decision = plan_loss(fingerprint, preset)
+    annotation = annotation_decision(fingerprint)
     common = Common(
         fingerprint=fingerprint,
         preset=preset,
@@ -92,6 +94,7 @@ def _plan(fingerprint: Fingerprint, request: PlanRequest, memory: float, file_en
             *scheme_decisions,
             mirror_decision,
             loss_decision,
+            *([] if annotation is None else [annotation]),
             *_training_decisions(preset),
         ),
     )

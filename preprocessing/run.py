@@ -12,6 +12,7 @@ from autounet.artefact import digest_of, remove_leftovers
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import ArtefactError, AutounetError, DatasetError, ImageError, Problem
 from autounet.images import check_finite, read_channels, read_labels
+from autounet.labels import LabelSpec
 from autounet.parallel import map_ordered
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.border import border_weights, check_loss, needs_border
@@ -58,13 +59,13 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, folders: Mapping[str, Path
     ]
     for target in targets:
         remove_leftovers(target.store.root)
-    found = {case.id: [_find(case, target.store) for target in targets] for case in dataset.cases}
+    found = {case.id: [_find(case, target.store, plan.labels) for target in targets] for case in dataset.cases}
     for number, target in enumerate(targets):
         stale = sum(stored[number] is None and target.store.files(case)[-1].exists() for case, stored in found.items())
         if stale:
             name = target.configuration.name
             what = "case is made again: it is" if stale == 1 else "cases are made again: they are"
-            log.warning("%s: %d prepared %s damaged, or the plan or the raw files have changed", name, stale, what)
+            log.warning("%s: %d prepared %s damaged, or the plan, the raw files or what is annotated have changed", name, stale, what)
     todo = [case for case in dataset.cases if None in found[case.id]]
     problems: list[Problem] = []
     with runtime.progress(f"prepare {' and '.join(folders)}", len(todo)) as advance, _OneThread(bool(runtime.workers)) as one_thread:
@@ -97,9 +98,9 @@ def open_cases(plan: Plan, configuration: Configuration, folder: Path, cases: Se
     return store, [entry for entry in stored if entry is not None]
 
 
-def _find(case: Case, store: Store) -> StoredCase | None:
+def _find(case: Case, store: Store, labels: LabelSpec) -> StoredCase | None:
     try:
-        return store.find(case.id, _sources(case))
+        return store.find(case.id, _sources(case), _annotated(case, labels))
     except ImageError:
         return None  # preparing it will say the same, together with what is wrong with other cases
 
@@ -124,6 +125,8 @@ def _prepare(
     if different:
         raise ImageError(f"{case.id}: image and label map differ in {'; '.join(different)}")
     labels, results = plan.labels.encode(values, case.id), list(there)
+    plan.labels.check_annotated(values, case.annotated, case.id)
+    annotated = _annotated(case, plan.labels)
     missing = [number for number, stored in enumerate(there) if stored is None]
     for number in missing:
         configuration, last = targets[number].configuration, number == missing[-1]
@@ -132,9 +135,13 @@ def _prepare(
         z, y, x = configuration.patch_size if configuration.ndim == 3 else (1, *configuration.patch_size)
         border = border_weights(prepared.labels_zyx, plan.loss) if needs_border(plan.loss) else None
         results[number] = targets[number].store.write(
-            case.id, prepared.image_czyx, prepared.labels_zyx, prepared.trace, plan.labels, sources, (z, y, x), border
+            case.id, prepared.image_czyx, prepared.labels_zyx, prepared.trace, plan.labels, sources, (z, y, x), border, annotated
         )
     return results
+
+
+def _annotated(case: Case, labels: LabelSpec) -> tuple[int, ...] | None:
+    return None if case.annotated is None else labels.positions(case.annotated)
 
 
 def _sources(case: Case) -> tuple[SourceFile, ...]:

@@ -71,6 +71,13 @@ class StoredCase(Artefact):
     """Size of the border file; None where there is none."""
     annotated_count: int | None = None
     """Stored voxels of anything annotated; None where labels have no ignore value."""
+    annotated: tuple[int, ...] | None = None
+    """Positions in LabelSpec.classes of the classes that are annotated in this case; None for all."""
+
+    def origin(self) -> list[Any]:
+        """Plain values that tell what the case was made from: its raw files, and which classes are annotated unless all are."""
+        files: list[Any] = [source.model_dump() for source in self.sources]
+        return files if self.annotated is None else [*files, {"annotated": list(self.annotated)}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +96,10 @@ class Store:
         """Border weights, of plans whose loss has such."""
         return self.root / f"{case}.border.b2nd"
 
-    def find(self, case: str, sources: Sequence[SourceFile] | None = None) -> StoredCase | None:
-        """The stored case if it is whole, of this recipe and (when given) made from these files; else None."""
+    def find(
+        self, case: str, sources: Sequence[SourceFile] | None = None, annotated_classes: Sequence[int] | None = None
+    ) -> StoredCase | None:
+        """The stored case if it is whole, of this recipe and (when given) made from these files with these classes; else None."""
         *arrays, description = self.files(case)
         try:
             stored = StoredCase.load(description)
@@ -99,7 +108,9 @@ class Store:
         except (ArtefactError, OSError):
             return None
         fresh = stored.made_from.get("recipe") == self.recipe and sizes == stored.file_bytes and border == stored.border_bytes
-        return stored if fresh and (sources is None or tuple(sources) == stored.sources) else None
+        if not fresh or sources is None:
+            return stored if fresh else None
+        return stored if (tuple(sources), _as_stored(annotated_classes)) == (stored.sources, stored.annotated) else None
 
     def write(
         self,
@@ -111,8 +122,12 @@ class Store:
         sources: Sequence[SourceFile],
         patch: Triple,
         border_zyx: npt.NDArray[np.float16] | None = None,
+        annotated_classes: Sequence[int] | None = None,
     ) -> StoredCase:
-        """Writes a case; half a ``patch`` (z, y, x) along each axis is read alone. Raises ArtefactError when the disk refuses."""
+        """Writes a case; half a ``patch`` (z, y, x) along each axis is read alone. Raises ArtefactError when the disk refuses.
+
+        ``annotated_classes`` are positions in ``labels.classes``, None for all; the others have no foreground.
+        """
         image_file, labels_file, description = self.files(case)
         try:
             description.unlink(missing_ok=True)
@@ -121,7 +136,7 @@ class Store:
             raise ArtefactError(
                 f"{description}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions"
             ) from error
-        foreground = foreground_voxels(labels_zyx, labels)
+        foreground = foreground_voxels(labels_zyx, labels, annotated_classes)
         annotated = None if labels.ignore_index is None else annotated_voxels(labels_zyx, labels.ignore_index)
         blocks = tuple(max(1, min(size, -(-side // 2))) for size, side in zip(labels_zyx.shape, patch, strict=True))
         _write_array(image_file, image_czyx, blocks)
@@ -139,6 +154,7 @@ class Store:
             foreground_counts=tuple(len(voxels) for voxels in foreground),
             border_bytes=None if border_zyx is None else self.border_file(case).stat().st_size,
             annotated_count=None if annotated is None else len(annotated),
+            annotated=_as_stored(annotated_classes),
         )
         with atomic_path(description, durable=False) as temporary:
             temporary.write_text(stored.to_json(), encoding="utf-8")
@@ -221,14 +237,21 @@ class OpenCase:
         return replace(self, image=self.image[:], labels=self.labels[:], border=border)
 
 
-def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[npt.NDArray[np.int32]]:
+def foreground_voxels(
+    labels_zyx: npt.NDArray[Any], labels: LabelSpec, annotated_classes: Sequence[int] | None = None
+) -> list[npt.NDArray[np.int32]]:
     """Voxels of each class, (n, 3) z, y, x: all of them, or a seeded sample of max(10000, 1 %) where there are more.
+
+    Classes at other positions than ``annotated_classes`` (None for all) have none: a region may share values with one that is annotated.
 
     Source: nnunetv2 2.8.1, ``default_preprocessor.py``, _sample_foreground_locations.
     """
     rng = np.random.default_rng(FOREGROUND_SEED)
     found = []
-    for entry in labels.classes:
+    for position, entry in enumerate(labels.classes):
+        if annotated_classes is not None and position not in annotated_classes:
+            found.append(np.zeros((0, 3), np.int32))
+            continue
         indices = labels.class_indices(entry)
         mask = labels_zyx == indices[0] if len(indices) == 1 else np.isin(labels_zyx, indices)
         found.append(_sample(mask, rng))
@@ -238,6 +261,10 @@ def foreground_voxels(labels_zyx: npt.NDArray[Any], labels: LabelSpec) -> list[n
 def annotated_voxels(labels_zyx: npt.NDArray[Any], ignore_index: int) -> npt.NDArray[np.int32]:
     """Voxels (n, 3) of any label but the ignore label, background and what is outside the mask among them; as many as of a class."""
     return _sample(labels_zyx != ignore_index, np.random.default_rng(FOREGROUND_SEED))
+
+
+def _as_stored(positions: Sequence[int] | None) -> tuple[int, ...] | None:
+    return None if positions is None else tuple(positions)
 
 
 def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArray[np.int32]:

@@ -89,6 +89,7 @@ class BatchLoader:
             CaseSummary(stored.trace.prepared_shape, case.foreground, case.annotated)
             for stored, case in zip(cases, self._cases, strict=True)
         ]
+        self._known = _known_classes(cases)
         self.kept = "read from disk as needed"
         """Where the cases are, in words."""
         self._keep(device)
@@ -140,12 +141,25 @@ class BatchLoader:
             weight = weights[sample, 0] if len(weights) else None
             copy_patch(self._cases[request.case], request, images[sample], maps[sample], weight, self._mirrored)
         names = tuple(self._cases[request.case].case for request in requests)
-        return Batch(self._finished(image), self._finished(labels), names, self._finished(border) if len(border) else None)
+        known = None if self._known is None else self._known[[request.case for request in requests]]
+        return Batch(self._finished(image), self._finished(labels), names, self._finished(border) if len(border) else None, known)
 
     def _finished(self, tensor: Tensor) -> Tensor:
         """Without the axis of one slice where the network is planar."""
         tensor = tensor.squeeze(-3) if self._planar else tensor
         return tensor.pin_memory() if self._pinned else tensor
+
+
+def _known_classes(cases: Sequence[StoredCase]) -> Tensor | None:
+    """(cases, classes) bool: which classes are annotated; None where all are, in every case."""
+    if all(case.annotated is None for case in cases):
+        return None
+    known = torch.ones((len(cases), len(cases[0].foreground_counts)), dtype=torch.bool)
+    for row, case in zip(known, cases, strict=True):
+        if case.annotated is not None:
+            row[:] = False
+            row[list(case.annotated)] = True
+    return known
 
 
 def _on_device(case: OpenCase, device: torch.device) -> OpenCase:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from autounet.cli.console import number
 from autounet.cli.session import Session, check_writable
-from autounet.dataset_json import read_labels_of
+from autounet.dataset_json import annotated_classes, channels_and_labels, load_description
 from autounet.evaluation.folders import evaluate_folders
 from autounet.evaluation.scores import Scores
 from autounet.labels import LabelSpec
@@ -17,21 +17,23 @@ def run_evaluate(session: Session, predictions: Path, truths: Path, dataset: str
     """Scores two folders and shows the table."""
     if csv is not None:
         check_writable(csv.parent, "--csv")
-    scores = evaluate_folders(predictions, truths, _labels(session, dataset, truths), session.runtime)
+    labels, annotated = _labels(session, dataset, truths)
+    scores = evaluate_folders(predictions, truths, labels, session.runtime, annotated=annotated)
     if csv is not None:
         scores.to_csv(csv)
     _show_cases(session, scores)
     session.screen.json(scores.to_public())
 
 
-def _labels(session: Session, dataset: str | None, truths: Path) -> LabelSpec | None:
-    if dataset is not None:
-        return read_labels_of(session.dataset_folder(dataset))
-    beside = truths.resolve().parent
-    if (beside / "dataset.json").is_file():
-        return read_labels_of(beside)
-    session.screen.say("no dataset.json beside the label folder and no -d: classes are named by their values")
-    return None
+def _labels(session: Session, dataset: str | None, truths: Path) -> tuple[LabelSpec | None, dict[str, tuple[str, ...]]]:
+    """What the values mean, and the annotated classes of cases that do not have all."""
+    path = (truths.resolve().parent if dataset is None else session.dataset_folder(dataset)) / "dataset.json"
+    if dataset is None and not path.is_file():
+        session.screen.say("no dataset.json beside the label folder and no -d: classes are named by their values")
+        return None, {}
+    raw = load_description(path)
+    labels = channels_and_labels(raw, path)[1]
+    return labels, annotated_classes(raw, labels, path)
 
 
 def _show_cases(session: Session, scores: Scores) -> None:

@@ -195,10 +195,11 @@ def _show_data(session: Session, fingerprint: Fingerprint) -> None:
     if not names:  # nnU-Net's fingerprint does not count them
         rows.append(("classes", some(fingerprint.labels.names, MOST_CLASSES)))
     for name in names[:MOST_CLASSES]:
-        voxels = [case.class_voxels.get(name, 0) for case in cases]
+        voxels = [case.class_voxels[name] for case in cases if name in case.class_voxels]
         present = [number for number in voxels if number]
         middle = median(present) if present else 0
-        rows.append((f"class {name}", f"in {len(present)} of {len(cases)} cases, median {middle:.0f} voxels where present"))
+        cases_shown = f"{len(voxels)} cases" if len(voxels) == len(cases) else f"the {len(voxels)} cases where it is annotated"
+        rows.append((f"class {name}", f"in {len(present)} of {cases_shown}, median {middle:.0f} voxels where present"))
     if len(names) > MOST_CLASSES:
         rows.append(("…", f"and {len(names) - MOST_CLASSES} more classes"))
     session.screen.table(f"{fingerprint.dataset}: what the data is", ("property", "value"), rows)

@@ -91,6 +91,10 @@ def dataset_changes(old: Fingerprint, dataset: DatasetSpec, layout: RunLayout) -
     changes = [f"{count(len(cases), 'case')} {word}: {some(sorted(cases))}" for cases, word in moved if cases]
     changes += [name for name in ("channels", "labels") if getattr(old, name) != getattr(dataset, name)]
     if not changes:
+        names = dataset.labels.names
+        is_annotated = {case.id: set(names if case.annotated is None else case.annotated) for case in dataset.cases}
+        changes += ["which classes are annotated"] if any(set(case.class_voxels) != is_annotated[case.case] for case in old.cases) else []
+    if not changes:
         made = layout.fingerprint.stat().st_mtime_ns
         newer = [case.id for case in dataset.cases if any(file.stat().st_mtime_ns > made for file in (*case.images, case.label))]
         changes.append(f"files of {some(newer)}" if newer else "image or label files")

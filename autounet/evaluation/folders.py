@@ -1,9 +1,10 @@
 """Scoring of label map files: pairs of files, or two folders whose files are matched by name."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,6 +19,12 @@ from autounet.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+ALL_ANNOTATED: Mapping[str, Sequence[str]] = MappingProxyType({})
+"""All classes in all cases."""
+
+UNDEFINED = OverlapScore.from_counts(0, 0, 0)
+"""Of a class that is not to be seen in a case, or not annotated there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -29,7 +36,12 @@ class Pair:
 
 
 def evaluate_folders(
-    predictions: Path, truths: Path, labels: LabelSpec | None, runtime: Runtime, made_from: Mapping[str, str] | None = None
+    predictions: Path,
+    truths: Path,
+    labels: LabelSpec | None,
+    runtime: Runtime,
+    made_from: Mapping[str, str] | None = None,
+    annotated: Mapping[str, Sequence[str]] = ALL_ANNOTATED,
 ) -> Scores:
     """Scores every label map of ``truths`` against the file of the same name, whatever its ending, in ``predictions``.
 
@@ -41,6 +53,7 @@ def evaluate_folders(
         labels: What the values mean; None makes every value found a class named by its number ("1", "2", …).
         runtime: Workers and progress.
         made_from: Content hashes to note in the artefact.
+        annotated: Names of the annotated classes by the name of the truth; of cases not named, all are. Others are undefined there.
 
     Raises:
         UsageError: A folder does not exist.
@@ -60,11 +73,15 @@ def evaluate_folders(
         shown = ", ".join(extra[:5]) + (", …" if len(extra) > 5 else "")
         logger.warning("not scored, as %s has no truth for them: %d predictions (%s)", truths, len(extra), shown)
     pairs = [Pair(case, found_files[case], file) for case, file in true_files.items() if case in found_files]
-    return _evaluate(pairs, labels, runtime, problems, made_from)
+    return _evaluate(pairs, labels, runtime, problems, made_from, annotated)
 
 
 def evaluate_cases(
-    files: Mapping[str, tuple[Path, Path]], labels: LabelSpec | None, runtime: Runtime, made_from: Mapping[str, str] | None = None
+    files: Mapping[str, tuple[Path, Path]],
+    labels: LabelSpec | None,
+    runtime: Runtime,
+    made_from: Mapping[str, str] | None = None,
+    annotated: Mapping[str, Sequence[str]] = ALL_ANNOTATED,
 ) -> Scores:
     """Scores the given cases.
 
@@ -73,19 +90,25 @@ def evaluate_cases(
         labels: As for ``evaluate_folders``.
         runtime: Workers and progress.
         made_from: Content hashes to note in the artefact.
+        annotated: As for ``evaluate_folders``, by case identifier.
 
     Raises:
         DatasetError: Files cannot be read or do not fit each other; ``problems`` has every finding of every case.
     """
-    return _evaluate([Pair(case, *paths) for case, paths in files.items()], labels, runtime, [], made_from)
+    return _evaluate([Pair(case, *paths) for case, paths in files.items()], labels, runtime, [], made_from, annotated)
 
 
 def _evaluate(
-    pairs: list[Pair], labels: LabelSpec | None, runtime: Runtime, problems: list[Problem], made_from: Mapping[str, str] | None
+    pairs: list[Pair],
+    labels: LabelSpec | None,
+    runtime: Runtime,
+    problems: list[Problem],
+    made_from: Mapping[str, str] | None,
+    annotated: Mapping[str, Sequence[str]],
 ) -> Scores:
     cases: dict[str, dict[str, OverlapScore]] = {}
     with runtime.progress("Scoring", len(pairs)) as advance:
-        for pair, result in map_ordered(lambda pair: _score(pair, labels), pairs, runtime.workers):
+        for pair, result in map_ordered(lambda pair: _score(pair, labels, annotated.get(pair.case)), pairs, runtime.workers):
             if isinstance(result, AutounetError):
                 problems.extend(_problems_of(pair.case, result))
             else:
@@ -100,8 +123,8 @@ def _evaluate(
     return Scores.of(cases, made_from)
 
 
-def _score(pair: Pair, labels: LabelSpec | None) -> dict[str, OverlapScore]:
-    """Reads, checks and scores one case. Raises ImageError or DatasetError."""
+def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None) -> dict[str, OverlapScore]:
+    """Reads, checks and scores one case, of which ``annotated`` (None: all) classes are. Raises ImageError or DatasetError."""
     truth, truth_grid = read_labels(pair.truth)
     prediction, prediction_grid = read_labels(pair.prediction)
     differences = prediction_grid.differences(truth_grid)
@@ -123,7 +146,9 @@ def _score(pair: Pair, labels: LabelSpec | None) -> dict[str, OverlapScore]:
             problems.append(Problem(pair.case, what, "give the dataset that these label maps belong to, or correct them"))
     if problems:
         raise DatasetError(problems[0].what, problems=problems)
-    return overlap(prediction, truth, labels)
+    labels.check_annotated(truth, annotated, pair.truth.name)
+    scores = overlap(prediction, truth, labels)
+    return {name: score if annotated is None or name in annotated else UNDEFINED for name, score in scores.items()}
 
 
 def _classes_found(pair: Pair, prediction: IntArray, truth: IntArray) -> LabelSpec | None:
@@ -139,8 +164,7 @@ def _classes_found(pair: Pair, prediction: IntArray, truth: IntArray) -> LabelSp
 def _with_all_classes(cases: Mapping[str, Mapping[str, OverlapScore]]) -> dict[str, dict[str, OverlapScore]]:
     """Every case with every class of all cases, in ascending order; a class not seen in a case is undefined there."""
     names = sorted({name for scores in cases.values() for name in scores}, key=int)
-    absent = OverlapScore.from_counts(0, 0, 0)
-    return {case: {name: scores.get(name, absent) for name in names} for case, scores in cases.items()}
+    return {case: {name: scores.get(name, UNDEFINED) for name in names} for case, scores in cases.items()}
 
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:

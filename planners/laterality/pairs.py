@@ -82,7 +82,7 @@ def mirrored_classes(
     accepted: list[tuple[float, tuple[int, int], list[MirroredClasses]]] = []
     for pair, appearances in seen.items():
         first, second = (labels.names[position] for position in pair)
-        both = sum(case.class_voxels[first] > 0 and case.class_voxels[second] > 0 for case in cases)
+        both = sum(case.class_voxels.get(first, 0) > 0 and case.class_voxels.get(second, 0) > 0 for case in cases)
         by_axis = _accepted_axes(appearances, both, DEMANDS[naming.get(pair, "none")])
         entries = [
             MirroredClasses(
