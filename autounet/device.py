@@ -10,12 +10,14 @@ from autounet.runtime import Runtime
 
 
 def pick_device(runtime: Runtime) -> torch.device:
-    """The device to use; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+    """The device to use; ``auto`` takes CUDA, then Apple's MPS, then the CPU. Each of several processes takes a GPU of its own.
 
     Raises:
         UsageError: The device asked for is not there.
     """
-    name = runtime.device
+    name, processes = runtime.device, runtime.processes
+    if processes.count > 1 and (name == "cuda" or (name == "auto" and torch.cuda.is_available())):
+        name = f"cuda:{processes.local_rank}"
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -90,6 +90,21 @@ class FoldLayout:
         return self.root / "progress.png"
 
     @property
+    def training(self) -> Path:
+        """How this fold is trained: recipe, length, what it began with."""
+        return self.root / "training.json"
+
+    @property
+    def stop(self) -> Path:
+        """Whoever makes this file asks the training to stop, with all kept."""
+        return self.root / "STOP"
+
+    @property
+    def tracking(self) -> Path:
+        """What TensorBoard, Weights & Biases and MLflow show, where they were asked for."""
+        return self.root / "tracking"
+
+    @property
     def lock(self) -> Path:
         """Held by the command that trains this fold."""
         return self.root / ".lock"

@@ -47,7 +47,7 @@ class LossSpec(Frozen):
     kind: Literal["dice_ce", "border_ce"] = "dice_ce"
     """See ``Preset.loss``."""
     class_weights: tuple[float, ...] = ()
-    """``border_ce``: weight of each of the network's outputs; empty for 1 each."""
+    """Weight of each of the network's outputs, background first where there is one; empty for 1 each."""
     objects: tuple[int, ...] = ()
     """``border_ce``: label indices whose connected components are the objects that must not run into each other (0: background)."""
     border_weight: float = 10.0

@@ -1,4 +1,4 @@
-"""Runs in nnU-Net's environment, for ``benchmarks/step.py``: times its training step on random patches.
+"""Runs in nnU-Net's environment, for ``benchmarks/training.py``: times its training step on random patches.
 
 The only argument is a JSON object; the last line printed is a JSON list of seconds. Network, loss and optimizer are set up as
 in nnunetv2 2.8.1, ``training/nnUNetTrainer/nnUNetTrainer.py`` (_build_loss, configure_optimizers, train_step).

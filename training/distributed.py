@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from autounet.errors import UsageError
+from autounet.errors import AutounetError, UsageError
 from autounet.runtime import Processes
 
 PATIENCE = timedelta(hours=24)
@@ -30,6 +30,8 @@ def together(processes: Processes, device: torch.device) -> Iterator[None]:
         yield
         return
     try:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
@@ -42,9 +44,22 @@ def together(processes: Processes, device: torch.device) -> Iterator[None]:
 
 
 def wait_for_all(processes: Processes) -> None:
-    """Returns when every process has come here."""
+    """Returns when every process has come here. Raises AutounetError when one never will."""
     if processes.count > 1:
-        distributed.barrier()
+        try:
+            distributed.barrier()
+        except RuntimeError:
+            raise AutounetError("another process of this training has ended", remedy="look at its messages") from None
+
+
+@contextmanager
+def first_alone(processes: Processes) -> Iterator[None]:
+    """The first process does the work within before the others do, which find it done on the disk that all share."""
+    if not processes.writes:
+        wait_for_all(processes)
+    yield
+    if processes.writes:
+        wait_for_all(processes)
 
 
 def own_samples(batch_size: int, processes: Processes) -> range:

@@ -44,12 +44,14 @@ class Screen:
     Args:
         quiet: Show results, warnings and errors only.
         as_json: The result is one JSON object on standard output.
+        silent: Show errors only: another process says the rest.
     """
 
-    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
-        self.quiet, self.as_json = quiet, as_json
+    def __init__(self, quiet: bool = False, as_json: bool = False, silent: bool = False) -> None:
+        self.quiet, self.as_json, self._silent = quiet or silent, as_json, silent
         self.out = PipedConsole(highlight=False, emoji=False, width=_width(sys.stdout))
         self.err = Console(stderr=True, highlight=False, emoji=False, width=_width(sys.stderr))
+        self.out.quiet = silent
         self._live: Progress | None = None
 
     def say(self, text: str) -> None:
@@ -75,7 +77,8 @@ class Screen:
 
     def show_warning(self, text: str) -> None:
         """As ``warn``, but not for the log."""
-        self.err.print(f"[yellow]warning:[/] {_printable(text)}", soft_wrap=True)
+        if not self._silent:
+            self.err.print(f"[yellow]warning:[/] {_printable(text)}", soft_wrap=True)
 
     def json(self, value: Any) -> None:
         """The result as JSON, if it was asked for so."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 import typer
 
-from autounet.errors import AutounetError
+from autounet.errors import AutounetError, Interrupted
 
 if TYPE_CHECKING:
     from autounet.cli.console import Screen
@@ -26,6 +26,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
+        except Interrupted as stop:
+            _screen().warn(str(stop))
+            raise typer.Exit(stop.exit_code) from None
         except AutounetError as error:
             if kwargs.get("debug"):
                 traceback.print_exc()

@@ -105,6 +105,20 @@ def train(
     budget: Annotated[
         str | None, typer.Option("--budget", help="Time per fold, validation included: 90s, 15m, 2h. The learning rate fits.")
     ] = None,
+    early_stop: Annotated[
+        int | None, typer.Option("--early-stop", min=1, help="End when the Dice has not risen for so many epochs.")
+    ] = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="default: the plan's. nnunet: nnU-Net's optimizer, augmentation and loss.")] = "default",
+    augmentation: Annotated[
+        str | None, typer.Option("--augmentation", help="default (the plan's), nnunet, strong, light, none or unet2015.")
+    ] = None,
+    class_weights: Annotated[
+        str | None, typer.Option("--class-weights", help="Weights of classes in the loss: liver=1,tumour=5. Those not named keep theirs.")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", help="Begin with the weights of a file made by export, or of a trained fold, adapted.")
+    ] = None,
+    track: Annotated[list[str] | None, typer.Option("--track", help="tensorboard, wandb or mlflow; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from a checkpoint if there is one.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew what is trained already.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same run.")] = 1234,
@@ -118,11 +132,15 @@ def train(
     debug: options.Debug = False,
 ) -> None:
     """Train folds of the cross-validation and score them on their held-out cases."""
-    session = _open(data=data, runs=runs, device=device, precision=precision, workers=workers, seed=seed, quiet=quiet, verbose=verbose)
+    common = {"data": data, "runs": runs, "device": device, "precision": precision, "workers": workers, "seed": seed}
+    session = _open(**common, quiet=quiet, verbose=verbose, shared=True)
+    from autounet.cli.recipe import RecipeChoices
     from autounet.cli.training import Wish, run_train
     from autounet.cli.wanted import Wanted
 
-    run_train(session, dataset, fold, configuration, Wanted(preset), Wish(epochs, iterations, budget, resume, overwrite))
+    choices = RecipeChoices(recipe, augmentation, class_weights)
+    wish = Wish(epochs, iterations, budget, early_stop, resume, overwrite, choices, init, track or ())
+    run_train(session, dataset, fold, configuration, Wanted(preset), wish)
 
 
 @app.command()

@@ -23,9 +23,9 @@ from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.console import Screen, ScreenHandler
 from autounet.cli.locks import one_at_a_time
 from autounet.dataset import find_dataset
-from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
+from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrupted, UsageError
 from autounet.layout import RunLayout
-from autounet.runtime import Runtime, usable_cores
+from autounet.runtime import ALONE, Processes, Runtime, usable_cores
 
 MOST_WORKERS = 8
 MANIFEST_ENTRIES = 500
@@ -63,10 +63,15 @@ def open_session(
     quiet: bool = False,
     verbose: bool = False,
     as_json: bool = False,
+    shared: bool = False,
     arguments: Sequence[str] = (),
 ) -> Session:
-    """Makes the session from the options and the few environment variables there are."""
-    screen = Screen(quiet, as_json)
+    """Makes the session from the options and the few environment variables there are.
+
+    ``shared``: the command may be one of several processes that torchrun has started.
+    """
+    processes = _processes() if shared else ALONE
+    screen = Screen(quiet, as_json, silent=not processes.writes)
     logger = logging.getLogger("autounet")
     logger.handlers = [ScreenHandler(screen, logging.INFO if verbose else logging.WARNING)]
     logger.setLevel(logging.INFO)
@@ -80,7 +85,7 @@ def open_session(
         folders = [Path(name) for name in named if name]
     runs = runs or Path(os.environ.get("AUTOUNET_RUNS") or "autounet_runs")
     count = min(usable_cores(), MOST_WORKERS) if workers is None else workers
-    runtime = Runtime(device=device, precision=precision, workers=count, seed=seed, progress=screen.progress)
+    runtime = Runtime(device=device, precision=precision, workers=count, seed=seed, progress=screen.progress, processes=processes)
     return Session(screen, runtime, folders, runs, tuple(arguments))
 
 
@@ -88,11 +93,15 @@ def open_session(
 def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     """Notes the command in the run folder's manifest and log, whether it ends well or not.
 
-    What the command puts into the yielded dict is noted too. The log gets everything that is said, also with ``--quiet``.
+    What the command puts into the yielded dict is noted too. The log gets everything that is said, also with ``--quiet``. Of several
+    processes the first notes it.
 
     Raises:
         ArtefactError: The run folder cannot be made or written to.
     """
+    if not session.runtime.processes.writes:
+        yield {}
+        return
     entry: dict[str, Any] = {
         "command": ["autounet", *session.arguments],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -112,8 +121,10 @@ def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     try:
         yield entry
         status = "done"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted) as stop:
         status = "interrupted"
+        if isinstance(stop, Interrupted):
+            logger.warning("%s", stop, extra={"shown": True})
         raise
     except AutounetError as error:
         logger.error("%s", error, extra={"shown": True})
@@ -186,6 +197,15 @@ def parse_duration(text: str) -> float:
     if total <= 0:
         raise UsageError(f"--budget {text}: not a time", expected="such as 90s, 15m, 2h or 1h30m")
     return total
+
+
+def _processes() -> Processes:
+    """Which of torchrun's processes this is, by the variables that it sets (torch.distributed's own names)."""
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+    values = [os.environ.get(name, "") for name in names]
+    if "MASTER_ADDR" not in os.environ or not all(value.isdecimal() for value in values):
+        return ALONE
+    return Processes(*map(int, values))
 
 
 def _writable(path: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from autounet.cli import console
 from autounet.cli.console import Screen, ScreenHandler, duration, number
-from autounet.cli.training import epoch_line
+from autounet.cli.epochs import epoch_line
 from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.training.history import EpochRecord
 

@@ -19,6 +19,7 @@ SURFACE = {
     | {"--fingerprint", "--dataset-json", "--compare"},
     "train": COMMON
     | {"--dataset -d", "--fold -f", "--configuration -c", "--preset", "--epochs", "--iterations", "--budget", "--resume --no-resume"}
+    | {"--early-stop", "--recipe", "--augmentation", "--class-weights", "--init", "--track"}
     | {"--overwrite", "--seed", "--device", "--precision", "--data", "--runs", "--workers"},
     "predict": COMMON
     | {"--input -i", "--output -o", "--dataset -d", "--model -m", "--configuration -c", "--fold -f", "--mirror --no-mirror"}

@@ -28,6 +28,10 @@ class ElasticDraw:
     angles_rad: npt.NDArray[np.float64]
     """(n,)"""
 
+    def part(self, samples: range) -> "ElasticDraw":
+        """The draw of some samples of the batch."""
+        return ElasticDraw(self.displacements_px[samples.start : samples.stop], self.angles_rad[samples.start : samples.stop])
+
 
 def draw_elastic(rng: np.random.Generator, count: int) -> ElasticDraw:
     """Draws a deformation and a turn by any angle for every sample."""

@@ -3,7 +3,7 @@
 Source of probabilities and ranges: nnUNetTrainer.py, get_training_transforms; of the functions: batchgeneratorsv2 0.3.6.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 
 TINY = 1e-7
+
+Change = Callable[[Tensor, Sequence[float], int], Tensor]
+"""Image (*space), numbers, seed → the changed image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,13 @@ class IntensityDraw:
     channels: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
     """(k, m): m numbers for each of the k images."""
-    seed: int
-    """For transforms that need random fields."""
+    seeds: npt.NDArray[np.int64]
+    """(k,): for transforms that need random fields; one for each image, so that a part of a batch gets its own."""
+
+    def part(self, samples: range) -> "IntensityDraw":
+        """The draw of some samples of the batch, which are then counted from 0."""
+        kept = (self.samples >= samples.start) & (self.samples < samples.stop)
+        return IntensityDraw(self.samples[kept] - samples.start, self.channels[kept], self.values[kept], self.seeds[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class IntensityTransform:
         probability: Per sample.
         channel_probability: Per channel of a chosen sample.
         draw_value: Generator and number of spatial axes → m numbers for one image.
-        change: Images (k, *space), values (k, m), seed → changed images.
+        change: What is done to an image.
         shared: All channels of a sample get the same values.
     """
 
@@ -43,7 +51,7 @@ class IntensityTransform:
     probability: float
     channel_probability: float
     draw_value: Callable[[np.random.Generator, int], list[float]]
-    change: Callable[[Tensor, Tensor, int], Tensor]
+    change: Change
     shared: bool = False
 
     def draw(self, rng: np.random.Generator, samples: int, channels: int, ndim: int) -> IntensityDraw:
@@ -59,17 +67,18 @@ class IntensityTransform:
                 rows.append((sample, channel, value))
                 if not self.shared:
                     value = self.draw_value(rng, ndim)
+        at = np.array([row[:2] for row in rows], np.int64).reshape(-1, 2)
         values = np.array([row[2] for row in rows], dtype=np.float64)
-        return IntensityDraw(
-            np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows], np.int64), values, int(rng.integers(2**62))
-        )
+        return IntensityDraw(at[:, 0], at[:, 1], values, rng.integers(2**62, size=len(rows)))
 
     def apply(self, image: Tensor, draw: IntensityDraw) -> Tensor:
-        """Changes the drawn images of (n, c, *space) in place and returns the tensor."""
-        if len(draw.samples):
-            where = (torch.from_numpy(draw.samples).to(image.device), torch.from_numpy(draw.channels).to(image.device))
-            values = torch.from_numpy(draw.values).to(image.device, image.dtype)
-            image[where] = self.change(image[where], values, draw.seed)
+        """Changes the drawn images of (n, c, *space) in place and returns the tensor.
+
+        One after the other: few are drawn, their numbers stay on the host, and none depends on how many others there are, to the bit.
+        """
+        drawn = zip(draw.samples.tolist(), draw.channels.tolist(), draw.values.tolist(), draw.seeds.tolist(), strict=True)
+        for sample, channel, values, seed in drawn:
+            image[sample, channel] = self.change(image[sample, channel], values, seed)
         return image
 
 
@@ -86,72 +95,60 @@ def _below_or_above_one(low: float, high: float) -> Callable[[np.random.Generato
     return lambda rng, ndim: [float(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))]
 
 
-def _column(values: Tensor, images: Tensor) -> Tensor:
-    return values[:, 0].reshape(-1, *(1,) * (images.ndim - 1))
+def add_noise(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Gaussian noise of the given standard deviation."""
+    generator = torch.Generator(image.device).manual_seed(seed)
+    noise = torch.randn(image.shape, generator=generator, device=image.device, dtype=image.dtype)
+    return noise.mul_(values[0]).add_(image)
 
 
-def _space(images: Tensor) -> tuple[int, ...]:
-    return tuple(range(1, images.ndim))
+def scale_brightness(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Multiplies by the given factor."""
+    return image * values[0]
 
 
-def add_noise(images: Tensor, values: Tensor, seed: int) -> Tensor:
-    """Gaussian noise of standard deviation ``values``."""
-    generator = torch.Generator(images.device).manual_seed(seed)
-    noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-    return images + noise * _column(values, images)
+def scale_contrast(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Stretches about the mean by the given factor, kept within the image's own range."""
+    mean, (low, high) = image.mean(), torch.aminmax(image)
+    return (image - mean).mul_(values[0]).add_(mean).clamp_(low, high)
 
 
-def scale_brightness(images: Tensor, values: Tensor, seed: int) -> Tensor:
-    """Multiplies by ``values``."""
-    return images * _column(values, images)
+def change_gamma(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Power law of the given exponent within the image's range; mean and standard deviation are restored after it."""
+    std, mean = torch.std_mean(image)
+    low, high = torch.aminmax(image)
+    span = high - low
+    bent = (image - low).div_(span.clamp(min=TINY)).pow_(values[0]).mul_(span).add_(low)
+    std_bent, mean_bent = torch.std_mean(bent)
+    return bent.sub_(mean_bent).mul_(std / std_bent.clamp(min=TINY)).add_(mean)
 
 
-def scale_contrast(images: Tensor, values: Tensor, seed: int) -> Tensor:
-    """Stretches about the mean by ``values``, kept within the image's own range."""
-    space = _space(images)
-    mean, low, high = images.mean(space, keepdim=True), images.amin(space, keepdim=True), images.amax(space, keepdim=True)
-    return torch.clamp((images - mean) * _column(values, images) + mean, low, high)
-
-
-def change_gamma(images: Tensor, values: Tensor, seed: int) -> Tensor:
-    """Power law of exponent ``values`` within the image's range; mean and standard deviation are restored after it."""
-    space = _space(images)
-    mean, std = images.mean(space, keepdim=True), images.std(space, keepdim=True)
-    low = images.amin(space, keepdim=True)
-    span = images.amax(space, keepdim=True) - low
-    bent = ((images - low) / span.clamp(min=TINY)).pow(_column(values, images)) * span + low
-    spread = bent.std(space, keepdim=True).clamp(min=TINY)
-    return (bent - bent.mean(space, keepdim=True)) * (std / spread) + mean
-
-
-def change_gamma_inverted(images: Tensor, values: Tensor, seed: int) -> Tensor:
+def change_gamma_inverted(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
     """``change_gamma`` of the negative image."""
-    return -change_gamma(-images, values, seed)
+    return change_gamma(-image, values, seed).neg_()
 
 
-def blur(images: Tensor, values: Tensor, seed: int) -> Tensor:
-    """Gaussian blur; ``values`` (k, d) are standard deviations in voxels per axis."""
-    for axis in range(images.ndim - 1):
-        matrices = [gaussian_matrix(images.shape[axis + 1], sigma) for sigma in values[:, axis].tolist()]
-        images = _along_axis(images, axis, matrices)
-    return images
+def blur(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Gaussian blur; the values are standard deviations in voxels per axis."""
+    for axis, sigma in enumerate(values):
+        image = _along_axis(image, axis, gaussian_matrix(image.shape[axis], sigma))
+    return image
 
 
-def lower_resolution(images: Tensor, values: Tensor, seed: int) -> Tensor:
-    """Nearest-neighbour shrinking by ``values`` and linear enlarging back, along every axis."""
-    return _lower_resolution(images, values, range(images.ndim - 1))
+def lower_resolution(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Nearest-neighbour shrinking by the given scale and linear enlarging back, along every axis."""
+    return _lower_resolution(image, values[0], range(image.ndim))
 
 
-def lower_resolution_in_slices(images: Tensor, values: Tensor, seed: int) -> Tensor:
+def lower_resolution_in_slices(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
     """``lower_resolution`` that leaves the first axis alone."""
-    return _lower_resolution(images, values, range(1, images.ndim - 1))
+    return _lower_resolution(image, values[0], range(1, image.ndim))
 
 
-def _lower_resolution(images: Tensor, values: Tensor, axes: range) -> Tensor:
+def _lower_resolution(image: Tensor, scale: float, axes: range) -> Tensor:
     for axis in axes:
-        matrices = [low_resolution_matrix(images.shape[axis + 1], scale) for scale in values[:, 0].tolist()]
-        images = _along_axis(images, axis, matrices)
-    return images
+        image = _along_axis(image, axis, low_resolution_matrix(image.shape[axis], scale))
+    return image
 
 
 def gaussian_matrix(size: int, sigma: float) -> npt.NDArray[np.float64]:
@@ -184,12 +181,11 @@ def low_resolution_matrix(size: int, scale: float) -> npt.NDArray[np.float64]:
     return matrix
 
 
-def _along_axis(images: Tensor, axis: int, matrices: list[npt.NDArray[np.float64]]) -> Tensor:
-    """Applies one matrix per image along a spatial axis of (k, *space)."""
-    stacked = torch.from_numpy(np.stack(matrices)).to(images.device, images.dtype)
-    moved = images.movedim(axis + 1, 1)
-    result = torch.bmm(stacked, moved.reshape(len(images), moved.shape[1], -1))
-    return result.reshape(moved.shape).movedim(1, axis + 1)
+def _along_axis(image: Tensor, axis: int, matrix: npt.NDArray[np.float64]) -> Tensor:
+    """Applies a matrix along an axis of (*space)."""
+    weights = torch.from_numpy(matrix).to(image.device, image.dtype)
+    along: Tensor = torch.tensordot(weights, image, ([1], [axis]))
+    return along.movedim(0, axis)
 
 
 def intensity_transforms(within_slices: bool) -> tuple[IntensityTransform, ...]:

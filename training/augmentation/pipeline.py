@@ -27,6 +27,14 @@ class AugmentationDraw:
     flips: npt.NDArray[np.bool_]
     """(n, d)"""
 
+    def part(self, samples: range) -> "AugmentationDraw":
+        """The draw of some samples of the batch (consecutive ones): gives them what the whole draw gives them, bit for bit on a CPU.
+
+        So several processes can share a batch: each makes the draw of the whole, and applies its own part.
+        """
+        intensity = tuple(drawn.part(samples) for drawn in self.intensity)
+        return AugmentationDraw(self.spatial.part(samples), intensity, self.flips[samples.start : samples.stop])
+
 
 class Augmentation:
     """The augmentation of one configuration.

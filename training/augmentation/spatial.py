@@ -27,6 +27,10 @@ class SpatialDraw:
     active: npt.NDArray[np.bool_]
     """(n,)"""
 
+    def part(self, samples: range) -> "SpatialDraw":
+        """The draw of some samples of the batch."""
+        return SpatialDraw(self.matrices[samples.start : samples.stop], self.active[samples.start : samples.stop])
+
 
 def draw_spatial(rng: np.random.Generator, count: int, ndim: int, max_angle_rad: float, within_slices: bool) -> SpatialDraw:
     """Draws rotation (all axes, uniform) and scaling (one factor for all axes), each with probability 0.2 per sample."""

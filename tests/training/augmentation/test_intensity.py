@@ -1,5 +1,7 @@
 """Changes of intensity: equal to batchgeneratorsv2, scipy and torch for the same parameters; drawn as often as nnU-Net does."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from autounet.training.augmentation.intensity import (
+    Change,
     IntensityTransform,
     add_noise,
     blur,
@@ -35,41 +38,51 @@ def _images(*space: int, count: int = 2) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).normal(size=(count, *space))).float()
 
 
-def _values(*rows: list[float]) -> torch.Tensor:
-    return torch.tensor(rows)
+def _each(change: Change, images: torch.Tensor, *values: Sequence[float]) -> torch.Tensor:
+    return torch.stack([change(image, row, 0) for image, row in zip(images, values, strict=True)])
 
 
 @pytest.mark.parametrize("case", range(12))
 def test_equals_batchgenerators(nnunet, wave, case: int) -> None:
     expected = nnunet["intensity"][case]
-    image = torch.from_numpy(wave((1, *expected["shape"]), 1.0)).float()
-    ours = CHANGES[expected["name"]](image, _values(expected["values"]), 0)
+    image = torch.from_numpy(wave(expected["shape"], 1.0)).float()
+    ours = CHANGES[expected["name"]](image, expected["values"], 0)
     # Theirs cuts the blur's kernel at two to three standard deviations, ours at four: up to 0.5 % of the weight.
     np.testing.assert_allclose(ours.flatten(), expected["image"], atol=1e-2 if expected["name"] == "blur" else 1e-5)
 
 
 def test_noise_has_the_drawn_standard_deviation_and_its_seed() -> None:
-    images = torch.zeros(2, 50, 60)
-    noisy = add_noise(images, _values([0.05], [0.1]), seed=3)
+    image = torch.zeros(50, 60)
+    noisy = add_noise(image, [0.05], seed=3)
     # 3000 samples: five standard errors are 5 / sqrt(2 · 3000) = 6.5 %.
-    assert noisy.std((1, 2)).tolist() == pytest.approx([0.05, 0.1], rel=0.065)
-    assert noisy.mean((1, 2)).abs().max() < 0.01
-    assert noisy.equal(add_noise(images, _values([0.05], [0.1]), seed=3))
-    assert not noisy.equal(add_noise(images, _values([0.05], [0.1]), seed=4))
-    assert not torch.allclose(noisy[1], 2 * noisy[0])  # same standard deviation for all channels, not the same noise
+    assert float(noisy.std()) == pytest.approx(0.05, rel=0.065)
+    assert float(noisy.mean().abs()) < 0.01
+    assert noisy.equal(add_noise(image, [0.05], seed=3))
+    assert not noisy.equal(add_noise(image, [0.05], seed=4))
+
+
+def test_channels_share_the_deviation_of_noise_but_not_the_noise() -> None:
+    noise = intensity_transforms(within_slices=False)[0]
+    draw = noise.draw(np.random.default_rng(0), 30, 2, 2)
+    changed = noise.apply(torch.zeros(30, 2, 20, 20), draw)
+    first, second = draw.samples[:2].tolist()
+    assert first == second
+    assert draw.values[0] == draw.values[1]
+    assert changed[first, 0].any()
+    assert not torch.allclose(changed[first, 0], changed[first, 1])
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_brightness_multiplies(space: tuple[int, ...]) -> None:
     images = _images(*space)
-    changed = scale_brightness(images, _values([0.75], [1.2]), 0)
+    changed = _each(scale_brightness, images, [0.75], [1.2])
     assert changed.equal(torch.stack([images[0] * 0.75, images[1] * 1.2]))
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_contrast_stretches_about_the_mean_within_the_range(space: tuple[int, ...]) -> None:
     images = _images(*space)
-    changed = scale_contrast(images, _values([0.75], [1.25]), 0)
+    changed = _each(scale_contrast, images, [0.75], [1.25])
     for before, after, factor in zip(images.numpy(), changed.numpy(), (0.75, 1.25), strict=True):
         np.testing.assert_allclose(after, np.clip((before - before.mean()) * factor + before.mean(), before.min(), before.max()), atol=1e-6)
     assert changed[1].max() == images[1].max()
@@ -80,7 +93,7 @@ def test_contrast_stretches_about_the_mean_within_the_range(space: tuple[int, ..
 @pytest.mark.parametrize("change", [change_gamma, change_gamma_inverted])
 def test_gamma_keeps_mean_and_deviation_and_the_order_of_voxels(space: tuple[int, ...], change) -> None:
     images = _images(*space)
-    changed = change(images, _values([0.7], [1.5]), 0)
+    changed = _each(change, images, [0.7], [1.5])
     dims = tuple(range(1, images.ndim))
     torch.testing.assert_close(changed.mean(dims), images.mean(dims), atol=1e-5, rtol=0)
     torch.testing.assert_close(changed.std(dims), images.std(dims), atol=1e-5, rtol=0)
@@ -90,13 +103,13 @@ def test_gamma_keeps_mean_and_deviation_and_the_order_of_voxels(space: tuple[int
 
 @pytest.mark.parametrize("change", [scale_contrast, change_gamma, change_gamma_inverted])
 def test_a_constant_image_stays_finite_and_constant(change) -> None:
-    torch.testing.assert_close(change(torch.full((1, 4, 4), 2.5), _values([1.4]), 0), torch.full((1, 4, 4), 2.5))
+    torch.testing.assert_close(change(torch.full((4, 4), 2.5), [1.4], 0), torch.full((4, 4), 2.5))
 
 
 @pytest.mark.parametrize("space", [(20, 16), (14, 12, 16)])
 def test_blur_equals_scipy(space: tuple[int, ...]) -> None:
     images, sigmas = _images(*space), np.array([[0.5, 0.8, 1.0], [1.0, 0.6, 0.9]])[:, : len(space)]
-    blurred = blur(images, torch.from_numpy(sigmas), 0)
+    blurred = _each(blur, images, *sigmas)
     for before, after, sigma in zip(images.numpy(), blurred.numpy(), sigmas, strict=True):
         radius = np.ceil(4 * sigma).astype(int)
         np.testing.assert_allclose(after, gaussian_filter(before, sigma, mode="mirror", radius=tuple(radius)), atol=1e-5)
@@ -110,7 +123,7 @@ def test_blur_of_a_short_axis_keeps_a_constant(size: int) -> None:
 @pytest.mark.parametrize(("space", "mode"), [((17, 20), "bilinear"), ((9, 12, 10), "trilinear")])
 def test_low_resolution_equals_torch(space: tuple[int, ...], mode: str) -> None:
     images, scales = _images(*space, count=3), [0.5, 0.71, 0.98]
-    ours = lower_resolution(images, _values(*([scale] for scale in scales)), 0)
+    ours = _each(lower_resolution, images, *([scale] for scale in scales))
     for before, after, scale in zip(images, ours, scales, strict=True):
         small = functional.interpolate(before[None, None], [round(side * scale) for side in space], mode="nearest-exact")
         torch.testing.assert_close(after, functional.interpolate(small, space, mode=mode)[0, 0], atol=1e-5, rtol=0)
@@ -118,9 +131,9 @@ def test_low_resolution_equals_torch(space: tuple[int, ...], mode: str) -> None:
 
 def test_low_resolution_in_slices_works_on_each_slice_alone() -> None:
     images = _images(5, 12, 10)
-    ours = lower_resolution_in_slices(images, _values([0.5], [0.7]), 0)
+    ours = _each(lower_resolution_in_slices, images, [0.5], [0.7])
     for index in range(5):
-        torch.testing.assert_close(ours[:, index], lower_resolution(images[:, index], _values([0.5], [0.7]), 0))
+        torch.testing.assert_close(ours[:, index], _each(lower_resolution, images[:, index], [0.5], [0.7]))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 30])

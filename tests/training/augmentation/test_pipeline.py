@@ -127,3 +127,28 @@ def test_the_plan_chooses_the_transforms(configuration) -> None:
     }
     assert names["unet2015"] == ["brightness", "contrast", "gamma of the negative", "gamma"]
     assert len(names["nnunet"]) == 7
+
+
+@pytest.mark.parametrize("kind", ["nnunet", "unet2015"])
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_part_of_a_batch_comes_out_as_in_the_whole(configuration, kind, ndim: int, threads: int) -> None:
+    """Bit for bit, noise and all: so that processes which share a batch train as one would."""
+    side = 40 if ndim == 3 else 200  # enough voxels for torch to share an image among threads
+    augmentation = Augmentation(configuration(ndim, channels=2, side=side), tuple(range(ndim)), kind)
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.normal(size=(7, 2, *(side + 4,) * ndim))).float()
+    labels = torch.from_numpy(rng.integers(-1, 3, (7, *(side + 4,) * ndim)).astype(np.int16))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for seed in range(2):
+            draw = augmentation.draw(np.random.default_rng(seed), 7, 2)
+            whole, whole_labels = augmentation.apply(image.clone(), labels.clone(), draw)
+            for part in (range(0, 3), range(3, 4), range(4, 7)):
+                inside = slice(part.start, part.stop)
+                alone, alone_labels = augmentation.apply(image[inside].clone(), labels[inside].clone(), draw.part(part))
+                assert alone.equal(whole[inside])
+                assert alone_labels.equal(whole_labels[inside])
+    finally:
+        torch.set_num_threads(before)

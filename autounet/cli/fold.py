@@ -1,0 +1,329 @@
+"""One fold of one configuration: trained, then scored on the cases it has not seen."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autounet.artefact import digest_of, readable_json, remove_leftovers, write_text_atomic
+from autounet.checkpoint import read_about
+from autounet.cli.epochs import EpochReport, show_scores
+from autounet.cli.initial import initial_weights
+from autounet.cli.locks import one_at_a_time
+from autounet.cli.pictures import Files, draw_overlays
+from autounet.cli.session import Session, make_folder
+from autounet.cli.stopping import stop_wishes
+from autounet.dataset import DatasetSpec
+from autounet.device import free_cached, is_out_of_memory, pick_device
+from autounet.errors import ArtefactError, AutounetError, DatasetError
+from autounet.evaluation.scores import Scores
+from autounet.inference.model import check_plan
+from autounet.inference.run import validation_seconds
+from autounet.inference.validate import label_ending, validate_fold
+from autounet.layout import FoldLayout, RunLayout
+from autounet.plan import Configuration, Plan
+from autounet.planners.words import count
+from autounet.preprocessing.run import open_cases
+from autounet.preprocessing.store import StoredCase
+from autounet.splits import Split
+from autounet.training.distributed import wait_for_all
+from autounet.training.history import EpochRecord
+from autounet.training.job import FoldJob
+from autounet.training.loader import BatchLoader
+from autounet.training.loop import FoldTraining
+from autounet.training.patches import patch_sizes
+from autounet.training.schedule import Length
+from autounet.training.tracking import TrackerName, Trackers, open_trackers
+
+
+@dataclass(frozen=True, slots=True)
+class FoldWish:
+    """How to train a fold."""
+
+    length: Length
+    resume: bool
+    """Go on from a checkpoint."""
+    overwrite: bool
+    """Replace what is trained."""
+    initial: Path | None
+    """Weights to begin with."""
+    trackers: tuple[TrackerName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRun:
+    """One fold, from its prepared cases to its scores."""
+
+    session: Session
+    dataset: DatasetSpec
+    layout: RunLayout
+    plan: Plan
+    """As it is on disk."""
+    recipe: Plan
+    """The same, with what the command line chose in place of its optimizer, augmentation and loss."""
+    configuration: Configuration
+    fold: str
+    split: Split
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"{self.configuration.name} fold {self.fold}"
+
+    def run(self, wish: FoldWish) -> Scores | None:
+        """Trains unless it is trained, then validates unless it is validated.
+
+        Of several processes the first does all but the training alone, and the others wait for it.
+        """
+        layout, processes = self.layout.fold(self.configuration.name, self.fold), self.session.runtime.processes
+        if not processes.writes:
+            wait_for_all(processes)
+            if not layout.weights.exists():
+                self._train(wish, layout)
+            return None
+        busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
+        make_folder(layout.root)
+        with one_at_a_time(layout.lock, lambda: busy):
+            remove_leftovers(layout.root)
+            remove_leftovers(layout.validation)
+            self._clear(layout, wish)
+            wait_for_all(processes)
+            return self._train_and_validate(layout, wish)
+
+    def _clear(self, layout: FoldLayout, wish: FoldWish) -> None:
+        """Removes what is not wanted any more."""
+        if wish.overwrite:
+            for path in (layout.weights, layout.weights_best, layout.scores, layout.progress, layout.overlays):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(layout.validation, ignore_errors=True)
+        if wish.overwrite or not (wish.resume or layout.weights.exists()):
+            for path in (layout.resume, layout.history, layout.training):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(layout.tracking, ignore_errors=True)
+
+    def _train_and_validate(self, layout: FoldLayout, wish: FoldWish) -> Scores | None:
+        split, screen = self.split, self.session.screen
+        if layout.weights.exists():
+            check_plan(layout.weights, self.plan, self.configuration.name)
+            self._check_trained(layout)
+            scores = self._scores_there(layout)
+            screen.say(f"{self.title} is trained already ({layout.root}); --overwrite trains it anew")
+            if scores is not None:
+                show_scores(self.session, scores, f"{self.title}: held-out cases on their original grid")
+                return scores
+        else:
+            self._train(wish, layout)
+        if not split.validation:
+            screen.result(f"{self.title}: trained on all cases, so there is nothing to validate on. Weights: {layout.weights}")
+            return None
+        screen.say(f"{self.title}: predicting {count(len(split.validation), 'held-out case')}")
+        made_from = {"files": self._files(split.validation)}
+        scores = validate_fold(
+            self.dataset, split.validation, self.plan, self.configuration, layout, self.session.runtime, made_from
+        )
+        show_scores(self.session, scores, f"{self.title}: held-out cases on their original grid")
+        self._draw(scores, layout)
+        screen.result(f"Weights, curves, predictions and a picture of them are in {layout.root}")
+        return scores
+
+    def _draw(self, scores: Scores, layout: FoldLayout) -> None:
+        """Held-out cases beside their truth."""
+        ending = label_ending(self.plan.file_ending)
+        files = {
+            case.id: Files(case.images[0], case.label, layout.validation / f"{case.id}{ending}")
+            for case in self.dataset.cases
+            if case.id in scores.cases
+        }
+        title = f"{self.plan.dataset}, {self.configuration.name}, fold {self.fold}: held-out cases"
+        draw_overlays(files, scores, self.plan.labels, layout.overlays, title)
+
+    def _about(self) -> dict[str, str]:
+        """What the weights are of; a checkpoint of anything else is not taken up."""
+        return {
+            "plan": self.plan.recipe(self.configuration.name),
+            "configuration": self.configuration.name,
+            "fold": self.fold,
+            "cases": digest_of(sorted(self.split.train)),
+            "files": self._files(self.split.train),
+            "training": self.recipe.training_recipe(),
+        }
+
+    def _stored(self, cases: Sequence[str]) -> list[StoredCase]:
+        """Cases as they are prepared."""
+        return open_cases(self.plan, self.configuration, self.layout.prepared(self.configuration.name), cases)[1]
+
+    def _files(self, cases: Sequence[str]) -> str:
+        """Digest of the raw files of cases, as they were when the cases were prepared."""
+        return digest_of([[source.model_dump() for source in case.sources] for case in self._stored(cases)])
+
+    def _scores_there(self, layout: FoldLayout) -> Scores | None:
+        """The scores, if they are of the held-out files as they are now."""
+        if not layout.scores.exists():
+            return None
+        scores = Scores.load(layout.scores)
+        if scores.made_from.get("files") == self._files(self.split.validation):
+            return scores
+        self.session.screen.warn("the held-out images or labels have changed since they were scored: predicting and scoring them again")
+        shutil.rmtree(layout.validation, ignore_errors=True)
+        return None
+
+    def _check_trained(self, layout: FoldLayout) -> None:
+        """Warns when the training files have changed since, or another recipe is asked for now.
+
+        Raises:
+            ArtefactError: The weights have seen other cases: held-out ones of today might be among them.
+        """
+        about = read_about(layout.weights)
+        if about.get("files") != self._files(self.split.train):
+            self.session.screen.warn(f"{layout.root}: trained on images or labels that have changed since; --overwrite trains anew")
+        if about.get("training") not in (None, self.recipe.training_recipe()):
+            self.session.screen.warn(f"{layout.root}: trained with another recipe, see {layout.training.name}; --overwrite trains anew")
+        found = about.get("cases")
+        if found not in (None, self._about()["cases"]):
+            raise ArtefactError(
+                f"{layout.root}: trained on other cases than fold {self.fold} has now",
+                remedy="train it again with --overwrite, or use another folder with --runs",
+            )
+
+    def _train(self, wish: FoldWish, layout: FoldLayout) -> None:
+        with self._explained_memory():
+            loaders = self._loaders()
+            with stop_wishes(layout.stop) as stop:
+                self._train_on(loaders, wish, layout, stop)
+
+    def _loaders(self) -> tuple[BatchLoader, BatchLoader | None]:
+        """Batches of the training cases, and of the held-out ones if there are any."""
+        entry, runtime, train = self.configuration, self.session.runtime, len(self.split.train)
+        cases = (*self.split.train, *self.split.validation)
+        store, stored = open_cases(self.plan, entry, self.layout.prepared(entry.name), cases)
+        sizes = patch_sizes(entry, self.recipe.augmentation)
+
+        def loader(cases: Sequence[StoredCase], size: Sequence[int], stream: int) -> BatchLoader:
+            return BatchLoader(
+                store,
+                cases,
+                batch_size=entry.batch_size,
+                loaded=size,
+                patch_size=sizes.scored,
+                workers=runtime.workers,
+                stream=stream,
+                seed=runtime.seed,
+                device=pick_device(runtime),
+                mirrored=sizes.mirrored,
+                processes=runtime.processes,
+            )
+
+        training = loader(stored[:train], sizes.loaded, stream=0)
+        if not training.has_foreground:
+            raise DatasetError(
+                f"{self.title}: none of its {count(train, 'training case')} has a voxel of any class",
+                expected=f"some voxels of {', '.join(self.plan.labels.names)}",
+                remedy="look at the label maps, or at who is in which fold in splits.json",
+            )
+        return training, loader(stored[train:], sizes.network, stream=1) if self.split.validation else None
+
+    def _train_on(
+        self, loaders: tuple[BatchLoader, BatchLoader | None], wish: FoldWish, layout: FoldLayout, stop: Callable[[], str | None]
+    ) -> None:
+        entry, runtime, screen = self.configuration, self.session.runtime, self.session.screen
+        begun, weights = layout.resume.exists(), None
+        if not begun:
+            record = self._recipe_record(wish)
+            if wish.initial is not None:
+                weights, notes, source = initial_weights(wish.initial, self.plan, entry, runtime.seed)
+                record |= {"initial_weights": source, "adapted": notes}
+                for line in (f"{self.title}: begins with the weights of {source}", *notes):
+                    screen.say(line)
+            if runtime.processes.writes:
+                write_text_atomic(layout.training, readable_json(record) + "\n")
+        shapes = [case.trace.prepared_shape for case in self._stored(self.split.validation)]
+        epochs = None if wish.length.budget_seconds is not None else wish.length.epochs
+        report = EpochReport(self.session, layout, f"{self.plan.dataset}, {entry.name}, fold {self.fold}", epochs)
+        with self._trackers(wish, layout) as trackers:
+
+            def on_epoch(history: list[EpochRecord], seconds_left: float) -> None:
+                if runtime.processes.writes:
+                    report(history, seconds_left)
+                    trackers.epoch(history[-1])
+
+            job = FoldJob(
+                configuration=entry,
+                labels=self.plan.labels,
+                train=loaders[0],
+                validation=loaders[1],
+                layout=layout,
+                about=self._about(),
+                length=wish.length,
+                reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
+                on_epoch=on_epoch,
+                optimizer=self.recipe.optimizer,
+                loss=self.recipe.loss,
+                augmentation=self.recipe.augmentation,
+                stop=stop,
+                weights=weights,
+            )
+            training = FoldTraining(job, runtime)
+            if begun:
+                training.resume()
+                after = f" and step {training.step}" if training.step else ""
+                screen.say(f"{self.title}: going on after epoch {training.position.epoch}{after}")
+            else:
+                screen.say(
+                    f"{self.title}: {count(len(self.split.train), 'training case')}, {len(self.split.validation) or 'none'} held out, "
+                    f"patch {'×'.join(map(str, entry.patch_size))}, batch {entry.batch_size}, on {training.describe()}"
+                )
+            history = training.run()
+        if runtime.processes.writes:
+            report.draw(history)
+
+    def _trackers(self, wish: FoldWish, layout: FoldLayout) -> AbstractContextManager[Trackers]:
+        names = wish.trackers if self.session.runtime.processes.writes else ()
+        return open_trackers(names, layout.tracking, f"{self.plan.dataset} {self.title}", self._settings(wish))
+
+    def _settings(self, wish: FoldWish) -> dict[str, str | int | float]:
+        """What trackers show beside the curves."""
+        entry, optimizer, length = self.configuration, self.recipe.optimizer, wish.length
+        return {
+            "dataset": self.plan.dataset,
+            "configuration": entry.name,
+            "fold": self.fold,
+            "preset": self.plan.preset,
+            "patch_size": "×".join(map(str, entry.patch_size)),
+            "batch_size": entry.batch_size,
+            "optimizer": optimizer.kind,
+            "learning_rate": optimizer.learning_rate,
+            "augmentation": self.recipe.augmentation,
+            "loss": self.recipe.loss.kind,
+            "epochs": length.epochs if length.budget_seconds is None else f"{length.budget_seconds:.0f} s",
+            "seed": self.session.runtime.seed,
+        }
+
+    def _recipe_record(self, wish: FoldWish) -> dict[str, Any]:
+        """How this fold is trained, to be read by people and by the report."""
+        recipe = self.recipe.model_dump(mode="json", include={"optimizer", "augmentation", "loss"})
+        length = {key: value for key, value in asdict(wish.length).items() if value is not None}
+        return {"recipe": recipe, "length": length, **self._settings(wish)}
+
+    @contextmanager
+    def _explained_memory(self) -> Iterator[None]:
+        """Within, running out of memory is an error that says what to lower."""
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            found = str(error).split("\n")[0] or type(error).__name__
+        else:
+            return
+        free_cached()
+        entry = self.configuration
+        estimate = next((each.value for each in entry.decisions if each.name == "GPU memory"), "unknown")
+        smaller = f"autounet plan --batch-size {entry.name}={max(entry.batch_size // 2, 1)}"
+        raise AutounetError(
+            f"{self.title}: out of memory with patch {'×'.join(map(str, entry.patch_size))} and batch {entry.batch_size}",
+            found=found,
+            expected=f"by the plan's estimate {estimate}",
+            remedy=f"close other programs; else {smaller}, --gpu-memory with what there is, or --preset small, and train again",
+        )
