@@ -154,6 +154,55 @@ class TestReading:
         assert classes is None or dataset.labels.names == classes
 
 
+TWO_CLASSES = {"background": 0, "tumour": 2, "organ": 1}
+
+
+class TestAnnotated:
+    def test_cases_that_are_not_named_have_all_classes(self, tmp_path: Path) -> None:
+        dataset = read_dataset(nnunet(tmp_path / "d", labels=TWO_CLASSES, annotated={"b": ["tumour"]}))
+        assert [case.annotated for case in dataset.cases] == [None, ("tumour",)]
+
+    def test_naming_all_classes_is_naming_none(self, tmp_path: Path) -> None:
+        dataset = read_dataset(nnunet(tmp_path / "d", labels=TWO_CLASSES, annotated={"a": ["tumour", "organ"], "b": ["organ", "organ"]}))
+        assert [case.annotated for case in dataset.cases] == [None, ("organ",)]
+
+    def test_regions(self, tmp_path: Path) -> None:
+        labels = {"background": 0, "whole": [1, 2], "core": [2]}
+        root = nnunet(tmp_path / "d", labels=labels, regions_class_order=[1, 2], annotated={"a": ["whole"]})
+        assert read_dataset(root).cases[0].annotated == ("whole",)
+
+    def test_cases_listed_in_the_decathlons_dialect(self, tmp_path: Path) -> None:
+        rows = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in ("a", "b")]
+        description = {"modality": {"0": "MRI"}, "labels": {"0": "background", "1": "organ", "2": "tumour"}, "training": rows}
+        files = ["a.nii.gz", "b.nii.gz"]
+        root = make(tmp_path / "d", {**description, "annotated": {"a": ["organ"]}}, files, files)
+        assert [case.annotated for case in read_dataset(root).cases] == [("organ",), None]
+
+    @pytest.mark.parametrize(
+        ("annotated", "message"),
+        [
+            (["organ"], "'annotated' is malformed.*found .\"organ\".*expected an object"),
+            ({"a": []}, r"'annotated' of case 'a' is malformed: found \[\].*leave out cases in which all are"),
+            ({"a": "organ"}, "'annotated' of case 'a' is malformed"),
+            ({"a": [1]}, "'annotated' of case 'a' is malformed"),
+            ({"a": ["organ", "spleen"]}, r"of case 'a' names what is no class: found \[\"spleen\"\], expected some of organ, tumour"),
+            ({"a": ["background"]}, "the background is not among them"),
+        ],
+    )
+    def test_mistakes(self, tmp_path: Path, annotated: Any, message: str) -> None:
+        with pytest.raises(DatasetError, match=message):
+            read_dataset(nnunet(tmp_path / "d", labels=TWO_CLASSES, annotated=annotated))
+
+    def test_a_case_that_is_not_there(self, tmp_path: Path) -> None:
+        root = nnunet(tmp_path / "d", labels=TWO_CLASSES, annotated={"a": ["organ"], "c": ["organ"], "d": ["organ", "tumour"]})
+        assert problems_of(root) == dict.fromkeys(("c", "d"), "is named under 'annotated' in dataset.json, but there is no such case")
+
+    def test_a_case_with_another_problem_is_there(self, tmp_path: Path) -> None:
+        root = nnunet(tmp_path / "d", labels=TWO_CLASSES, annotated={"b": ["organ"]})
+        (root / "labelsTr" / "b.nii.gz").unlink()
+        assert problems_of(root) == {"b": "image without a label map in labelsTr"}
+
+
 class TestMalformed:
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -291,7 +340,10 @@ class TestMalformed:
         entry = {"images": ["imagesTr/a_0000.nii.gz"], "label": "labelsTr/a.nii.gz"}
         assert problems_of(nnunet(tmp_path / "d", dataset={name: entry}))
 
-    @given(key=st.sampled_from(["channel_names", "labels", "training", "dataset", "file_ending", "regions_class_order"]), value=JSON_VALUE)
+    @given(
+        key=st.sampled_from(["channel_names", "labels", "training", "dataset", "file_ending", "regions_class_order", "annotated"]),
+        value=JSON_VALUE,
+    )
     @example(key="labels", value={"--1": "a", "0": "b"})
     @example(key="channel_names", value={"²": "MRI"})
     @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -131,3 +131,20 @@ def test_many_unknown_values_are_cut_short() -> None:
 def test_contradictions_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LabelSpec(**{"classes": (StructureClass(name="a", values=(1,)),), **change})
+
+
+def test_a_label_map_may_show_only_classes_that_are_annotated() -> None:
+    spec = plain(2, 7, 300, ignore=4)
+    values = np.array([0, 2, 4, 300], np.uint16)
+    spec.check_annotated(values, None, "case")
+    spec.check_annotated(values, ("c2", "c300"), "case")
+    with pytest.raises(DatasetError, match=r"a\.nii: .*found 'c300' \(300\), expected c2, c7\. Add them to the case's list"):
+        spec.check_annotated(values, ("c2", "c7"), "a.nii")
+
+
+def test_regions_that_are_not_annotated_may_share_the_values_of_one_that_is() -> None:
+    values = np.array([0, 1, 2, 12])
+    REGIONS.check_annotated(values, ("whole",), "case")
+    with pytest.raises(DatasetError, match=r"found 'whole' \(1\), expected core"):
+        REGIONS.check_annotated(values, ("core",), "case")
+    assert [REGIONS.positions(names) for names in (("core",), ("core", "whole"), ())] == [(1,), (0, 1), ()]

@@ -74,6 +74,23 @@ def test_only_the_held_out_cases_are_predicted_and_their_scores_are_true(
     assert scores.made_from["plan"] == plan.recipe(configuration.name)
 
 
+def test_classes_that_are_not_annotated_are_not_scored(dataset: DatasetSpec, tmp_path: Path, make_plan: MakePlan) -> None:
+    labels = LabelSpec(classes=(StructureClass(name="organ", values=(3,)), StructureClass(name="tumour", values=(5,))))
+    plan, configuration = make_plan((1.0, 1.5, 1.0), labels=labels)
+    layout = RunLayout(tmp_path / "run").fold(configuration.name, "0")
+    network = build_network(configuration.network, seed=1)
+    with torch.no_grad():
+        network.heads[0].bias.copy_(torch.tensor([0.0, 0.0, 99.0]))  # all of it is tumour
+    save_weights(layout.weights, network.state_dict(), {"plan": plan.recipe(configuration.name)})
+    first, second, _ = dataset.cases
+    partial = dataset.model_copy(update={"cases": (first, second.model_copy(update={"annotated": ("organ",)}))})
+    scores = validate_fold(partial, ["c0", "c1"], plan, configuration, layout, RUNTIME)
+    assert {case: {name: score.dice for name, score in found.items()} for case, found in scores.cases.items()} == {
+        "c0": {"organ": 0.0, "tumour": 0.0},
+        "c1": {"organ": 0.0, "tumour": None},
+    }
+
+
 def test_slices_by_the_network_of_2015(dataset: DatasetSpec, tmp_path: Path, make_plan: MakePlan) -> None:
     """Slices of 9×8 pixels and a tile of 60 that scores 20: mostly mirror image, and still every voxel has its label."""
     plan, configuration = make_plan((1.25, 1.0), labels=LABELS)

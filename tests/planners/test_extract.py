@@ -216,6 +216,38 @@ def test_digest_follows_the_files(write_dataset: Write) -> None:
     assert dataset_digest(read_dataset(root)) != before
 
 
+def declare(root: Path, annotated: dict[str, list[str]]) -> None:
+    path = root / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "annotated": annotated}))
+
+
+def test_classes_that_are_not_annotated_are_not_counted_as_absent(write_dataset: Write) -> None:
+    root = write_dataset({name: ([ramp()], marked((0, 0, 0), (0, 0, 1))) for name in ("a", "b")})
+    before = dataset_digest(read_dataset(root))
+    declare(root, {"b": ["organ"]})
+    made = extract(root)
+    assert [case.class_voxels for case in made.cases] == [{"organ": 2, "lesion": 0}, {"organ": 2}]
+    assert [made.is_partial(case) for case in made.cases] == [False, True]
+    assert made.made_from["dataset"] == dataset_digest(read_dataset(root)) != before
+
+
+def test_of_regions_only_the_annotated_ones_are_counted(write_dataset: Write) -> None:
+    labels = {"background": 0, "whole": [1, 2], "core": [2]}
+    root = write_dataset({"a": ([ramp()], marked((0, 0, 0), (0, 0, 1)) + marked((1, 0, 0), value=2))}, labels)
+    path = root / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "regions_class_order": [1, 2], "annotated": {"a": ["whole"]}}))
+    assert extract(root).cases[0].class_voxels == {"whole": 3}
+
+
+def test_a_class_that_is_said_not_to_be_annotated_and_is_there(write_dataset: Write) -> None:
+    root = write_dataset({"a": ([ramp()], marked((0, 0, 0))), "b": ([ramp()], marked((0, 0, 0), value=2))})
+    declare(root, {"a": ["organ"], "b": ["organ"]})
+    ((case, what),) = problems_of(root)
+    assert case == "b"
+    assert what.startswith("b.nii.gz: ")
+    assert "found 'lesion' (2), expected organ" in what
+
+
 def test_hippocampus_equals_nnunets_fingerprint(shared: Path) -> None:
     made = extract(shared / "data" / "Task04_Hippocampus", workers=2)
     reference = json.loads((shared / "reference" / "msd" / "Dataset004_Hippocampus" / "dataset_fingerprint.json").read_text())

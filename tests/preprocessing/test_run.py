@@ -155,6 +155,34 @@ def test_a_changed_raw_file_is_prepared_again(
     assert "1 prepared case is made again" in caplog.text
 
 
+def declared(dataset: DatasetSpec, annotated: dict[str, list[str]]) -> DatasetSpec:
+    """The same dataset with 'annotated' in its dataset.json."""
+    path = dataset.root / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "labels": {"background": 0, "c1": 1, "c2": 2}, "annotated": annotated}))
+    return read_dataset(dataset.root)
+
+
+def test_a_change_of_what_is_annotated_prepares_that_case_again(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    write_case(dataset.root, 1, value=1)  # no voxel of c2
+    prepare(dataset, chosen, folder)
+    before = written(folder)
+    prepare(declared(dataset, {"c1": ["c1"]}), chosen, folder)
+    after = written(folder)
+    assert {name.split(".")[0] for name in before if after[name] != before[name]} == {"c1"}
+    stored = open_cases(*chosen, folder, ["c0", "c1"])[1]
+    assert [entry.annotated for entry in stored] == [None, (0,)]
+    assert stored[1].origin()[-1] == {"annotated": [0]}
+
+
+def test_a_label_map_with_a_class_that_is_said_not_to_be_annotated(dataset: DatasetSpec, chosen: Chosen, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as caught:
+        prepare(declared(dataset, {"c3": ["c1"]}), chosen, tmp_path / "store")
+    (problem,) = caught.value.problems
+    assert problem.case == "c3"
+    assert "found 'c2' (2), expected c1" in problem.what
+
+
 def test_another_plan_prepares_all_again(dataset: DatasetSpec, chosen: Chosen, make_plan: MakePlan, tmp_path: Path) -> None:
     folder = tmp_path / "store"
     prepare(dataset, chosen, folder)

@@ -259,3 +259,38 @@ def test_annotated_voxels_are_kept_where_labels_have_an_ignore_value(store: Stor
         np.testing.assert_array_equal(voxels, np.argwhere(labels == value))
     dense = store.open(store.write("dense", image, labels, trace_of((4, 5, 6)), LABELS, SOURCES, (4, 4, 4)))
     assert dense.annotated_voxels is None
+
+
+def write_partial(store: Store, annotated: tuple[int, ...] | None, labels: LabelSpec = LABELS) -> StoredCase:
+    image, values = arrays((4, 5, 6))
+    return store.write("case", image, values, trace_of((4, 5, 6)), labels, SOURCES, (4, 4, 4), annotated_classes=annotated)
+
+
+def test_which_classes_are_annotated_is_kept_and_a_change_of_it_makes_the_case_stale(store: Store) -> None:
+    stored = write_partial(store, (1,))
+    assert stored.annotated == (1,)
+    assert store.find("case") == stored
+    assert store.find("case", SOURCES, (1,)) == stored
+    assert [store.find("case", SOURCES, other) for other in (None, (0,), (0, 1))] == [None] * 3
+    assert write_partial(store, None).annotated is None
+    assert store.find("case", SOURCES) is not None
+    assert store.find("case", SOURCES, (1,)) is None
+
+
+def test_the_origin_tells_files_and_annotated_classes(store: Store) -> None:
+    files = [source.model_dump() for source in SOURCES]
+    assert write_partial(store, None).origin() == files  # as it was before there were partial labels
+    assert write_partial(store, (1,)).origin() == [*files, {"annotated": [1]}]
+
+
+def test_what_is_not_annotated_has_no_foreground(store: Store) -> None:
+    """Of regions it would: the voxels of a core lie in the whole."""
+    regions = LabelSpec(
+        classes=(StructureClass(name="whole", values=(1, 2)), StructureClass(name="core", values=(2,))),
+        overlapping=True,
+        paint_order=(1, 2),
+    )
+    values = arrays((4, 5, 6))[1]
+    stored = write_partial(store, (0,), regions)
+    assert stored.foreground_counts == ((values > 0).sum(), 0)
+    assert [len(voxels) for voxels in store.open(stored).foreground] == list(stored.foreground_counts)

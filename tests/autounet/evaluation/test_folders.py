@@ -107,3 +107,24 @@ def test_cases_by_name_need_no_folders(folders: tuple[Path, Path]) -> None:
     # truth 0112, prediction 0100: one tp 1, fn 1 → 2/3
     assert scores.cases["held_out"]["one"].dice == pytest.approx(2 / 3)
     assert scores.made_from == {"weights": "ab"}
+
+
+def test_classes_that_are_not_annotated_are_not_scored(folders: tuple[Path, Path]) -> None:
+    """The prediction of "two" in b may be right; a is scored as ever, so the mean of "two" is that of a."""
+    write(folders[0] / "b.nii", "0122")
+    complete = evaluate_folders(*folders, LABELS, RUNTIME)
+    partial = evaluate_folders(*folders, LABELS, RUNTIME, annotated={"b": ("one",), "not here": ("two",)})
+    assert complete.cases["b"]["two"].dice == 0
+    assert partial.cases["b"]["two"].model_dump() == {"dice": None, "iou": None, "tp": 0, "fp": 0, "fn": 0}
+    assert partial.cases["b"]["one"] == complete.cases["b"]["one"]
+    assert partial.cases["a"] == complete.cases["a"]
+    assert partial.classes["two"].dice == partial.cases["a"]["two"].dice
+    assert list(partial.cases["b"]) == ["one", "two"]
+
+
+def test_a_truth_with_a_class_that_is_said_not_to_be_annotated(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(DatasetError) as caught:
+        evaluate_folders(*folders, LABELS, RUNTIME, annotated={"a": ("one",)})
+    (problem,) = caught.value.problems
+    assert problem.case == "a"
+    assert "found 'two' (2), expected one" in problem.what
