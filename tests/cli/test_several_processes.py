@@ -15,7 +15,7 @@ from autounet.training.history import read_history
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "autounet")
-TRAINING = ("--epochs", "2", "--iterations", "3", "--device", "cpu", "--precision", "fp32", "--workers", "1")
+TRAINING = ("--epochs", "2", "--iterations", "3", "--device", "cpu", "--precision", "fp32", "--workers", "1", "--recipe", "nnunet")
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="gloo by torchrun is not tried there")]
 
@@ -47,7 +47,7 @@ def test_two_processes_have_the_losses_of_one(planned: tuple[Path, Path], autoun
     assert "2 processes" in output
     one, two = (folder / name / dataset.name / "models" / "3d_fullres" / "fold_0" for name in ("one", "two"))
     for alone, shared in zip(read_history(one / "history.jsonl"), read_history(two / "history.jsonl"), strict=True):
-        assert shared.train_loss == pytest.approx(alone.train_loss, rel=1e-5)
+        assert shared.train_loss == pytest.approx(alone.train_loss, rel=1e-4)
         assert shared.validation_loss == pytest.approx(alone.validation_loss, rel=1e-4)
         assert shared.dice == pytest.approx(alone.dice, abs=1e-3)
     ours, theirs = load_weights(one / "weights.safetensors")[0], load_weights(two / "weights.safetensors")[0]
