@@ -43,6 +43,11 @@ def main() -> None:
 def _network(spec: dict[str, Any]) -> torch.nn.Module:
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
+    return get_network_from_plans(*architecture(spec), spec["in_channels"], spec["outputs"], deep_supervision=True)
+
+
+def architecture(spec: dict[str, Any]) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """What nnU-Net's plans say of one of our networks: its class, the class's arguments, and which of these are names to import."""
     ndim = spec["ndim"]
     kinds = {"plain": ("PlainConvUNet", "n_conv_per_stage"), "residual": ("ResidualEncoderUNet", "n_blocks_per_stage")}
     name, blocks = kinds[spec["kind"]]
@@ -62,8 +67,7 @@ def _network(spec: dict[str, Any]) -> torch.nn.Module:
         "nonlin": "torch.nn.LeakyReLU",
         "nonlin_kwargs": {"inplace": True},
     }
-    path, imported = f"dynamic_network_architectures.architectures.unet.{name}", ("conv_op", "norm_op", "dropout_op", "nonlin")
-    return get_network_from_plans(path, numbers, imported, spec["in_channels"], spec["outputs"], deep_supervision=True)
+    return f"dynamic_network_architectures.architectures.unet.{name}", numbers, ("conv_op", "norm_op", "dropout_op", "nonlin")
 
 
 def _loss(resolutions: int, batch_dice: bool) -> torch.nn.Module:
