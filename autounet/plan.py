@@ -10,7 +10,7 @@ from pydantic import Field
 from autounet.artefact import Artefact, Frozen, digest_of
 from autounet.geometry import LARGEST_MM, SMALLEST_MM, Triple
 from autounet.labels import LabelSpec
-from autounet.preset import Gigabytes, NetworkKind, OptimizerSpec, Preset
+from autounet.preset import AugmentationKind, Gigabytes, NetworkKind, OptimizerSpec, Preset
 
 
 class Decision(Frozen):
@@ -149,8 +149,7 @@ class Plan(Artefact):
     epochs: int
     """Training length unless another is asked for."""
     optimizer: OptimizerSpec
-    augmentation: Literal["nnunet", "unet2015"]
-    """See ``Preset.augmentation``."""
+    augmentation: AugmentationKind
     loss: LossSpec
     ndim: int
     channels: tuple[str, ...]

@@ -16,6 +16,11 @@ NetworkKind = Literal["plain", "residual", "unet2015"]
 """``plain``: convolution, instance norm, leaky ReLU (nnU-Net's default). ``residual``: a residual encoder (nnU-Net's ResEnc).
 ``unet2015``: the U-Net of Ronneberger et al. 2015, with unpadded convolutions and no norm; it sees planar images or slices."""
 
+AugmentationKind = Literal["nnunet", "strong", "light", "none", "unet2015"]
+"""``nnunet``: its default list. ``strong``: oftener and further, after its variant "DA5". ``light``: mirroring, mild changes of intensity,
+seldom a turn. ``none``: patches as they are. ``unet2015``: elastic deformation on a 3×3 grid, rotation, mirroring and grey values.
+The numbers are in ``training/augmentation/policy.py``."""
+
 
 class OptimizerSpec(Frozen):
     """How weights are changed; the defaults are nnU-Net's, for long trainings."""
@@ -85,8 +90,7 @@ class Preset(Frozen):
     epochs: Positive
     """Training length unless another is asked for."""
     optimizer: OptimizerSpec = NNUNET_OPTIMIZER
-    augmentation: Literal["nnunet", "unet2015"] = "nnunet"
-    """``nnunet``: its default list. ``unet2015``: elastic deformation on a 3×3 grid, rotation, mirroring and grey values."""
+    augmentation: AugmentationKind = "nnunet"
     loss: Literal["dice_ce", "border_ce"] = "dice_ce"
     """``dice_ce``: cross-entropy plus soft Dice at every resolution. ``border_ce``: cross-entropy weighted by class and, between
     neighbouring objects, by nearness to both."""

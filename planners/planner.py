@@ -17,7 +17,7 @@ from autounet.planners.normalization import normalizations
 from autounet.planners.orientation import orientation_decision
 from autounet.planners.spacing import SpacingRefused, TargetSpacing, axis_order, chosen_spacing, median_shape, resampling, target_spacing
 from autounet.planners.words import count, mm, times
-from autounet.preset import MOST_GB, NNUNET_OPTIMIZER, Preset
+from autounet.preset import MOST_GB, NNUNET_OPTIMIZER, AugmentationKind, Preset
 
 NO_OVERRIDES = Overrides()
 
@@ -173,16 +173,19 @@ def _memory_decision(request: PlanRequest, memory_gb: float) -> Decision:
     )
 
 
+AUGMENTATIONS: dict[AugmentationKind, str] = {
+    "nnunet": "nnU-Net's default list",
+    "strong": "nnU-Net's list made stronger",
+    "light": "mirroring, mild changes of intensity, seldom rotation",
+    "none": "none",
+    "unet2015": "elastic deformation, rotation, mirroring, grey values",
+}
+
+
 def _training_decisions(preset: Preset) -> tuple[Decision, ...]:
     optimizer, of_preset = preset.optimizer, f"preset '{preset.name}'"
     return (
-        Decision(
-            name="augmentation",
-            value={"nnunet": "nnU-Net's default list", "unet2015": "elastic deformation, rotation, mirroring, grey values"}[
-                preset.augmentation
-            ],
-            reason=of_preset,
-        ),
+        Decision(name="augmentation", value=AUGMENTATIONS[preset.augmentation], reason=of_preset),
         Decision(name="training length", value=count(preset.epochs, "epoch"), reason=f"{of_preset}; another can be asked for"),
         Decision(
             name="optimizer",

@@ -8,8 +8,7 @@ from torch import Tensor
 from autounet.labels import LabelSpec
 from autounet.layout import FoldLayout
 from autounet.plan import Configuration, LossSpec
-from autounet.preset import NNUNET_OPTIMIZER, OptimizerSpec
-from autounet.training.augmentation.pipeline import AugmentationKind
+from autounet.preset import NNUNET_OPTIMIZER, AugmentationKind, OptimizerSpec
 from autounet.training.history import EpochRecord
 from autounet.training.loader import BatchLoader
 from autounet.training.schedule import Length

@@ -6,9 +6,11 @@ from math import ceil, hypot
 
 from autounet.networks.scored import is_unpadded, scored_size
 from autounet.plan import Configuration
-from autounet.rotation import rotation_rule
+from autounet.preset import AugmentationKind
+from autounet.rotation import RotationRule, rotation_rule
 from autounet.training.augmentation.elastic import DISPLACEMENT_PX
-from autounet.training.augmentation.pipeline import AugmentationKind
+from autounet.training.augmentation.policy import POLICIES
+from autounet.training.augmentation.spatial import Affine
 from autounet.training.sampler import initial_patch_size
 
 DISPLACEMENT_SIGMAS = 3
@@ -31,13 +33,16 @@ class PatchSizes:
 
 def patch_sizes(configuration: Configuration, augmentation: AugmentationKind) -> PatchSizes:
     """The sizes for training. Raises ArtefactError when the plan's patch does not fit its network."""
-    network = configuration.patch_size
-    sizes = {"nnunet": _turned_and_scaled, "unet2015": _turned_and_deformed}
-    return PatchSizes(sizes[augmentation](network), network, scored_size(configuration), is_unpadded(configuration.network))
+    network, spatial = configuration.patch_size, POLICIES[augmentation].spatial
+    loaded = _turned_and_deformed(network) if spatial == "elastic" else _turned_and_scaled(network, spatial)
+    return PatchSizes(loaded, network, scored_size(configuration), is_unpadded(configuration.network))
 
 
-def _turned_and_scaled(patch: Sequence[int]) -> tuple[int, ...]:
-    return initial_patch_size(patch, rotation_rule(patch))
+def _turned_and_scaled(patch: tuple[int, ...], spatial: Affine) -> tuple[int, ...]:
+    if not spatial.rotation_probability and not spatial.scaling_probability:
+        return patch
+    rule = rotation_rule(patch)
+    return initial_patch_size(patch, RotationRule(rule.max_angle_rad * spatial.angle_share, rule.within_slices), spatial.loaded_scale)
 
 
 def _turned_and_deformed(patch: Sequence[int]) -> tuple[int, ...]:

@@ -39,8 +39,8 @@ class PatchRequest:
     start: Triple
 
 
-def initial_patch_size(patch_size: Sequence[int], rule: RotationRule) -> tuple[int, ...]:
-    """Size to load so that a rotated and scaled patch mostly finds data: the largest extent over single rotations / 0.85."""
+def initial_patch_size(patch_size: Sequence[int], rule: RotationRule, scale: float = SCALE_FOR_SIZE) -> tuple[int, ...]:
+    """Size to load so that a rotated and scaled patch mostly finds data: the largest extent over single rotations / ``scale``."""
     angle = min(rule.max_angle_rad, math.pi / 2)
     sine, cosine = math.sin(angle), math.cos(angle)
     size = np.array(patch_size, dtype=np.float64)
@@ -52,7 +52,7 @@ def initial_patch_size(patch_size: Sequence[int], rule: RotationRule) -> tuple[i
         turned[first] = abs(size[first] * cosine + sign * size[second] * sine)
         turned[second] = abs(size[second] * cosine - sign * size[first] * sine)
         largest = np.maximum(largest, turned)
-    loaded = [int(side) for side in largest / SCALE_FOR_SIZE]
+    loaded = [int(side) for side in largest / scale]
     if rule.within_slices:
         loaded[0] = patch_size[0]
     return tuple(loaded)

@@ -54,3 +54,9 @@ def test_a_patch_that_does_not_fit_is_named(configuration) -> None:
     with pytest.raises(ArtefactError, match="patch of 570×570 does not fit its network") as raised:
         patch_sizes(_unpadded(configuration(2), (570, 570)), "unet2015")
     assert "autounet plan" in str(raised.value.remedy)
+
+
+def test_each_kind_loads_what_it_needs(configuration) -> None:
+    """16³ turned by 30° reaches 16 · (cos 30° + sin 30°) = 21.86, by 15° 16 · 1.2247 = 19.60; over 0.85 or 0.7."""
+    sizes = {kind: patch_sizes(configuration(3), kind).loaded[0] for kind in ("nnunet", "strong", "light", "none")}
+    assert sizes == {"nnunet": int(21.86 / 0.85), "strong": int(21.86 / 0.7), "light": int(19.60 / 0.85), "none": 16}

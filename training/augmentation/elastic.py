@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autounet.training.augmentation.spatial import nearest
+from autounet.training.augmentation.resample import resample
 
 GRID = 3
 DISPLACEMENT_PX = 10.0
@@ -49,33 +49,32 @@ def apply_elastic(image: Tensor, labels: Tensor, draw: ElasticDraw, patch_size: 
 
     Args:
         image: (n, c, *loaded) float32; sampled linearly.
-        labels: (n, *loaded) int16; sampled by nearest neighbour.
+        labels: (n, *loaded) or (n, m, *loaded) int16; sampled as by ``resample``.
         draw: From ``draw_elastic``.
         patch_size: Size of the result. Of a volume every slice is deformed alike and the first axis is only cut.
         mirrored: Beyond the loaded patch lies its mirror image, else zero and OUTSIDE.
     """
     before = len(patch_size) - 2
     for axis, side in enumerate(patch_size[:before]):
-        first = (labels.shape[1 + axis] - side) // 2
-        image, labels = image.narrow(2 + axis, first, side), labels.narrow(1 + axis, first, side)
+        first = (labels.shape[axis - len(patch_size)] - side) // 2
+        image, labels = image.narrow(axis - len(patch_size), first, side), labels.narrow(axis - len(patch_size), first, side)
     rows, columns = labels.shape[-2:]
     at = _positions(draw, (rows, columns), (patch_size[-2], patch_size[-1]), image.device)
-    # grid_sample wants coordinates from -1 to 1 over the input, last axis first.
-    grid = ((2 * at + 1) / torch.tensor([rows, columns], device=image.device) - 1).flip(-1)
-    planes = image.reshape(len(image), -1, rows, columns)
-    beyond = "reflection" if mirrored else "zeros"
-    sampled = torch.nn.functional.grid_sample(planes, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
-    slices = math.prod(patch_size[:before])
-    picked = nearest(labels.reshape(-1, rows, columns), at.repeat_interleave(slices, 0), mirrored)
-    return sampled.reshape(*image.shape[:2], *patch_size), picked.reshape(len(labels), *patch_size)
+    cut_image = image.new_empty((*image.shape[:-2], *patch_size[-2:]))
+    cut_labels = labels.new_empty((*labels.shape[:-2], *patch_size[-2:]))
+    for sample, (y, x) in enumerate(at.unbind(0)):
+        cut_image[sample], cut_labels[sample] = resample(image[sample], labels[sample], (y, x), mirrored)
+    return cut_image, cut_labels
 
 
 def _positions(draw: ElasticDraw, loaded: tuple[int, int], patch: tuple[int, int], device: torch.device) -> Tensor:
-    """Where in the loaded plane every pixel of the patch comes from: (n, *patch, 2), y and x in pixels."""
+    """Where in the loaded plane every pixel of the patch comes from: (n, 2, *patch), y and x in pixels."""
     field = displacement_field(torch.from_numpy(draw.displacements_px).to(device, torch.float32), patch)
     axes = [torch.arange(side, device=device) - (side - 1) / 2 for side in patch]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij")) + field
-    sine, cosine = np.sin(draw.angles_rad), np.cos(draw.angles_rad)
-    turns = np.stack([cosine, -sine, sine, cosine], 1).reshape(-1, 2, 2)
-    turned = torch.einsum("nij,njyx->nyxi", torch.from_numpy(turns).to(device, torch.float32), offsets)
-    return turned + torch.tensor([(side - 1) / 2 for side in loaded], device=device)
+    moved = torch.stack(torch.meshgrid(*axes, indexing="ij")) + field
+    positions = []
+    for (y, x), angle in zip(moved, draw.angles_rad.tolist(), strict=True):
+        sine, cosine = math.sin(angle), math.cos(angle)
+        turned = (y * cosine - x * sine + (loaded[0] - 1) / 2, y * sine + x * cosine + (loaded[1] - 1) / 2)
+        positions.append(torch.stack(turned))
+    return torch.stack(positions)

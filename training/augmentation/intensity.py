@@ -1,10 +1,12 @@
-"""Changes of intensity. Each transform draws values for (sample, channel) pairs, then changes these images at once.
+"""Changes of intensity. Each transform draws values for (sample, channel) pairs, then changes these images one after the other.
 
-Source of probabilities and ranges: nnUNetTrainer.py, get_training_transforms; of the functions: batchgeneratorsv2 0.3.6.
+Source of the functions: batchgeneratorsv2 0.3.6. Probabilities and ranges are in ``policy``.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +36,90 @@ class IntensityDraw:
         return IntensityDraw(self.samples[kept] - samples.start, self.channels[kept], self.values[kept], self.seeds[kept])
 
 
+class Values(Protocol):
+    """How the numbers of a change are drawn."""
+
+    def draw(self, rng: np.random.Generator, ndim: int, within_slices: bool) -> list[float]:
+        """Numbers for one image of ``ndim`` axes; ``within_slices``: whose slices are thick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """One number, or one for each axis."""
+
+    low: float
+    high: float
+    per_axis: bool = False
+
+    def draw(self, rng: np.random.Generator, ndim: int, within_slices: bool) -> list[float]:
+        """See Values."""
+        return [float(value) for value in rng.uniform(self.low, self.high, ndim if self.per_axis else 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class AboutOne:
+    """Half of the draws below 1, half above, whatever the widths of the two ranges."""
+
+    low: float
+    high: float
+
+    def draw(self, rng: np.random.Generator, ndim: int, within_slices: bool) -> list[float]:
+        """See Values."""
+        return [float(rng.uniform(self.low, 1) if rng.random() < 0.5 else rng.uniform(1, self.high))]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """One scale for every axis; across thick slices 1."""
+
+    low: float
+    high: float
+
+    def draw(self, rng: np.random.Generator, ndim: int, within_slices: bool) -> list[float]:
+        """See Values."""
+        scale = float(rng.uniform(self.low, self.high))
+        return [1.0 if within_slices and axis == 0 else scale for axis in range(ndim)]
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """One number about 0."""
+
+    std: float
+
+    def draw(self, rng: np.random.Generator, ndim: int, within_slices: bool) -> list[float]:
+        """See Values."""
+        return [float(rng.normal(0, self.std))]
+
+
+@dataclass(frozen=True, slots=True)
+class Bump:
+    """Height (of either sign) and, for each axis, centre and width of a Gaussian bump in parts of the image's side."""
+
+    low: float
+    high: float
+    centre: tuple[float, float] = (-0.5, 1.5)
+    width: tuple[float, float] = (1 / 6, 1.0)
+    """The logarithm is uniform."""
+
+    def draw(self, rng: np.random.Generator, ndim: int, within_slices: bool) -> list[float]:
+        """See Values."""
+        height = rng.uniform(self.low, self.high) * (1 if rng.random() < 0.5 else -1)
+        widths = np.exp(rng.uniform(math.log(self.width[0]), math.log(self.width[1]), ndim))
+        return [float(height), *rng.uniform(*self.centre, ndim).tolist(), *widths.tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """How many boxes, and for each of the most there may be: where in the range of sides, and of places, it lies along each axis."""
+
+    most: int
+
+    def draw(self, rng: np.random.Generator, ndim: int, within_slices: bool) -> list[float]:
+        """See Values."""
+        return [float(rng.integers(1, self.most + 1)), *rng.random(self.most * 2 * ndim).tolist()]
+
+
 @dataclass(frozen=True, slots=True)
 class IntensityTransform:
     """One kind of change.
@@ -42,7 +128,7 @@ class IntensityTransform:
         name: For messages and tests.
         probability: Per sample.
         channel_probability: Per channel of a chosen sample.
-        draw_value: Generator and number of spatial axes → m numbers for one image.
+        values: The m numbers of one image.
         change: What is done to an image.
         shared: All channels of a sample get the same values.
     """
@@ -50,23 +136,23 @@ class IntensityTransform:
     name: str
     probability: float
     channel_probability: float
-    draw_value: Callable[[np.random.Generator, int], list[float]]
+    values: Values
     change: Change
     shared: bool = False
 
-    def draw(self, rng: np.random.Generator, samples: int, channels: int, ndim: int) -> IntensityDraw:
+    def draw(self, rng: np.random.Generator, samples: int, channels: int, ndim: int, within_slices: bool) -> IntensityDraw:
         """Draws which images change and by what."""
         rows: list[tuple[int, int, list[float]]] = []
         for sample in range(samples):
             if rng.random() >= self.probability:
                 continue
-            value = self.draw_value(rng, ndim)
+            value = self.values.draw(rng, ndim, within_slices)
             for channel in range(channels):
                 if self.channel_probability < 1 and rng.random() >= self.channel_probability:
                     continue
                 rows.append((sample, channel, value))
                 if not self.shared:
-                    value = self.draw_value(rng, ndim)
+                    value = self.values.draw(rng, ndim, within_slices)
         at = np.array([row[:2] for row in rows], np.int64).reshape(-1, 2)
         values = np.array([row[2] for row in rows], dtype=np.float64)
         return IntensityDraw(at[:, 0], at[:, 1], values, rng.integers(2**62, size=len(rows)))
@@ -82,19 +168,6 @@ class IntensityTransform:
         return image
 
 
-def _uniform(low: float, high: float) -> Callable[[np.random.Generator, int], list[float]]:
-    return lambda rng, ndim: [float(rng.uniform(low, high))]
-
-
-def _uniform_per_axis(low: float, high: float) -> Callable[[np.random.Generator, int], list[float]]:
-    return lambda rng, ndim: [float(value) for value in rng.uniform(low, high, ndim)]
-
-
-def _below_or_above_one(low: float, high: float) -> Callable[[np.random.Generator, int], list[float]]:
-    """Half of the draws below 1, half above, whatever the widths of the two ranges."""
-    return lambda rng, ndim: [float(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))]
-
-
 def add_noise(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
     """Gaussian noise of the given standard deviation."""
     generator = torch.Generator(image.device).manual_seed(seed)
@@ -107,10 +180,20 @@ def scale_brightness(image: Tensor, values: Sequence[float], seed: int) -> Tenso
     return image * values[0]
 
 
+def add_brightness(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Adds the given number."""
+    return image + values[0]
+
+
+def stretch_contrast(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Stretches about the mean by the given factor."""
+    mean = image.mean()
+    return (image - mean).mul_(values[0]).add_(mean)
+
+
 def scale_contrast(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
-    """Stretches about the mean by the given factor, kept within the image's own range."""
-    mean, (low, high) = image.mean(), torch.aminmax(image)
-    return (image - mean).mul_(values[0]).add_(mean).clamp_(low, high)
+    """``stretch_contrast`` kept within the image's own range."""
+    return stretch_contrast(image, values, seed).clamp_(*torch.aminmax(image))
 
 
 def change_gamma(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
@@ -136,19 +219,42 @@ def blur(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
 
 
 def lower_resolution(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
-    """Nearest-neighbour shrinking by the given scale and linear enlarging back, along every axis."""
-    return _lower_resolution(image, values[0], range(image.ndim))
-
-
-def lower_resolution_in_slices(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
-    """``lower_resolution`` that leaves the first axis alone."""
-    return _lower_resolution(image, values[0], range(1, image.ndim))
-
-
-def _lower_resolution(image: Tensor, scale: float, axes: range) -> Tensor:
-    for axis in axes:
-        image = _along_axis(image, axis, low_resolution_matrix(image.shape[axis], scale))
+    """Nearest-neighbour shrinking by the given scales, one for each axis, and linear enlarging back."""
+    for axis, scale in enumerate(values):
+        if scale != 1:
+            image = _along_axis(image, axis, low_resolution_matrix(image.shape[axis], scale))
     return image
+
+
+def add_bump(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Adds a Gaussian bump that is 0 where it is lowest within the image; see Bump."""
+    height, bump = values[0], torch.ones((), device=image.device, dtype=image.dtype)
+    for axis, side in enumerate(image.shape):
+        at = (torch.arange(side, device=image.device, dtype=image.dtype) + 0.5) / side
+        profile = (-0.5 * ((at - values[1 + axis]) / values[1 + image.ndim + axis]) ** 2).exp()
+        bump = bump[..., None] * profile
+    low, high = torch.aminmax(bump)
+    return image + (bump - low).mul_(height / (high - low).clamp(min=TINY))
+
+
+BOX_SIDES = (10, 3)
+"""Boxes have from a tenth to a third of the image's side."""
+
+
+def blank_boxes(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
+    """Puts its own mean in place of each box; see Boxes."""
+    ndim, changed = image.ndim, image.clone()
+    for number in range(int(values[0])):
+        first = 1 + 2 * ndim * number
+        sides, places = values[first : first + ndim], values[first + ndim : first + 2 * ndim]
+        box: list[slice] = []
+        for whole, in_sides, in_places in zip(image.shape, sides, places, strict=True):
+            least, most = max(1, whole // BOX_SIDES[0]), max(1, whole // BOX_SIDES[1] - 1)
+            side = least + int(in_sides * (most - least + 1)) if most > least else least
+            start = int(in_places * (whole - side + 1))
+            box.append(slice(start, start + side))
+        changed[tuple(box)] = changed[tuple(box)].mean()
+    return changed
 
 
 def gaussian_matrix(size: int, sigma: float) -> npt.NDArray[np.float64]:
@@ -186,26 +292,3 @@ def _along_axis(image: Tensor, axis: int, matrix: npt.NDArray[np.float64]) -> Te
     weights = torch.from_numpy(matrix).to(image.device, image.dtype)
     along: Tensor = torch.tensordot(weights, image, ([1], [axis]))
     return along.movedim(0, axis)
-
-
-def intensity_transforms(within_slices: bool) -> tuple[IntensityTransform, ...]:
-    """nnU-Net's default list, in order; thick-sliced patches keep the resolution of their first axis."""
-    lower = lower_resolution_in_slices if within_slices else lower_resolution
-    return (
-        # nnU-Net calls the range a variance and uses it as a standard deviation; so do we.
-        IntensityTransform("noise", 0.1, 1.0, _uniform(0.0, 0.1), add_noise, shared=True),
-        IntensityTransform("blur", 0.2, 0.5, _uniform_per_axis(0.5, 1.0), blur),
-        IntensityTransform("brightness", 0.15, 1.0, _below_or_above_one(0.75, 1.25), scale_brightness),
-        IntensityTransform("contrast", 0.15, 1.0, _below_or_above_one(0.75, 1.25), scale_contrast),
-        IntensityTransform("low resolution", 0.25, 0.5, _uniform(0.5, 1.0), lower),
-        IntensityTransform("gamma of the negative", 0.1, 1.0, _below_or_above_one(0.7, 1.5), change_gamma_inverted),
-        IntensityTransform("gamma", 0.3, 1.0, _below_or_above_one(0.7, 1.5), change_gamma),
-    )
-
-
-GREY_VALUES = ("brightness", "contrast", "gamma of the negative", "gamma")
-
-
-def grey_value_transforms() -> tuple[IntensityTransform, ...]:
-    """Those of the list that change grey values pixel by pixel: no noise, no blur."""
-    return tuple(transform for transform in intensity_transforms(within_slices=False) if transform.name in GREY_VALUES)

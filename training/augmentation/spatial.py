@@ -3,19 +3,35 @@
 Source of the rules: nnUNetTrainer.py, get_training_transforms, and batchgeneratorsv2 0.3.6, ``spatial/spatial.py``.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from autounet.preprocessing.case import OUTSIDE
+from autounet.rotation import RotationRule
+from autounet.training.augmentation.resample import resample
 
-ROTATION_PROBABILITY = 0.2
-SCALING_PROBABILITY = 0.2
-SCALING = (0.7, 1.4)
-"""Above 1 the sampled field is larger, so objects become smaller."""
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """How often and how far patches are turned and scaled."""
+
+    rotation_probability: float
+    scaling_probability: float
+    scaling: tuple[float, float]
+    """Above 1 the sampled field is larger, so objects become smaller."""
+    angle_share: float = 1.0
+    """Of the largest angle that the patch's shape allows."""
+    axis_probability: float = 1.0
+    """Of a turned patch to be turned about each of its axes."""
+    one_scale: bool = True
+    """For all axes, else each has its own."""
+    loaded_scale: float = 0.85
+    """What is loaded is larger than the patch by one over this, beside the room for rotation (``initial_patch_size``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +48,22 @@ class SpatialDraw:
         return SpatialDraw(self.matrices[samples.start : samples.stop], self.active[samples.start : samples.stop])
 
 
-def draw_spatial(rng: np.random.Generator, count: int, ndim: int, max_angle_rad: float, within_slices: bool) -> SpatialDraw:
-    """Draws rotation (all axes, uniform) and scaling (one factor for all axes), each with probability 0.2 per sample."""
+def draw_spatial(rng: np.random.Generator, count: int, ndim: int, affine: Affine, rule: RotationRule) -> SpatialDraw:
+    """Draws rotation (about all axes, uniform) and scaling, each with its probability per sample; within slices where the rule says so."""
     matrices = np.tile(np.eye(ndim), (count, 1, 1))
     active = np.zeros(count, bool)
+    turned = ndim - 1 if rule.within_slices else ndim
+    turns, limit = 3 if turned == 3 else 1, rule.max_angle_rad * affine.angle_share
     for sample in range(count):
-        rotated, scaled = rng.random() < ROTATION_PROBABILITY, rng.random() < SCALING_PROBABILITY
-        turned = 2 if within_slices else ndim
+        rotated, scaled = rng.random() < affine.rotation_probability, rng.random() < affine.scaling_probability
         matrix = np.eye(turned)
         if rotated:
-            matrix = rotation_matrix(rng.uniform(-max_angle_rad, max_angle_rad, 3 if turned == 3 else 1))
+            angles = rng.uniform(-limit, limit, turns)
+            if affine.axis_probability < 1:
+                angles *= rng.random(turns) < affine.axis_probability
+            matrix = rotation_matrix(angles)
         if scaled:
-            matrix = matrix * rng.uniform(*SCALING)
+            matrix = matrix * rng.uniform(*affine.scaling, 1 if affine.one_scale else turned)  # the columns: scaled first, then turned
         matrices[sample, ndim - turned :, ndim - turned :] = matrix
         active[sample] = rotated or scaled
     return SpatialDraw(matrices, active)
@@ -68,60 +88,59 @@ def apply_spatial(
 
     Args:
         image: (n, c, *loaded) float32; sampled linearly, zero outside.
-        labels: (n, *loaded) int16; sampled by nearest neighbour, OUTSIDE outside. (batchgeneratorsv2 samples every label linearly
-            and takes the largest: several times the work, for another choice only where no label clearly prevails.)
+        labels: (n, *loaded) int16, or (n, m, *loaded) for several maps; sampled by ``resample``, OUTSIDE outside.
         draw: From ``draw_spatial``.
         patch_size: Size of the result.
         mirrored: Beyond the loaded patch lies its mirror image, instead of zero and OUTSIDE.
     """
-    window = tuple(
-        slice((loaded - side) // 2, (loaded - side) // 2 + side) for loaded, side in zip(labels.shape[1:], patch_size, strict=True)
-    )
-    every = slice(None)
-    cut_image, cut_labels = image[(every, every, *window)].contiguous(), labels[(every, *window)].contiguous()
-    chosen = np.flatnonzero(draw.active).tolist()
-    if not chosen:
-        return cut_image, cut_labels
     ndim = len(patch_size)
-    sizes_out, sizes_in = np.array(patch_size, float), np.array(labels.shape[1:], float)
-    # grid_sample wants coordinates from -1 to 1 over the input, last axis first.
-    theta = draw.matrices[chosen] * (sizes_out / 2)[None, None, :] * (2 / sizes_in)[None, :, None]
-    theta = np.concatenate([theta[:, ::-1, ::-1], np.zeros((len(chosen), ndim, 1))], axis=2)
-    matrices = torch.from_numpy(theta.copy()).to(image.device, torch.float32)
-    grid = torch.nn.functional.affine_grid(matrices, [len(chosen), 1, *patch_size], align_corners=False)
-    beyond = "reflection" if mirrored else "zeros"
-    cut_image[chosen] = torch.nn.functional.grid_sample(image[chosen], grid, mode="bilinear", padding_mode=beyond, align_corners=False)
-    size = torch.tensor(labels.shape[1:], device=grid.device)
-    cut_labels[chosen] = nearest(labels[chosen], ((grid.flip(-1) + 1) * size - 1) / 2, mirrored)
+    loaded = tuple(image.shape[-ndim:])
+    inner = [slice((size - side) // 2, (size - side) // 2 + side) for size, side in zip(loaded, patch_size, strict=True)]
+    window: tuple[Any, ...] = (..., *inner)
+    cut_image = image.new_empty((*image.shape[:-ndim], *patch_size))
+    cut_labels = labels.new_empty((*labels.shape[:-ndim], *patch_size))
+    for sample, (matrix, active) in enumerate(zip(draw.matrices, draw.active.tolist(), strict=True)):
+        if not active:
+            cut_image[sample], cut_labels[sample] = image[sample][window], labels[sample][window]
+            continue
+        turned_image, turned_labels = image[sample], labels[sample]
+        first = int(_leaves_slices(matrix) and (loaded[0] - patch_size[0]) % 2 == 0)
+        if first:  # each slice stays in its plane: two axes to interpolate along instead of three
+            margin = (loaded[0] - patch_size[0]) // 2
+            turned_image = turned_image.narrow(-3, margin, patch_size[0])
+            turned_labels = turned_labels.narrow(-3, margin, patch_size[0])
+        positions = _positions(matrix[first:, first:], loaded[first:], patch_size[first:], image.device)
+        cut_image[sample], cut_labels[sample] = resample(turned_image, turned_labels, positions, mirrored)
     return cut_image, cut_labels
 
 
-def nearest(labels: Tensor, positions: Tensor, mirrored: bool) -> Tensor:
-    """Nearest labels (n, *out); grid_sample itself has no 3D nearest on every device.
+def _leaves_slices(matrix: npt.NDArray[np.float64]) -> bool:
+    return len(matrix) == 3 and matrix[0].tolist() == matrix[:, 0].tolist() == [1, 0, 0]
 
-    Args:
-        labels: (n, *size) integers.
-        positions: (n, *out, d), in voxels along each of the axes.
-        mirrored: Beyond the edges labels go on as their mirror image (the voxel at the edge comes twice), else as OUTSIDE.
-    """
-    size = torch.tensor(labels.shape[1:], device=positions.device)
-    at = positions.round().long()
-    if mirrored:
-        at = at.remainder(2 * size)
-        at = torch.minimum(at, 2 * size - 1 - at)
-    inside = ((at >= 0) & (at < size)).all(-1)
-    flat = torch.zeros_like(at[..., 0])
-    for axis, extent in enumerate(labels.shape[1:]):
-        flat = flat * extent + at[..., axis].clamp(0, extent - 1)
-    picked = labels.flatten(1).gather(1, flat.flatten(1)).view(flat.shape)
-    return picked.masked_fill(~inside, OUTSIDE)
+
+def _positions(matrix: npt.NDArray[np.float64], loaded: Sequence[int], patch_size: Sequence[int], device: torch.device) -> list[Tensor]:
+    """Where every voxel of the patch comes from: per axis (*patch), in voxels of the loaded patch."""
+    ndim = len(patch_size)
+    offsets = [
+        (torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2).reshape(-1, *(1,) * (ndim - 1 - axis))
+        for axis, side in enumerate(patch_size)
+    ]
+    positions = []
+    for row, size in zip(matrix.tolist(), loaded, strict=True):
+        first, *others = (offset * weight for offset, weight in zip(offsets, row, strict=True))
+        total = first + (size - 1) / 2
+        for other in others:
+            total = total + other
+        positions.append(total)
+    return positions
 
 
 def apply_mirror(image: Tensor, labels: Tensor, flips: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
     """Mirrors each sample along the axes where ``flips`` (n, d) is true."""
+    ndim = flips.shape[1]
     for sample, axes in enumerate(flips):
-        chosen = np.flatnonzero(axes).tolist()
+        chosen = (np.flatnonzero(axes) - ndim).tolist()
         if chosen:
-            image[sample] = image[sample].flip([axis + 1 for axis in chosen])
+            image[sample] = image[sample].flip(chosen)
             labels[sample] = labels[sample].flip(chosen)
     return image, labels

@@ -9,21 +9,29 @@ from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from autounet.training.augmentation.intensity import (
+    Boxes,
+    Bump,
     Change,
     IntensityTransform,
+    Resolution,
+    Uniform,
+    add_brightness,
+    add_bump,
     add_noise,
+    blank_boxes,
     blur,
     change_gamma,
     change_gamma_inverted,
     gaussian_matrix,
-    intensity_transforms,
     low_resolution_matrix,
     lower_resolution,
-    lower_resolution_in_slices,
     scale_brightness,
     scale_contrast,
+    stretch_contrast,
 )
+from autounet.training.augmentation.policy import POLICIES
 
+NNUNET = POLICIES["nnunet"].intensity
 CHANGES = {
     "contrast": scale_contrast,
     "gamma": change_gamma,
@@ -46,7 +54,8 @@ def _each(change: Change, images: torch.Tensor, *values: Sequence[float]) -> tor
 def test_equals_batchgenerators(nnunet, wave, case: int) -> None:
     expected = nnunet["intensity"][case]
     image = torch.from_numpy(wave(expected["shape"], 1.0)).float()
-    ours = CHANGES[expected["name"]](image, expected["values"], 0)
+    values = expected["values"] * (len(expected["shape"]) if expected["name"] == "low resolution" else 1)  # a scale for each axis
+    ours = CHANGES[expected["name"]](image, values, 0)
     # Theirs cuts the blur's kernel at two to three standard deviations, ours at four: up to 0.5 % of the weight.
     np.testing.assert_allclose(ours.flatten(), expected["image"], atol=1e-2 if expected["name"] == "blur" else 1e-5)
 
@@ -62,8 +71,8 @@ def test_noise_has_the_drawn_standard_deviation_and_its_seed() -> None:
 
 
 def test_channels_share_the_deviation_of_noise_but_not_the_noise() -> None:
-    noise = intensity_transforms(within_slices=False)[0]
-    draw = noise.draw(np.random.default_rng(0), 30, 2, 2)
+    noise = NNUNET[0]
+    draw = noise.draw(np.random.default_rng(0), 30, 2, 2, False)
     changed = noise.apply(torch.zeros(30, 2, 20, 20), draw)
     first, second = draw.samples[:2].tolist()
     assert first == second
@@ -123,17 +132,21 @@ def test_blur_of_a_short_axis_keeps_a_constant(size: int) -> None:
 @pytest.mark.parametrize(("space", "mode"), [((17, 20), "bilinear"), ((9, 12, 10), "trilinear")])
 def test_low_resolution_equals_torch(space: tuple[int, ...], mode: str) -> None:
     images, scales = _images(*space, count=3), [0.5, 0.71, 0.98]
-    ours = _each(lower_resolution, images, *([scale] for scale in scales))
+    ours = _each(lower_resolution, images, *([scale] * len(space) for scale in scales))
     for before, after, scale in zip(images, ours, scales, strict=True):
         small = functional.interpolate(before[None, None], [round(side * scale) for side in space], mode="nearest-exact")
         torch.testing.assert_close(after, functional.interpolate(small, space, mode=mode)[0, 0], atol=1e-5, rtol=0)
 
 
-def test_low_resolution_in_slices_works_on_each_slice_alone() -> None:
+def test_thick_slices_keep_their_number() -> None:
+    rng = np.random.default_rng(0)
+    thick, thin = (Resolution(0.5, 0.9).draw(rng, 3, within_slices) for within_slices in (True, False))
+    assert thick[0] == 1 > thick[1] == thick[2]
+    assert thin[0] == thin[1] == thin[2] < 1
     images = _images(5, 12, 10)
-    ours = _each(lower_resolution_in_slices, images, [0.5], [0.7])
+    ours = _each(lower_resolution, images, [1, 0.5, 0.5], [1, 0.7, 0.7])
     for index in range(5):
-        torch.testing.assert_close(ours[:, index], _each(lower_resolution, images[:, index], [0.5], [0.7]))
+        torch.testing.assert_close(ours[:, index], _each(lower_resolution, images[:, index], [0.5, 0.5], [0.7, 0.7]))
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 30])
@@ -154,15 +167,14 @@ EXPECTED = {
 
 
 def test_the_list_and_its_order_are_nnunets() -> None:
-    assert [transform.name for transform in intensity_transforms(within_slices=False)] == list(EXPECTED)
-    assert intensity_transforms(within_slices=True)[4].change is lower_resolution_in_slices
+    assert [transform.name for transform in NNUNET] == list(EXPECTED)
 
 
-@pytest.mark.parametrize("transform", intensity_transforms(within_slices=False), ids=list(EXPECTED))
+@pytest.mark.parametrize("transform", NNUNET, ids=list(EXPECTED))
 def test_frequencies_and_ranges_of_the_draws(transform: IntensityTransform) -> None:
     samples, channels = 6000, 3
     probability, per_channel, (low, high), about_one, shared = EXPECTED[transform.name]
-    draw = transform.draw(np.random.default_rng(0), samples, channels, 3)
+    draw = transform.draw(np.random.default_rng(0), samples, channels, 3, False)
     # Images (sample, channel) changed; five standard deviations of a share over 6000 samples are below 0.03.
     assert abs(len(draw.samples) / (samples * channels) - probability * per_channel) < 0.03
     if per_channel == 1:
@@ -178,26 +190,84 @@ def test_frequencies_and_ranges_of_the_draws(transform: IntensityTransform) -> N
     by_sample = [draw.values[draw.samples == sample] for sample in np.unique(draw.samples)[:50]]
     distinct = [len(np.unique(values, axis=0)) == (1 if shared else len(values)) for values in by_sample]
     assert all(distinct)
-    assert draw.values.shape[1] == (3 if transform.name == "blur" else 1)  # a sigma for every axis
+    assert draw.values.shape[1] == (3 if transform.name in ("blur", "low resolution") else 1)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_apply_changes_the_drawn_images_only(ndim: int, channels: int) -> None:
     rng = np.random.default_rng(1)
-    for transform in intensity_transforms(within_slices=False):
+    for transform in {each.name: each for kind in POLICIES for each in POLICIES[kind].intensity}.values():
         image = _images(channels, *(8,) * ndim, count=12)
-        draw = transform.draw(rng, 12, channels, ndim)
+        draw = transform.draw(rng, 12, channels, ndim, False)
         changed = transform.apply(image.clone(), draw)
         touched = np.zeros((12, channels), bool)
         touched[draw.samples, draw.channels] = True
         differs = (changed != image).flatten(2).any(2).numpy()
         assert not differs[~touched].any()
-        if transform.name != "low resolution":  # which may keep 8 voxels as 8
+        if transform.name not in ("low resolution", "blank boxes"):  # which may keep 8 voxels as 8, or blank a single voxel
             assert differs[touched].all()
 
 
 def test_apply_of_an_empty_draw_changes_nothing() -> None:
     image = _images(1, 4, 4)
-    never = IntensityTransform("never", 0.0, 1.0, lambda rng, ndim: [1.0], scale_brightness)
-    assert never.apply(image.clone(), never.draw(np.random.default_rng(0), 2, 1, 2)).equal(image)
+    never = IntensityTransform("never", 0.0, 1.0, Uniform(2.0, 3.0), scale_brightness)
+    assert never.apply(image.clone(), never.draw(np.random.default_rng(0), 2, 1, 2, False)).equal(image)
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_added_brightness_and_contrast_beyond_the_range(space: tuple[int, ...]) -> None:
+    image = _images(*space)[0]
+    assert add_brightness(image, [-0.25], 0).equal(image - 0.25)
+    stretched = stretch_contrast(image, [1.5], 0)
+    assert float(stretched.mean()) == pytest.approx(float(image.mean()), abs=1e-6)
+    assert float(stretched.std()) == pytest.approx(1.5 * float(image.std()), rel=1e-5)
+
+
+@pytest.mark.parametrize("space", [(30, 20), (30, 20, 18)])
+def test_a_bump_is_a_gaussian_from_nothing_to_its_height(space: tuple[int, ...]) -> None:
+    ndim = len(space)
+    centre, width = [0.55, 0.3, 0.5][:ndim], [0.3, 0.5, 0.2][:ndim]
+    added = add_bump(torch.zeros(space), [-2.5, *centre, *width], 0).numpy()
+    assert added.max() == pytest.approx(0, abs=1e-6)
+    assert added.min() == pytest.approx(-2.5)
+    at = np.indices(space) + 0.5
+    distance = sum(((axis / side - c) / w) ** 2 for axis, side, c, w in zip(at, space, centre, width, strict=True))
+    bump = np.exp(-distance / 2)
+    np.testing.assert_allclose(added, -2.5 * (bump - bump.min()) / (bump.max() - bump.min()), atol=1e-5)
+
+
+def test_bumps_are_drawn_in_parts_of_the_side() -> None:
+    draws = np.array([Bump(1.0, 5.0).draw(np.random.default_rng(seed), 3, False) for seed in range(400)])
+    heights, centres, widths = draws[:, 0], draws[:, 1:4], draws[:, 4:]
+    assert ((np.abs(heights) > 1) & (np.abs(heights) < 5)).all()
+    assert abs((heights > 0).mean() - 0.5) < 0.125  # five standard deviations
+    assert centres.min() > -0.5
+    assert centres.max() < 1.5
+    assert widths.min() > 1 / 6
+    assert widths.max() < 1
+    assert np.log(widths).mean() == pytest.approx(np.log(1 / 6) / 2, abs=0.08)
+
+
+@pytest.mark.parametrize("space", [(30, 40), (12, 30, 24), (2, 9, 9)])
+def test_boxes_lie_within_the_image_and_hold_its_mean(space: tuple[int, ...]) -> None:
+    """One box of a tenth to a third of each side; its mean stays, and nothing else changes."""
+    image, seen = _images(*space)[0], []
+    for seed in range(60):
+        values = Boxes(1).draw(np.random.default_rng(seed), len(space), False)
+        changed = blank_boxes(image, values, 0)
+        where = np.argwhere((changed != image).numpy())
+        if len(where) < 2:  # a box of one voxel is its own mean
+            continue
+        sides = where.max(0) - where.min(0) + 1
+        assert len(where) == np.prod(sides)
+        assert all(max(1, side // 10) <= found <= max(1, side // 3) for found, side in zip(sides, space, strict=True))
+        assert float(changed.mean()) == pytest.approx(float(image.mean()), abs=1e-5)
+        seen.append(tuple(where.min(0)))
+    assert len(set(seen)) > 20
+
+
+def test_numbers_of_boxes_are_drawn_evenly() -> None:
+    counts = np.bincount([int(Boxes(4).draw(np.random.default_rng(seed), 2, False)[0]) for seed in range(800)], minlength=5)
+    assert counts[0] == 0
+    assert np.abs(counts[1:] - 200).max() < 62  # five standard deviations
