@@ -223,7 +223,7 @@ class OpenCase:
     """Per class (n, 3): z, y, x."""
     border: Any = None
     """(z, y, x) float16, None where the plan's loss has no such term."""
-    annotated: npt.NDArray[np.int32] | None = None
+    annotated_voxels: npt.NDArray[np.int32] | None = None
     """(n, 3): voxels of any label but the ignore label; None where there is none."""
 
     @property

@@ -86,7 +86,7 @@ class BatchLoader:
         self._pinned, self._device = device.type == "cuda", CPU
         self._cases: list[OpenCase] = [store.open(case) for case in cases]
         self._summaries = [
-            CaseSummary(stored.trace.prepared_shape, case.foreground, case.annotated)
+            CaseSummary(stored.trace.prepared_shape, case.foreground, case.annotated_voxels)
             for stored, case in zip(cases, self._cases, strict=True)
         ]
         self._known = _known_classes(cases)

@@ -27,7 +27,7 @@ class CaseSummary:
     shape: Triple
     foreground: tuple[npt.NDArray[np.int32], ...]
     """Voxels (n, 3) of each class; may be empty."""
-    annotated: npt.NDArray[np.int32] | None = None
+    annotated_voxels: npt.NDArray[np.int32] | None = None
     """Voxels (n, 3) of any label but the ignore label; None where labels have none."""
 
 
@@ -96,8 +96,8 @@ def draw_start(rng: np.random.Generator, case: CaseSummary, loaded: Triple, patc
     present = [voxels for voxels in case.foreground if len(voxels)]
     if forced and present:
         voxels = present[int(rng.integers(len(present)))]
-    elif case.annotated is not None and len(case.annotated):
-        voxels = case.annotated
+    elif case.annotated_voxels is not None and len(case.annotated_voxels):
+        voxels = case.annotated_voxels
     else:
         z, y, x = (int(rng.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
         return z, y, x

@@ -132,7 +132,7 @@ class FoldRun:
         """Held-out cases beside their truth."""
         ending = label_ending(self.plan.file_ending)
         files = {
-            case.id: Files(case.images[0], case.label, layout.validation / f"{case.id}{ending}")
+            case.id: Files(case.images[0], case.label, layout.validation / f"{case.id}{ending}", case.annotated)
             for case in self.dataset.cases
             if case.id in scores.cases
         }
@@ -155,8 +155,8 @@ class FoldRun:
         return open_cases(self.plan, self.configuration, self.layout.prepared(self.configuration.name), cases)[1]
 
     def _files(self, cases: Sequence[str]) -> str:
-        """Digest of the raw files of cases, as they were when the cases were prepared."""
-        return digest_of([[source.model_dump() for source in case.sources] for case in self._stored(cases)])
+        """Digest of what cases were prepared from: raw files as they were then, and which classes are annotated."""
+        return digest_of([case.origin() for case in self._stored(cases)])
 
     def _scores_there(self, layout: FoldLayout) -> Scores | None:
         """The scores, if they are of the held-out files as they are now."""

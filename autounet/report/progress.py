@@ -22,8 +22,8 @@ def progress_figure(history: Sequence[Mapping[str, Any]], path: Path, title: str
 
     Args:
         history: One row per epoch with ``epoch`` (from 0), ``train_loss``, ``validation_loss``, ``dice`` (class → online
-            Dice), ``mean_dice``, ``ema_dice``, ``learning_rate``, ``seconds``. A value that is missing, None or not finite
-            leaves a gap.
+            Dice), ``mean_dice``, ``ema_dice``, ``learning_rate``, ``seconds``, ``data_wait_share``, ``left_out``. A value that is
+            missing, None or not finite leaves a gap.
         path: File to write (1620 x 504 pixels).
         title: Line above the panels.
 
@@ -85,6 +85,15 @@ def _draw_schedule(axes: "Axes", epochs: Sequence[int], history: Sequence[Mappin
     seconds.tick_params(axis="y", colors="#009E73", labelsize=9, length=3)
     seconds.set_ylabel("seconds per epoch", color="#009E73", fontsize=9.5)
     seconds.spines[["top", "left", "bottom", "right"]].set_visible(False)
+    axes.set_title(_speed(history), fontsize=9.5, color=INK, loc="right")
+
+
+def _speed(history: Sequence[Mapping[str, Any]]) -> str:
+    """What cost time or steps, in a few words; empty for histories that do not say."""
+    waits = [value for value in _column(history, "data_wait_share") if math.isfinite(value)]
+    left_out = sum(int(row.get("left_out") or 0) for row in history)
+    words = [f"{sum(waits) / len(waits):.0%} waiting for data"] if waits else []
+    return ", ".join([*words, f"{left_out} steps left out"] if left_out else words)
 
 
 def best_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:

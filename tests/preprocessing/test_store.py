@@ -245,6 +245,22 @@ def test_a_disk_that_refuses_is_an_artefact_error(
     assert list((tmp_path / "full").iterdir()) == []
 
 
+def test_annotated_voxels_are_kept_where_labels_have_an_ignore_value(store: Store) -> None:
+    """All that is annotated, background (and outside the mask, -1) too; without an ignore value there is nothing to keep."""
+    sparse = LABELS.model_copy(update={"ignore_value": 3})
+    image, labels = arrays((4, 5, 6))
+    labels[1:] = 3  # sparse.ignore_index
+    stored = store.write("scribbled", image, labels, trace_of((4, 5, 6)), sparse, SOURCES, (4, 4, 4))
+    found = store.open(stored)
+    assert found.annotated_voxels is not None
+    np.testing.assert_array_equal(found.annotated_voxels, np.argwhere(labels != 3))
+    assert stored.annotated_count == 30
+    for voxels, value in zip(found.foreground, (1, 2), strict=True):
+        np.testing.assert_array_equal(voxels, np.argwhere(labels == value))
+    dense = store.open(store.write("dense", image, labels, trace_of((4, 5, 6)), LABELS, SOURCES, (4, 4, 4)))
+    assert dense.annotated_voxels is None
+
+
 def write_partial(store: Store, annotated: tuple[int, ...] | None, labels: LabelSpec = LABELS) -> StoredCase:
     image, values = arrays((4, 5, 6))
     return store.write("case", image, values, trace_of((4, 5, 6)), labels, SOURCES, (4, 4, 4), annotated_classes=annotated)

@@ -110,3 +110,14 @@ def test_patches_stay_within_bounds(shape, patch, extra, forced, data) -> None:
             assert first == max(at - side // 2, -math.ceil(padding / 2))
         else:
             assert first + side <= size + math.ceil(padding / 2)
+
+
+def test_with_an_ignore_value_patches_that_are_not_forced_lie_around_annotated_voxels() -> None:
+    """One annotated voxel in 100³: every patch is centred on it, or on the foreground; elsewhere there would be nothing to learn."""
+    scribbled = CaseSummary((100, 100, 100), (np.array([[98, 98, 98]], np.int32),), np.array([[50, 50, 50]], np.int32))
+    for seed in range(5):
+        requests = draw_batch(np.random.default_rng(seed), [scribbled], 3, (4, 4, 4), (4, 4, 4))
+        assert [request.start for request in requests] == [(48, 48, 48), (48, 48, 48), (96, 96, 96)]
+    nothing = CaseSummary((100, 100, 100), (np.zeros((0, 3), np.int32),), np.zeros((0, 3), np.int32))
+    starts = {draw_start(np.random.default_rng(seed), nothing, (4, 4, 4), (4, 4, 4), True) for seed in range(20)}
+    assert len(starts) == 20  # anywhere

@@ -219,3 +219,31 @@ def test_same_weights_same_scores_as_nnunets_networks(row: dict[str, Any]) -> No
         picked = values[:: max(1, len(values) // 60)]
         np.testing.assert_allclose(picked, expected["picked"], rtol=1e-5, atol=1e-5 * float(np.abs(values).max()))
         assert (values**2).mean() == pytest.approx(expected["mean_square"], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(6, 5), (4, 6, 5), (1, 1, 1)])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("learning", [False, True])
+def test_instance_norm_is_torchs_in_every_memory_layout(size: tuple[int, ...], channels_last: bool, learning: bool) -> None:
+    """Values, and gradients of input, scale and shift; a single voxel is its shift."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, *size, generator=generator, dtype=torch.float64)
+    norm = InstanceNorm(4).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(4, generator=generator, dtype=torch.float64))
+        norm.bias.copy_(torch.randn(4, generator=generator, dtype=torch.float64))
+    layout = {(2, True): torch.channels_last, (3, True): torch.channels_last_3d}.get((len(size), channels_last), torch.contiguous_format)
+    ours, weights = x.contiguous(memory_format=layout).requires_grad_(), (norm.weight, norm.bias)
+    theirs = x.clone().requires_grad_()
+    centred = theirs - theirs.mean(tuple(range(2, x.ndim)), keepdim=True)
+    spread = (centred**2).mean(tuple(range(2, x.ndim)), keepdim=True)
+    shape = (1, 4, *(1,) * len(size))
+    expected = centred / (spread + 1e-5).sqrt() * norm.weight.view(shape) + norm.bias.view(shape)
+    with torch.set_grad_enabled(learning):
+        found = norm(ours)
+    torch.testing.assert_close(found, expected)
+    if learning:
+        towards = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        pairs = zip(torch.autograd.grad((found * towards).sum(), (ours, *weights)), torch.autograd.grad((expected * towards).sum(), (theirs, *weights)), strict=True)
+        for mine, independent in pairs:
+            torch.testing.assert_close(mine, independent)
