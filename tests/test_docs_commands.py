@@ -1,8 +1,12 @@
 """The commands that the documents show are run, and the page of options is the program's own."""
 
 import importlib.util
+import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +88,59 @@ def test_the_planning_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.M
         arguments = [{"Task04": "data/Dataset001_Phantom"}.get(word, word) for word in arguments]
         assert run([*arguments, *([] if "--fingerprint" in arguments else ["--reset"])]) == 0, shlex.join(arguments)
     assert "(chosen by you)" in capfd.readouterr().out
+
+
+PARTIAL_LABELS = ROOT / "docs" / "how-to" / "partial-labels.md"
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands_without_training(document: Path) -> list[list[str]]:
+    return [arguments for arguments in shown_commands(document) if arguments[0] != "train"]
+
+
+def test_some_classes_in_some_cases_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The first half of the page on partial labels, on the demo's data. Training is left out: the truth is the prediction."""
+    monkeypatch.chdir(tmp_path)
+    plan, evaluate, *_ = commands_without_training(PARTIAL_LABELS)
+    write_phantom(Path("autounet_demo/data"))
+    root = Path("autounet_demo/data/Dataset001_Phantom")
+    (root / "dataset.json").write_text(blocks(PARTIAL_LABELS, "json")[0])
+    assert run(plan) == 1
+    assert "found 'vessel' (3), 'lesion' (4), expected large_organ, small_organ" in " ".join(
+        capfd.readouterr().err.replace("│", " ").split()
+    )
+    subprocess.run([sys.executable, "-c", blocks(PARTIAL_LABELS, "python")[0]], check=True)
+    assert run(plan) == 0
+    assert "2 of 12 cases in part" in capfd.readouterr().out
+    shutil.copytree(root / "labelsTr", "predictions")
+    assert run([*evaluate, "--json"]) == 0
+    cases = json.loads(capfd.readouterr().out)["cases"]
+    assert [cases[case]["vessel"]["dice"] for case in ("phantom_002", "phantom_003")] == [None, 1.0]
+
+
+def test_some_voxels_as_written(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The second half, on two hearts."""
+    monkeypatch.chdir(tmp_path)
+    copying, choosing = blocks(PARTIAL_LABELS, "sh")
+    *_, plan, evaluate = commands_without_training(PARTIAL_LABELS)
+    hearts = shared / "data" / "Dataset102_Cardiac"
+    for folder, ending in (("imagesTr", "_0000"), ("labelsTr", ""), ("scribblesTr", "")):
+        Path("Dataset102_Cardiac", folder).mkdir(parents=True)
+        for case in ("patient001_frame01", "patient002_frame01"):
+            shutil.copy(hearts / folder / f"{case}{ending}.nii.gz", Path("Dataset102_Cardiac", folder))
+    shutil.copy(hearts / "dataset.json", "Dataset102_Cardiac")
+    subprocess.run(["bash", "-e", "-c", copying], check=True)
+    Path("Dataset103_Scribbles/dataset.json").write_text(blocks(PARTIAL_LABELS, "json")[1])
+    assert run(plan) == 0
+    predicted = Path(evaluate[evaluate.index("-p") + 1])
+    predicted.mkdir(parents=True)
+    shutil.copy("Dataset102_Cardiac/labelsTr/patient001_frame01.nii.gz", predicted)
+    subprocess.run(["bash", "-e", "-c", choosing], check=True)
+    capfd.readouterr()
+    assert run([*evaluate, "--json"]) == 0
+    cases = json.loads(capfd.readouterr().out)["cases"]
+    assert list(cases) == ["patient001_frame01"]
+    assert {name: score["dice"] for name, score in cases["patient001_frame01"].items()} == {"RV": 1.0, "MYO": 1.0, "LV": 1.0}
