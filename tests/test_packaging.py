@@ -18,7 +18,7 @@ import autounet
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("planners", "preprocessing", "training", "inference")
 
-PACKAGE_OF = {"PIL": "pillow"}
+PACKAGE_OF = {"PIL": "pillow", "mlflow": "mlflow-skinny"}
 """Import name -> distribution, where the two differ by more than case."""
 
 
@@ -115,7 +115,9 @@ def test_dependencies_are_exactly_what_the_code_imports() -> None:
                 imported.add(node.module.split(".")[0])
     foreign = {PACKAGE_OF.get(name, name.lower()) for name in imported - set(sys.stdlib_module_names) - {"autounet", *STAGES}}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert foreign == {distribution(line) for line in project["dependencies"]}
+    optional = {distribution(line) for line in project["optional-dependencies"]["track"]}
+    assert foreign - optional == {distribution(line) for line in project["dependencies"]}
+    assert optional - foreign == {"tensorboard"}  # which torch.utils.tensorboard imports
 
 
 def test_constraints_pin_every_dependency() -> None:
@@ -123,5 +125,5 @@ def test_constraints_pin_every_dependency() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line) for line in pins), "name==version, without a local tag"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["test"], *project["optional-dependencies"]["dev"]]
+    needed = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     assert {distribution(line) for line in needed} - {distribution(line) for line in pins} == {"autounet"}
