@@ -100,11 +100,6 @@ class FoldLayout:
         return self.root / "STOP"
 
     @property
-    def tracking(self) -> Path:
-        """What TensorBoard, Weights & Biases and MLflow show, where they were asked for."""
-        return self.root / "tracking"
-
-    @property
     def lock(self) -> Path:
         """Held by the command that trains this fold."""
         return self.root / ".lock"

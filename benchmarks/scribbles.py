@@ -73,7 +73,11 @@ def main() -> int:
     arguments = parser.parse_args()
     about, out, dense = machine(), arguments.out.resolve(), arguments.data.resolve() / DENSE
     sparse = out / SPARSE
-    length = ["--budget", arguments.budget] if arguments.budget else ["--epochs", str(arguments.epochs), "--iterations", str(arguments.iterations)]
+    length = (
+        ["--budget", arguments.budget]
+        if arguments.budget
+        else ["--epochs", str(arguments.epochs), "--iterations", str(arguments.iterations)]
+    )
     found: dict[str, Any] = {}
     try:
         annotated = make_sparse(dense, sparse)
@@ -85,14 +89,22 @@ def main() -> int:
         return 1
     names = list(found["scribbles"]["classes"])
     rows = [
-        (title, str(row["steps"]), f"{row['seconds']:.0f}", *(f"{row['classes'][name]['dice']:.4f}" for name in names), f"{row['mean']['dice']:.4f}")
+        (
+            title,
+            str(row["steps"]),
+            f"{row['seconds']:.0f}",
+            *(f"{row['classes'][name]['dice']:.4f}" for name in names),
+            f"{row['mean']['dice']:.4f}",
+        )
         for title, row in found.items()
     ]
     show_table(f"{DENSE}, fold 0, preset small, {' '.join(length)}", ("trained on", "steps", "seconds", *names, "mean Dice"), rows)
     share = found["scribbles"]["mean"]["dice"] / found["dense labels"]["mean"]["dice"]
     holds = share >= SHARE_BAR
     print(f"annotated voxels: {annotated:.1%}; Dice of scribbles / dense: {share:.3f} (bar {SHARE_BAR}): {verdict(holds)}")
-    write_json(out / "scribbles.json", {"machine": about, "length": length, "annotated_share": annotated, **found, "share": share, "holds": holds})
+    write_json(
+        out / "scribbles.json", {"machine": about, "length": length, "annotated_share": annotated, **found, "share": share, "holds": holds}
+    )
     return 0 if holds else 1
 
 

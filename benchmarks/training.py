@@ -28,7 +28,15 @@ from autounet.training.loader import Batch, BatchLoader
 from autounet.training.patches import patch_sizes
 from autounet.training.schedule import Length
 from benchmarks.measure import (
-    AUTOUNET, REPOSITORY, CommandFailed, machine, median_ratio, run_measured, show_table, verdict, write_json,
+    AUTOUNET,
+    REPOSITORY,
+    CommandFailed,
+    machine,
+    median_ratio,
+    run_measured,
+    show_table,
+    verdict,
+    write_json,
 )  # fmt: skip
 from benchmarks.peer import PINNED, Peer, make_peer
 

@@ -2,10 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from autounet.artefact import digest_of, readable_json, remove_leftovers, write_text_atomic
 from autounet.checkpoint import read_about
@@ -15,6 +17,7 @@ from autounet.cli.locks import one_at_a_time
 from autounet.cli.pictures import Files, draw_overlays
 from autounet.cli.session import Session, make_folder
 from autounet.cli.stopping import stop_wishes
+from autounet.cli.tracking import told_of, told_scores, tracked
 from autounet.dataset import DatasetSpec
 from autounet.device import free_cached, is_out_of_memory, pick_device
 from autounet.errors import ArtefactError, AutounetError, DatasetError
@@ -81,7 +84,8 @@ class FoldRun:
         if not processes.writes:
             wait_for_all(processes)
             if not layout.weights.exists():
-                self._train(wish, layout)
+                with open_trackers((), layout.root, "", {}) as nobody:
+                    self._train(wish, layout, nobody)
             return None
         busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
         make_folder(layout.root)
@@ -90,7 +94,15 @@ class FoldRun:
             remove_leftovers(layout.validation)
             self._clear(layout, wish)
             wait_for_all(processes)
-            return self._train_and_validate(layout, wish)
+            if layout.weights.exists():
+                return self._trained_already(layout)
+            settings = told_of(self.recipe, self.configuration, self.fold, wish.length, self.session.runtime.seed)
+            title, anew = f"{self.plan.dataset} {self.title}", not layout.resume.exists()
+            with tracked(wish.trackers, layout, title, settings, anew) as trackers:
+                self._train(wish, layout, trackers)
+                scores = self._validate(layout)
+                trackers.finish(told_scores(scores))
+            return scores
 
     def _clear(self, layout: FoldLayout, wish: FoldWish) -> None:
         """Removes what is not wanted any more."""
@@ -101,28 +113,25 @@ class FoldRun:
         if wish.overwrite or not (wish.resume or layout.weights.exists()):
             for path in (layout.resume, layout.history, layout.training):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(layout.tracking, ignore_errors=True)
 
-    def _train_and_validate(self, layout: FoldLayout, wish: FoldWish) -> Scores | None:
+    def _trained_already(self, layout: FoldLayout) -> Scores | None:
+        check_plan(layout.weights, self.plan, self.configuration.name)
+        self._check_trained(layout)
+        scores = self._scores_there(layout)
+        self.session.screen.say(f"{self.title} is trained already ({layout.root}); --overwrite trains it anew")
+        if scores is None:
+            return self._validate(layout)
+        show_scores(self.session, scores, f"{self.title}: held-out cases on their original grid")
+        return scores
+
+    def _validate(self, layout: FoldLayout) -> Scores | None:
         split, screen = self.split, self.session.screen
-        if layout.weights.exists():
-            check_plan(layout.weights, self.plan, self.configuration.name)
-            self._check_trained(layout)
-            scores = self._scores_there(layout)
-            screen.say(f"{self.title} is trained already ({layout.root}); --overwrite trains it anew")
-            if scores is not None:
-                show_scores(self.session, scores, f"{self.title}: held-out cases on their original grid")
-                return scores
-        else:
-            self._train(wish, layout)
         if not split.validation:
             screen.result(f"{self.title}: trained on all cases, so there is nothing to validate on. Weights: {layout.weights}")
             return None
         screen.say(f"{self.title}: predicting {count(len(split.validation), 'held-out case')}")
         made_from = {"files": self._files(split.validation)}
-        scores = validate_fold(
-            self.dataset, split.validation, self.plan, self.configuration, layout, self.session.runtime, made_from
-        )
+        scores = validate_fold(self.dataset, split.validation, self.plan, self.configuration, layout, self.session.runtime, made_from)
         show_scores(self.session, scores, f"{self.title}: held-out cases on their original grid")
         self._draw(scores, layout)
         screen.result(f"Weights, curves, predictions and a picture of them are in {layout.root}")
@@ -187,11 +196,31 @@ class FoldRun:
                 remedy="train it again with --overwrite, or use another folder with --runs",
             )
 
-    def _train(self, wish: FoldWish, layout: FoldLayout) -> None:
+    def _train(self, wish: FoldWish, layout: FoldLayout, trackers: Trackers) -> None:
         with self._explained_memory():
+            weights = self._initial(wish, layout)
             loaders = self._loaders()
             with stop_wishes(layout.stop) as stop:
-                self._train_on(loaders, wish, layout, stop)
+                history = self._train_on(loaders, weights, wish, layout, trackers, stop)
+        if self.session.runtime.processes.writes:
+            self._report(wish, layout).draw(history)
+
+    def _initial(self, wish: FoldWish, layout: FoldLayout) -> dict[str, Tensor] | None:
+        """Weights to begin with, said and put down with the recipe; None where the network draws its own or goes on."""
+        if layout.resume.exists():
+            return None
+        settings = told_of(self.recipe, self.configuration, self.fold, wish.length, self.session.runtime.seed)
+        record: dict[str, Any] = {**settings, "recipe": self.recipe.model_dump(mode="json", include={"optimizer", "augmentation", "loss"})}
+        initial = None
+        if wish.initial is not None:
+            initial = initial_weights(wish.initial, self.plan, self.configuration, self.session.runtime.seed)
+            record["initial_weights"] = {"source": initial.source, "notes": initial.notes}
+            self.session.screen.say(f"{self.title}: begins with the weights of {initial.source}")
+            for note in initial.notes:
+                self.session.screen.say(f"  {note}")
+        if self.session.runtime.processes.writes:
+            write_text_atomic(layout.training, readable_json(record) + "\n")
+        return None if initial is None else initial.weights
 
     def _loaders(self) -> tuple[BatchLoader, BatchLoader | None]:
         """Batches of the training cases, and of the held-out ones if there are any."""
@@ -224,87 +253,56 @@ class FoldRun:
             )
         return training, loader(stored[train:], sizes.network, stream=1) if self.split.validation else None
 
-    def _train_on(
-        self, loaders: tuple[BatchLoader, BatchLoader | None], wish: FoldWish, layout: FoldLayout, stop: Callable[[], str | None]
-    ) -> None:
-        entry, runtime, screen = self.configuration, self.session.runtime, self.session.screen
-        begun, weights = layout.resume.exists(), None
-        if not begun:
-            record = self._recipe_record(wish)
-            if wish.initial is not None:
-                weights, notes, source = initial_weights(wish.initial, self.plan, entry, runtime.seed)
-                record |= {"initial_weights": source, "adapted": notes}
-                for line in (f"{self.title}: begins with the weights of {source}", *notes):
-                    screen.say(line)
-            if runtime.processes.writes:
-                write_text_atomic(layout.training, readable_json(record) + "\n")
-        shapes = [case.trace.prepared_shape for case in self._stored(self.split.validation)]
+    def _report(self, wish: FoldWish, layout: FoldLayout) -> EpochReport:
         epochs = None if wish.length.budget_seconds is not None else wish.length.epochs
-        report = EpochReport(self.session, layout, f"{self.plan.dataset}, {entry.name}, fold {self.fold}", epochs)
-        with self._trackers(wish, layout) as trackers:
+        return EpochReport(self.session, layout, f"{self.plan.dataset}, {self.configuration.name}, fold {self.fold}", epochs)
 
-            def on_epoch(history: list[EpochRecord], seconds_left: float) -> None:
-                if runtime.processes.writes:
-                    report(history, seconds_left)
-                    trackers.epoch(history[-1])
+    def _train_on(
+        self,
+        loaders: tuple[BatchLoader, BatchLoader | None],
+        weights: dict[str, Tensor] | None,
+        wish: FoldWish,
+        layout: FoldLayout,
+        trackers: Trackers,
+        stop: Callable[[], str | None],
+    ) -> list[EpochRecord]:
+        entry, screen = self.configuration, self.session.screen
+        begun, report, writes = layout.resume.exists(), self._report(wish, layout), self.session.runtime.processes.writes
+        shapes = [case.trace.prepared_shape for case in self._stored(self.split.validation)]
 
-            job = FoldJob(
-                configuration=entry,
-                labels=self.plan.labels,
-                train=loaders[0],
-                validation=loaders[1],
-                layout=layout,
-                about=self._about(),
-                length=wish.length,
-                reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
-                on_epoch=on_epoch,
-                optimizer=self.recipe.optimizer,
-                loss=self.recipe.loss,
-                augmentation=self.recipe.augmentation,
-                stop=stop,
-                weights=weights,
+        def on_epoch(history: list[EpochRecord], seconds_left: float) -> None:
+            if writes:
+                report(history, seconds_left)
+                for record in history:
+                    trackers.epoch(record)
+
+        job = FoldJob(
+            configuration=entry,
+            labels=self.plan.labels,
+            train=loaders[0],
+            validation=loaders[1],
+            layout=layout,
+            about=self._about(),
+            length=wish.length,
+            reserve=lambda forward_seconds: validation_seconds(shapes, entry, forward_seconds),
+            on_epoch=on_epoch,
+            optimizer=self.recipe.optimizer,
+            loss=self.recipe.loss,
+            augmentation=self.recipe.augmentation,
+            stop=stop,
+            weights=weights,
+        )
+        training = FoldTraining(job, self.session.runtime)
+        if begun:
+            training.resume()
+            after = f" and step {training.step}" if training.step else ""
+            screen.say(f"{self.title}: going on after epoch {training.position.epoch}{after}")
+        else:
+            screen.say(
+                f"{self.title}: {count(len(self.split.train), 'training case')}, {len(self.split.validation) or 'none'} held out, "
+                f"patch {'×'.join(map(str, entry.patch_size))}, batch {entry.batch_size}, on {training.describe()}"
             )
-            training = FoldTraining(job, runtime)
-            if begun:
-                training.resume()
-                after = f" and step {training.step}" if training.step else ""
-                screen.say(f"{self.title}: going on after epoch {training.position.epoch}{after}")
-            else:
-                screen.say(
-                    f"{self.title}: {count(len(self.split.train), 'training case')}, {len(self.split.validation) or 'none'} held out, "
-                    f"patch {'×'.join(map(str, entry.patch_size))}, batch {entry.batch_size}, on {training.describe()}"
-                )
-            history = training.run()
-        if runtime.processes.writes:
-            report.draw(history)
-
-    def _trackers(self, wish: FoldWish, layout: FoldLayout) -> AbstractContextManager[Trackers]:
-        names = wish.trackers if self.session.runtime.processes.writes else ()
-        return open_trackers(names, layout.tracking, f"{self.plan.dataset} {self.title}", self._settings(wish))
-
-    def _settings(self, wish: FoldWish) -> dict[str, str | int | float]:
-        """What trackers show beside the curves."""
-        entry, optimizer, length = self.configuration, self.recipe.optimizer, wish.length
-        return {
-            "dataset": self.plan.dataset,
-            "configuration": entry.name,
-            "fold": self.fold,
-            "preset": self.plan.preset,
-            "patch_size": "×".join(map(str, entry.patch_size)),
-            "batch_size": entry.batch_size,
-            "optimizer": optimizer.kind,
-            "learning_rate": optimizer.learning_rate,
-            "augmentation": self.recipe.augmentation,
-            "loss": self.recipe.loss.kind,
-            "epochs": length.epochs if length.budget_seconds is None else f"{length.budget_seconds:.0f} s",
-            "seed": self.session.runtime.seed,
-        }
-
-    def _recipe_record(self, wish: FoldWish) -> dict[str, Any]:
-        """How this fold is trained, to be read by people and by the report."""
-        recipe = self.recipe.model_dump(mode="json", include={"optimizer", "augmentation", "loss"})
-        length = {key: value for key, value in asdict(wish.length).items() if value is not None}
-        return {"recipe": recipe, "length": length, **self._settings(wish)}
+        return training.run()
 
     @contextmanager
     def _explained_memory(self) -> Iterator[None]:

@@ -108,7 +108,9 @@ def train(
     early_stop: Annotated[
         int | None, typer.Option("--early-stop", min=1, help="End when the Dice has not risen for so many epochs.")
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="default: the plan's. nnunet: nnU-Net's optimizer, augmentation and loss.")] = "default",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="default: the plan's. nnunet: nnU-Net's optimizer, augmentation and loss.")
+    ] = "default",
     augmentation: Annotated[
         str | None, typer.Option("--augmentation", help="default (the plan's), nnunet, strong, light, none or unet2015.")
     ] = None,

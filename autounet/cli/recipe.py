@@ -25,7 +25,9 @@ class RecipeChoices:
         if self.recipe not in RECIPES:
             raise UsageError(f"--recipe {self.recipe}: no such recipe", expected=" or ".join(RECIPES))
         if self.augmentation not in (None, "default", *get_args(AugmentationKind)):
-            raise UsageError(f"--augmentation {self.augmentation}: no such kind", expected=", ".join(("default", *get_args(AugmentationKind))))
+            raise UsageError(
+                f"--augmentation {self.augmentation}: no such kind", expected=", ".join(("default", *get_args(AugmentationKind)))
+            )
         if self.class_weights is not None:
             _pairs(self.class_weights)
 

@@ -1,7 +1,7 @@
 """``--track``: trackers as the command line sets them up, with what they are told of a training."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import get_args
 
@@ -9,6 +9,7 @@ from autounet.errors import UsageError
 from autounet.evaluation.scores import METRICS, Scores
 from autounet.layout import FoldLayout
 from autounet.plan import Configuration, Plan
+from autounet.training.schedule import Length
 from autounet.training.tracking import TrackerName, Trackers, open_trackers
 
 ENVIRONMENT = {
@@ -30,9 +31,9 @@ def tracker_names(texts: Sequence[str]) -> tuple[TrackerName, ...]:
 
 @contextmanager
 def tracked(
-    names: Sequence[TrackerName], layout: FoldLayout, plan: Plan, configuration: Configuration, fold: str, anew: bool
+    names: Sequence[TrackerName], layout: FoldLayout, title: str, settings: Mapping[str, str | int | float], anew: bool
 ) -> Iterator[Trackers]:
-    """The trackers of a fold's training; ``anew`` when it does not go on from a checkpoint.
+    """The trackers of a fold's training, told its ``settings``; ``anew`` when it does not go on from a checkpoint.
 
     Raises:
         UsageError: One of them cannot begin.
@@ -41,31 +42,32 @@ def tracked(
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ |= {name: value for name, value in ENVIRONMENT.items() if before[name] is None}
     try:
-        title = f"{plan.dataset} {configuration.name} fold {fold}"
-        with open_trackers(names, layout.root, title, told_of(plan, configuration, fold), anew=anew) as trackers:
+        with open_trackers(names, layout.root, title, settings, anew=anew) as trackers:
             yield trackers
     finally:
         for name in (name for name, value in before.items() if value is None):
             os.environ.pop(name, None)
 
 
-def told_of(plan: Plan, configuration: Configuration, fold: str) -> dict[str, str | int | float]:
-    """Settings of a training, for people who compare several."""
-    network = configuration.network
+def told_of(recipe: Plan, configuration: Configuration, fold: str, length: Length, seed: int) -> dict[str, str | int | float]:
+    """Settings of a training, for people who compare several; ``recipe`` is the plan as it is followed."""
+    network, budget = configuration.network, length.budget_seconds
     return {
-        "dataset": plan.dataset,
+        "dataset": recipe.dataset,
         "configuration": configuration.name,
         "fold": fold,
-        "preset": plan.preset,
-        "epochs": plan.epochs,
+        "preset": recipe.preset,
+        "length": f"{length.epochs} epochs of {length.iterations} steps" if budget is None else f"{budget:.0f} s",
+        "seed": seed,
         "batch_size": configuration.batch_size,
         "patch_size": "×".join(map(str, configuration.patch_size)),
         "spacing_mm": "×".join(f"{value:g}" for value in configuration.spacing_mm),
         "network": network.kind,
         "features": ",".join(map(str, network.features)),
-        "optimizer": plan.optimizer.kind,
-        "learning_rate": plan.optimizer.learning_rate,
-        "loss": plan.loss.kind,
+        "optimizer": recipe.optimizer.kind,
+        "learning_rate": recipe.optimizer.learning_rate,
+        "augmentation": recipe.augmentation,
+        "loss": recipe.loss.kind,
     }
 
 

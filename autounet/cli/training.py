@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
 
 from autounet.cli.fold import FoldRun, FoldWish
 from autounet.cli.recipe import RecipeChoices
 from autounet.cli.session import Session, alone, parse_duration, recorded
 from autounet.cli.stages import cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
+from autounet.cli.tracking import tracker_names
 from autounet.cli.wanted import Wanted
 from autounet.device import pick_device, pick_precision
 from autounet.errors import UsageError
@@ -18,7 +18,6 @@ from autounet.preprocessing.run import prepare_dataset
 from autounet.splits import FOLDS, five_folds
 from autounet.training.distributed import first_alone, together
 from autounet.training.schedule import Length
-from autounet.training.tracking import TrackerName
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +46,13 @@ class Wish:
         self.recipe.check()
         if self.initial is not None and not self.initial.exists():
             raise UsageError(f"--init {self.initial}: no such file or folder", expected="a file made by export, or a trained fold")
-        for name in self.trackers:
-            if name not in get_args(TrackerName):
-                raise UsageError(f"--track {name}: no such tracker", expected=", ".join(get_args(TrackerName)))
+        tracker_names(self.trackers)
 
     def of(self, plan: Plan) -> FoldWish:
         """The same with the plan's epochs where none are named."""
         seconds = None if self.budget is None else parse_duration(self.budget)
         length = Length(epochs=self.epochs or plan.epochs, iterations=self.iterations, budget_seconds=seconds, patience=self.patience)
-        trackers = tuple(cast(TrackerName, name) for name in dict.fromkeys(self.trackers))
-        return FoldWish(length, self.resume, self.overwrite, self.initial, trackers)
+        return FoldWish(length, self.resume, self.overwrite, self.initial, tracker_names(self.trackers))
 
 
 def run_train(session: Session, dataset: str, fold: str, configuration: str | None, wanted: Wanted, wish: Wish) -> None:

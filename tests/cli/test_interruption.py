@@ -118,7 +118,13 @@ def _told_to(ask: signal.Signals | str, process: subprocess.Popen[str], fold: Pa
 def test_stopped_again_and_again_a_run_ends_as_if_it_never_was(dataset: Path, whole: Path, tmp_path: Path) -> None:
     """Killed at a random moment from the start on, then stopped in every way there is, each at a random moment after more was saved."""
     moments, fold = random.Random(5), _fold(dataset, tmp_path)
-    stops: list[tuple[signal.Signals | str, int]] = [(signal.SIGKILL, 0), (signal.SIGINT, 1), (signal.SIGKILL, 1), ("STOP", 2), (signal.SIGTERM, 3)]
+    stops: list[tuple[signal.Signals | str, int]] = [
+        (signal.SIGKILL, 0),
+        (signal.SIGINT, 1),
+        (signal.SIGKILL, 1),
+        ("STOP", 2),
+        (signal.SIGTERM, 3),
+    ]
     saved = 0
     for ask, epochs in stops:
         process = _start(dataset, tmp_path)

@@ -47,7 +47,9 @@ def test_what_makes_no_sense_is_said_before_any_work(choices: RecipeChoices, wor
         choices.check()
 
 
-@pytest.mark.parametrize(("text", "words"), [("liver=2", "no class 'liver'.*background, box, core"), ("background=0,box=0,core=0", "all weights are 0")])
+@pytest.mark.parametrize(
+    ("text", "words"), [("liver=2", "no class 'liver'.*background, box, core"), ("background=0,box=0,core=0", "all weights are 0")]
+)
 def test_weights_that_do_not_fit_the_classes(plan: Plan, text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         RecipeChoices(class_weights=text).applied_to(plan)

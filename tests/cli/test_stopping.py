@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,24 +17,28 @@ def _always_look(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopping_module, "LOOK_SECONDS", 0.0)
 
 
+def _send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)  # Python handles it before the next line
+
+
 @pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
 def test_the_first_signal_is_a_wish_the_second_interrupts(number: signal.Signals, name: str, tmp_path: Path) -> None:
     before = signal.getsignal(number)
     with stop_wishes(tmp_path / "STOP") as wish:
         assert wish() is None
-        os.kill(os.getpid(), number)
+        _send(number)
         assert wish() == name
         assert wish() == name  # until it is obeyed
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-            wish()
+            _send(number)
     assert signal.getsignal(number) is before
 
 
 def test_torchruns_sigterm_after_ctrl_c_does_not_interrupt(tmp_path: Path) -> None:
     with stop_wishes(tmp_path / "STOP") as wish:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGTERM)
+        _send(signal.SIGINT)
+        _send(signal.SIGTERM)
         assert wish() == "Ctrl-C and SIGTERM"
 
 

@@ -14,6 +14,7 @@ from autounet.layout import FoldLayout
 from autounet.plan import Configuration, LossSpec, NetworkSpec, Normalization, Plan, PlanRequest
 from autounet.planners.presets import PRESETS
 from autounet.preset import NNUNET_OPTIMIZER
+from autounet.training.schedule import Length
 
 CONFIGURATION = Configuration(
     name="3d_fullres", spacing_mm=(3.0, 0.75, 0.75), median_shape=(8.0, 8.0, 8.0), patch_size=(4, 8, 8), batch_size=2, batch_dice=False,
@@ -42,15 +43,17 @@ def test_mlflow_writes_files_and_the_environment_is_left_as_it_was(tmp_path: Pat
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")  # what a person has set holds
     before = dict(os.environ)
-    with tracked(("mlflow",), FoldLayout(tmp_path), PLAN, CONFIGURATION, "0", anew=True) as trackers:
+    told = told_of(PLAN, CONFIGURATION, "0", Length(epochs=10, iterations=250), seed=7)
+    with tracked(("mlflow",), FoldLayout(tmp_path), "Livers fold 0", told, anew=True) as trackers:
         assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "false"
         trackers.finish({"dice/liver": 0.75})
     assert dict(os.environ) == before
     values = {path.name: path.read_text() for path in (tmp_path / "mlflow").rglob("*") if path.parent.name in ("params", "tags", "dice")}
     assert values["liver"].split()[1:] == ["0.75", "0"]
-    assert values["mlflow.runName"] == "Dataset001_Livers 3d_fullres fold 0"
-    assert {name: values[name] for name in told_of(PLAN, CONFIGURATION, "0")} == {
-        "dataset": "Dataset001_Livers", "configuration": "3d_fullres", "fold": "0", "preset": "nnunet", "epochs": "10", "batch_size": "2",
+    assert values["mlflow.runName"] == "Livers fold 0"
+    assert {name: values[name] for name in told} == {
+        "dataset": "Dataset001_Livers", "configuration": "3d_fullres", "fold": "0", "preset": "nnunet", "batch_size": "2",
+        "length": "10 epochs of 250 steps", "seed": "7", "augmentation": "nnunet",
         "patch_size": "4×8×8", "spacing_mm": "3×0.75×0.75", "network": "plain", "features": "2,3", "optimizer": "sgd",
         "learning_rate": "0.01", "loss": "dice_ce",
     }  # fmt: skip

@@ -12,8 +12,8 @@ import torch
 
 import autounet.training.schedule as schedule_module
 from autounet.checkpoint import load_state, load_weights, read_about
-from autounet.training.learner import Learner
 from autounet.training.history import read_history
+from autounet.training.learner import Learner
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_the_recipe_of_a_fold_can_be_read(fold: Path) -> None:
     recipe = json.loads((fold / "training.json").read_text())
     assert recipe["recipe"]["optimizer"]["kind"] == "sgd"
     assert recipe["recipe"]["augmentation"] == "nnunet"
-    assert recipe["length"] == {"epochs": 2, "iterations": 2}
+    assert recipe["length"] == "2 epochs of 2 steps"
     assert (recipe["patch_size"].count("×"), recipe["seed"], recipe["fold"]) == (2, 1234, "0")
 
 
@@ -51,7 +51,9 @@ def test_another_recipe_trains_another_network(fold: Path, trained: Any, kit: Si
     assert "trained with another recipe, see training.json" in again.text
 
 
-def test_a_training_that_was_begun_with_another_recipe_is_not_mixed(fold: Path, trained: Any, kit: SimpleNamespace, refused: Callable[..., Any]) -> None:
+def test_a_training_that_was_begun_with_another_recipe_is_not_mixed(
+    fold: Path, trained: Any, kit: SimpleNamespace, refused: Callable[..., Any]
+) -> None:
     (fold / "weights.safetensors").unlink()
     refused(1, ["resume.pt", "another training", "--overwrite"], *_train(trained, fold.parents[3], kit, "--augmentation", "none"))
 
@@ -77,12 +79,24 @@ def test_out_of_memory_names_what_to_lower(
         raise torch.OutOfMemoryError("Tried to allocate 3.00 GiB")
 
     monkeypatch.setattr(Learner, "step", step)
-    words = ["out of memory with patch", "batch 2", "Tried to allocate 3.00 GiB", "by the plan's estimate", "--batch-size 3d_fullres=1", "--preset small"]
+    words = [
+        "out of memory with patch",
+        "batch 2",
+        "Tried to allocate 3.00 GiB",
+        "by the plan's estimate",
+        "--batch-size 3d_fullres=1",
+        "--preset small",
+    ]
     refused(1, words, *_train(trained, fold.parents[3], kit, "--overwrite"))
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(
-    fold: Path, trained: Any, kit: SimpleNamespace, refused: Callable[..., Any], autounet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    fold: Path,
+    trained: Any,
+    kit: SimpleNamespace,
+    refused: Callable[..., Any],
+    autounet: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     original, written = torch.save, []
 
@@ -127,5 +141,7 @@ def test_early_stopping_ends_before_the_last_epoch(
         (("--init", "nowhere.zip"), ["--init nowhere.zip", "no such file"]),
     ],
 )
-def test_wishes_that_cannot_be_met(trained: Any, kit: SimpleNamespace, runs_copy: Path, refused: Callable[..., Any], more: tuple[str, ...], words: list[str]) -> None:
+def test_wishes_that_cannot_be_met(
+    trained: Any, kit: SimpleNamespace, runs_copy: Path, refused: Callable[..., Any], more: tuple[str, ...], words: list[str]
+) -> None:
     refused(2, words, *_train(trained, runs_copy, kit, *more))

@@ -9,7 +9,12 @@ from autounet.training.epoch import EpochSoFar, lowered_rate
 
 def _epoch() -> EpochSoFar:
     so_far = EpochSoFar(seconds=3.0, waited=0.5)
-    for loss, left_out, cases in ((1.0, False, ("a", "b")), (float("nan"), True, ("c", "a")), (2.0, False, ("b", "b")), (5.0, True, ("c", "c"))):
+    for loss, left_out, cases in (
+        (1.0, False, ("a", "b")),
+        (float("nan"), True, ("c", "a")),
+        (2.0, False, ("b", "b")),
+        (5.0, True, ("c", "c")),
+    ):
         so_far.add(torch.tensor(loss), torch.tensor(left_out), cases)
     return so_far
 
@@ -27,7 +32,9 @@ def test_it_is_put_down_and_taken_up_whole() -> None:
     assert EpochSoFar.of(EpochSoFar().state()).steps == 0
 
 
-@pytest.mark.parametrize(("factor", "left_out", "steps", "expected"), [(1.0, 0, 10, 1.0), (1.0, 1, 10, 1.0), (1.0, 2, 10, 0.5), (0.25, 2, 10, 0.125)])
+@pytest.mark.parametrize(
+    ("factor", "left_out", "steps", "expected"), [(1.0, 0, 10, 1.0), (1.0, 1, 10, 1.0), (1.0, 2, 10, 0.5), (0.25, 2, 10, 0.125)]
+)
 def test_a_tenth_of_the_steps_is_borne_more_halves_the_rate(factor: float, left_out: int, steps: int, expected: float) -> None:
     assert lowered_rate(factor, left_out, steps, 0, []) == expected
 

@@ -244,6 +244,10 @@ def test_instance_norm_is_torchs_in_every_memory_layout(size: tuple[int, ...], c
     torch.testing.assert_close(found, expected)
     if learning:
         towards = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-        pairs = zip(torch.autograd.grad((found * towards).sum(), (ours, *weights)), torch.autograd.grad((expected * towards).sum(), (theirs, *weights)), strict=True)
+        pairs = zip(
+            torch.autograd.grad((found * towards).sum(), (ours, *weights)),
+            torch.autograd.grad((expected * towards).sum(), (theirs, *weights)),
+            strict=True,
+        )
         for mine, independent in pairs:
             torch.testing.assert_close(mine, independent)
