@@ -19,7 +19,7 @@ from autounet.checkpoint import load_state, load_weights
 from autounet.training.history import read_history
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS = 4
+EPOCHS = 8
 PATIENCE_S = 120
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="other signals")]
@@ -116,33 +116,27 @@ def _told_to(ask: signal.Signals | str, process: subprocess.Popen[str], fold: Pa
 
 
 def test_stopped_again_and_again_a_run_ends_as_if_it_never_was(dataset: Path, whole: Path, tmp_path: Path) -> None:
-    """Killed at a random moment from the start on, then stopped in every way there is, each at a random moment after more was saved."""
+    """Killed at a random moment from the start on, then stopped in every way there is, each at a random moment after another epoch."""
     moments, fold = random.Random(5), _fold(dataset, tmp_path)
-    stops: list[tuple[signal.Signals | str, int]] = [
-        (signal.SIGKILL, 0),
-        (signal.SIGINT, 1),
-        (signal.SIGKILL, 1),
-        ("STOP", 2),
-        (signal.SIGTERM, 3),
-    ]
-    saved = 0
-    for ask, epochs in stops:
+    stops: list[signal.Signals | str] = [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, "STOP", signal.SIGTERM]
+    saved, code = 0, -1
+    for number, ask in enumerate(stops):
         process = _start(dataset, tmp_path)
-        _wait(process, lambda epochs=epochs: _epochs_saved(fold) >= epochs)
-        time.sleep(moments.uniform(0.0, 3.0 if epochs == 0 else 0.4))
+        _wait(process, lambda number=number, saved=saved: number == 0 or _epochs_saved(fold) > saved)
+        time.sleep(moments.uniform(0.0, 3.0 if number == 0 else 0.3))
         _told_to(ask, process, fold)
         code, output = _finish(process)
-        if ask == "STOP" and code == 0:
-            assert "held-out cases on their original grid" in output  # it was at its end
-        else:
-            assert code == (-signal.SIGKILL if ask == signal.SIGKILL else 130), output
         assert "Traceback" not in output
         if saved:
             assert f"going on after epoch {saved}" in output
+        if code == 0:
+            break  # it had come to its end
+        assert code == (-signal.SIGKILL if ask == signal.SIGKILL else 130), output
         saved = _epochs_saved(fold)
-        assert saved >= epochs
-    code, output = _finish(_start(dataset, tmp_path))
-    assert code == 0, output
-    assert re.search(rf"going on after epoch {saved}\b", output) or "is trained already" in output
+    assert saved >= 3
+    if code != 0:
+        code, output = _finish(_start(dataset, tmp_path))
+        assert code == 0, output
+        assert re.search(rf"going on after epoch {saved}\b", output)
     _assert_equal(fold, whole)
     assert not (fold / "STOP").exists()
