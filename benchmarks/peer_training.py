@@ -23,6 +23,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import nnUNetTrainerNoDeepSupervision
 from torch import Tensor, nn
 
+from benchmarks.activation_signs import activation_signs, flipped
 from benchmarks.peer_step import architecture
 
 Case = dict[str, Any]
@@ -83,8 +84,9 @@ def backward(trainer: Any, image: Tensor, target: Any) -> tuple[float, dict[str,
 def learn(case: Case) -> dict[str, Any]:
     """Loss and gradients of a batch (``image``, ``labels``), then steps: the first batch again and again, at the rate of given ``epochs``.
 
-    ``weights`` are the network's to begin with, else fresh ones of ``seed``; heads are multiplied by ``head_scale``. Gradients are
-    also taken with the network in float64 (``exact``).
+    ``weights`` are the network's to begin with, else fresh ones of ``seed``; heads are multiplied by ``head_scale``. Gradients are also
+    taken with the network in float64 (``exact``); ``flipped`` is the number of activations whose sign is another there. With ``double``
+    all of it is in float64.
     """
     torch.manual_seed(case.get("seed", 0))
     trainer = trainer_of(case)
@@ -93,16 +95,21 @@ def learn(case: Case) -> dict[str, Any]:
         for name, parameter in trainer.network.named_parameters():
             if "weights" in case:
                 parameter.copy_(case["weights"][name])
-            elif name.startswith("decoder.seg_layers."):
-                parameter.mul_(case.get("head_scale", 1.0))
             elif name.endswith("conv2.norm.weight"):
                 parameter.fill_(0.5)  # fresh residual blocks are their shortcuts: nothing would reach the rest
+            if name.startswith("decoder.seg_layers."):
+                parameter.mul_(case.get("head_scale", 1.0))
     batch = batch_of(trainer, case["image"], case["labels"])
     weights = named(trainer.network)
     trainer.network.double()
-    _, exact = backward(trainer, batch["data"].double(), batch["target"])
-    trainer.network.float()
-    loss, gradients = backward(trainer, batch["data"], batch["target"])
+    with activation_signs() as exact_signs:
+        exact_loss, exact = backward(trainer, batch["data"].double(), batch["target"])
+    if case.get("double"):
+        batch["data"], loss, gradients, signs = batch["data"].double(), exact_loss, exact, exact_signs
+    else:
+        trainer.network.float()
+        with activation_signs() as signs:
+            loss, gradients = backward(trainer, batch["data"], batch["target"])
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
     steps = []
     for epoch in case["epochs"]:
@@ -111,7 +118,10 @@ def learn(case: Case) -> dict[str, Any]:
         step = trainer.train_step(batch)
         rate = trainer.optimizer.param_groups[0]["lr"]
         steps.append({"rate": rate, "loss": float(step["loss"]), "weights": named(trainer.network)})
-    return {"weights": weights, "loss": loss, "gradients": gradients, "exact": exact, "norm": norm.item(), "steps": steps}
+    return {
+        "weights": weights, "loss": loss, "gradients": gradients, "exact": exact, "norm": norm.item(), "steps": steps,
+        "flipped": flipped(signs, exact_signs),
+    }  # fmt: skip
 
 
 def fresh(case: Case) -> dict[str, Tensor]:
