@@ -260,9 +260,10 @@ def blank_boxes(image: Tensor, values: Sequence[float], seed: int) -> Tensor:
 def gaussian_matrix(size: int, sigma: float) -> npt.NDArray[np.float64]:
     """Blur along an axis of ``size`` voxels as a matrix; the signal is mirrored at its ends.
 
-    The kernel ends at four standard deviations (batchgeneratorsv2's at two to three, a difference below 0.5 % of the weight).
+    The kernel has the odd number of voxels that is nearest to 6 sigma + 1/2: it ends at two to three standard deviations.
     """
-    offsets = np.arange(-int(np.ceil(4 * sigma)), int(np.ceil(4 * sigma)) + 1)
+    radius = round((6 * sigma + 0.5 - 1) / 2)
+    offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     weights /= weights.sum()
     matrix = np.zeros((size, size))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from autounet.preset import AugmentationKind
+from autounet.training.augmentation.cascade import Cascade
 from autounet.training.augmentation.intensity import (
     AboutOne,
     Boxes,
@@ -30,6 +31,8 @@ from autounet.training.augmentation.intensity import (
 )
 from autounet.training.augmentation.spatial import Affine
 
+CASCADE = Cascade()
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -41,6 +44,8 @@ class Policy:
     """In the order in which they are applied."""
     mirror_probability: float
     """For each axis that may be mirrored."""
+    cascade: Cascade = CASCADE
+    """For the previous stage's prediction, in the second stage of a cascade."""
 
 
 # nnU-Net calls the range of noise a variance and uses it as a standard deviation; so do we.
@@ -75,6 +80,7 @@ POLICIES: dict[AugmentationKind, Policy] = {
             IntensityTransform("bump of brightness", 0.3, 0.5, Bump(1.0, 5.0), add_bump),
         ),
         mirror_probability=0.5,
+        cascade=Cascade(label_probability=1.0),
     ),
     "light": Policy(
         spatial=Affine(rotation_probability=0.1, scaling_probability=0.1, scaling=(0.85, 1.15), angle_share=0.5),
@@ -86,7 +92,7 @@ POLICIES: dict[AugmentationKind, Policy] = {
         ),
         mirror_probability=0.5,
     ),
-    "none": Policy(spatial=Affine(0.0, 0.0, (1.0, 1.0)), intensity=(), mirror_probability=0.0),
+    "none": Policy(spatial=Affine(0.0, 0.0, (1.0, 1.0)), intensity=(), mirror_probability=0.0, cascade=Cascade(0.0, 0.0)),
     # The paper names "gray value variations" without numbers, so these are nnU-Net's.
     "unet2015": Policy(spatial="elastic", intensity=(BRIGHTNESS, CONTRAST, GAMMA_INVERTED, GAMMA), mirror_probability=0.5),
 }

@@ -1,7 +1,7 @@
 """Images and labels at positions between voxels."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -41,18 +41,21 @@ def prevailing(labels: Tensor, positions: Sequence[Tensor], mirrored: bool) -> T
     if mirrored:
         positions = [reflected(at, size) for at, size in zip(positions, labels.shape[1:], strict=True)]
     padded = torch.nn.functional.pad(labels, (1, 1) * len(positions), value=OUTSIDE)
+    places = [at.clamp(-1, size).add_(1) for at, size in zip(positions, labels.shape[1:], strict=True)]  # in the padded map, 0 and up
     strides = padded.stride()[1:]
-    cell = near = torch.zeros((), dtype=torch.int64, device=labels.device)
-    fractions = []
-    for at, size, stride in zip(positions, labels.shape[1:], strides, strict=True):
-        at = at.clamp(-1, size)
-        low = at.floor().clamp_(max=size - 1)
-        fractions.append((at - low).flatten())
-        cell, near = cell + (low.long() + 1) * stride, near + (at.round().long() + 1) * stride
-    cell, near = cell.flatten(), near.flatten()
+    cells = sum_of(place.int().clamp_(max=size) * stride for place, size, stride in zip(places, labels.shape[1:], strides, strict=True))
     maps = zip(padded.flatten(1), _mixed(padded).flatten(1), strict=True)
-    picked = [_in_cells(each, mixed, cell, near, fractions, strides) for each, mixed in maps]
+    flat = [place.flatten() for place in places]
+    picked = [_in_cells(each, mixed, cells.flatten(), flat, strides) for each, mixed in maps]
     return torch.stack(picked).view(len(labels), *positions[0].shape)
+
+
+def sum_of(tensors: Iterable[Tensor]) -> Tensor:
+    """At least one."""
+    first, *others = tensors
+    for other in others:
+        first = first + other
+    return first
 
 
 def reflected(at: Tensor, size: int) -> Tensor:
@@ -71,39 +74,34 @@ def _mixed(labels: Tensor) -> Tensor:
     return torch.nn.functional.pad(low != high, (0, 1) * (labels.ndim - 1))
 
 
-def _in_cells(labels: Tensor, mixed: Tensor, cell: Tensor, near: Tensor, fractions: list[Tensor], strides: Sequence[int]) -> Tensor:
-    """Labels within cells of 2^d voxels.
+def _in_cells(labels: Tensor, mixed: Tensor, cells: Tensor, places: list[Tensor], strides: Sequence[int]) -> Tensor:
+    """Labels at places (k,) that lie in cells of 2^d voxels, of which ``cells`` has the first.
 
     Nearly all cells have one label: on a CPU the others are picked out; elsewhere that would make the host wait, and all are looked at.
     """
-    picked = labels[cell]
-    if labels.device.type == "cpu":
-        at = mixed[cell].nonzero()[:, 0]
-        picked[at] = _heaviest(labels, cell[at], near[at], [fraction[at] for fraction in fractions], strides)
-        return picked
-    return _heaviest(labels, cell, near, fractions, strides)
+    if labels.device.type != "cpu":
+        return _heaviest(labels, cells, places, strides)
+    picked = labels.index_select(0, cells)
+    at = mixed.index_select(0, cells).nonzero()[:, 0]
+    picked[at] = _heaviest(labels, cells[at], [place[at] for place in places], strides)
+    return picked
 
 
-def _heaviest(labels: Tensor, cell: Tensor, near: Tensor, fractions: list[Tensor], strides: Sequence[int]) -> Tensor:
-    """The label of largest weight among the corners of each cell (k,); ``near`` is the nearest of them."""
-    corners, weights = [], []
-    for corner in itertools.product((0, 1), repeat=len(strides)):
-        corners.append(labels[cell + sum(step * stride for step, stride in zip(corner, strides, strict=True))])
-        weight = torch.ones_like(fractions[0])
-        for step, fraction in zip(corner, fractions, strict=True):
-            weight = weight * (fraction if step else 1 - fraction)
-        weights.append(weight)
-    best = labels[near]
-    most = _weight_of(best, corners, weights) + TIE
-    for candidate in corners:
-        total = _weight_of(candidate, corners, weights)
+def _heaviest(labels: Tensor, cells: Tensor, places: list[Tensor], strides: Sequence[int]) -> Tensor:
+    """The label of largest weight among the corners of each cell (k,)."""
+    corners = cells.new_tensor([sum(corner) for corner in itertools.product(*((0, stride) for stride in strides))])
+    found = labels.index_select(0, (cells + corners[:, None]).flatten()).view(len(corners), len(cells))
+    weights, near, first = torch.ones_like(places[0])[None], cells, cells
+    for place, stride in zip(places, strides, strict=True):
+        low = first // stride
+        first = first - low * stride
+        share = place - low
+        weights = torch.stack((weights * (1 - share), weights * share), 1).flatten(0, 1)
+        near = near + ((place - 1).round().int() + 1 - low) * stride  # halves to the voxel of even number, as grid_sample does
+    best = labels.index_select(0, near)
+    most = (weights * (found == best)).sum(0) + TIE
+    for candidate in found:
+        total = (weights * (found == candidate)).sum(0)
         heavier = total > most
         best, most = torch.where(heavier, candidate, best), torch.where(heavier, total, most)
     return best
-
-
-def _weight_of(label: Tensor, corners: list[Tensor], weights: list[Tensor]) -> Tensor:
-    total = torch.zeros_like(weights[0])
-    for corner, weight in zip(corners, weights, strict=True):
-        total = total + weight * (corner == label)
-    return total
