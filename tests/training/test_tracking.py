@@ -97,7 +97,7 @@ def wandb_records(file: Path) -> Iterator[Any]:
     """What an offline run has written: LevelDB's log format (blocks of 32768 bytes; records of checksum, length, kind, data)."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    data, position, parts = file.read_bytes(), 7, b""
+    data, position, parts = _whole(file), 7, b""
     while position + 7 <= len(data):
         if 32768 - position % 32768 < 7:  # no room for a record: the block's rest is empty
             position += 32768 - position % 32768
@@ -108,6 +108,15 @@ def wandb_records(file: Path) -> Iterator[Any]:
         if kind in (1, 4):  # whole, or the last part
             yield Record.FromString(parts)
             parts = b""
+
+
+def _whole(file: Path) -> bytes:
+    """The file when its last record is there: the program that writes it goes on for a moment after ``finish``."""
+    size, until = -1, time.monotonic() + 20
+    while (now := file.stat().st_size) != size and time.monotonic() < until:
+        size = now
+        time.sleep(0.25)
+    return file.read_bytes()
 
 
 def from_wandb(folder: Path) -> Values:
