@@ -16,10 +16,11 @@ import torch
 
 from autounet.device import autocast
 from autounet.layout import RunLayout
-from autounet.networks.build import build_network
+from autounet.networks.build import build_network, memory_format
 from autounet.plan import Plan
-from autounet.training.loop import GRADIENT_NORM, MOMENTUM, WEIGHT_DECAY
+from autounet.preset import NNUNET_OPTIMIZER
 from autounet.training.losses import SegmentationLoss
+from autounet.training.optim import build_optimizer, careful_step
 from benchmarks.measure import AUTOUNET, REPOSITORY, CommandFailed, machine, run_measured, show_table, write_json
 from benchmarks.peer import PINNED, Peer, make_peer
 
@@ -28,13 +29,16 @@ WARM_UP = 1
 
 
 def our_seconds(plan: Plan, configuration: str, precision: str, steps: int) -> list[float]:
-    """Seconds of each step on random patches of the plan's size, after a warm-up; the step is ``training/loop.py``'s."""
+    """Seconds of each step on random patches of the plan's size, after a warm-up; the step is ``training/learner.py``'s."""
     entry = plan.configurations[configuration]
     device, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
-    network = build_network(entry.network).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    layout = memory_format(entry.network.ndim, device)
+    network = build_network(entry.network).train().to(memory_format=layout)  # type: ignore[call-overload]
+    optimizer, scaler = build_optimizer(network, NNUNET_OPTIMIZER, device), torch.amp.GradScaler("cpu", enabled=False)
     loss_of = SegmentationLoss(plan.labels, entry.batch_dice, len(entry.network.blocks_decoder))
-    image = torch.randn(entry.batch_size, entry.network.in_channels, *entry.patch_size, generator=generator)
+    image = torch.randn(entry.batch_size, entry.network.in_channels, *entry.patch_size, generator=generator).contiguous(
+        memory_format=layout
+    )
     labels = torch.randint(0, plan.labels.outputs, (entry.batch_size, *entry.patch_size), generator=generator)
     seconds = []
     for _ in range(WARM_UP + steps):
@@ -44,8 +48,7 @@ def our_seconds(plan: Plan, configuration: str, precision: str, steps: int) -> l
             scores = network(image)
         loss = loss_of(scores, labels)
         torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
-        optimizer.step()
+        careful_step(optimizer, loss, scaler)
         seconds.append(time.perf_counter() - began)
     return seconds[WARM_UP:]
 
