@@ -82,8 +82,8 @@ PLAIN_2D: Case = {
     "kernel_sizes": ((3, 3),) * 4, "blocks_encoder": (2, 2, 2, 2), "blocks_decoder": (2, 2, 2),
 }  # fmt: skip
 PLAIN_3D: Case = {
-    "kind": "plain", "ndim": 3, "in_channels": 2, "features": (8, 16, 24), "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2)),
-    "kernel_sizes": ((1, 3, 3), (3, 3, 3), (3, 3, 3)), "blocks_encoder": (2, 2, 2), "blocks_decoder": (2, 2),
+    "kind": "plain", "ndim": 3, "in_channels": 2, "features": (8, 16, 24, 24), "strides": ((1, 1, 1), (1, 2, 2), *((2, 2, 2),) * 2),
+    "kernel_sizes": ((1, 3, 3), *((3, 3, 3),) * 3), "blocks_encoder": (2, 2, 2, 2), "blocks_decoder": (2, 2, 2),
 }  # fmt: skip
 TWO_STAGES: Case = {
     "kind": "plain", "ndim": 2, "in_channels": 1, "features": (8, 16), "strides": ((1, 1), (2, 2)), "kernel_sizes": ((3, 3),) * 2,
@@ -94,7 +94,7 @@ HIPPOCAMPUS: Case = {
     "kernel_sizes": ((3, 3, 3),) * 4, "blocks_encoder": (2, 2, 2, 2), "blocks_decoder": (2, 2, 2),
 }  # fmt: skip
 RESIDUAL_2D: Case = PLAIN_2D | {"kind": "residual", "blocks_encoder": (1, 3, 4, 2), "blocks_decoder": (1, 1, 1)}
-RESIDUAL_3D: Case = PLAIN_3D | {"kind": "residual", "blocks_encoder": (1, 3, 2), "blocks_decoder": (1, 1)}
+RESIDUAL_3D: Case = PLAIN_3D | {"kind": "residual", "blocks_encoder": (1, 3, 2, 2), "blocks_decoder": (1, 1, 1)}
 RESIDUAL_WIDE: Case = HIPPOCAMPUS | {"kind": "residual", "blocks_encoder": (1, 3, 4, 6), "blocks_decoder": (1, 1, 1)}
 
 LABELS: Mapping[str, Mapping[str, Any]] = {
@@ -129,14 +129,14 @@ def learning_cases(seed: int) -> dict[str, Case]:
         for batch_dice in (False, True):
             dice = ", batch Dice" if batch_dice else ""
             cases[f"2D, {labels}{dice}"] = case_of(PLAIN_2D, labels, (48, 40), 3, batch_dice)
-            cases[f"3D, residual, {labels}{dice}"] = case_of(RESIDUAL_3D, labels, (8, 24, 20), 2, batch_dice)
+            cases[f"3D, residual, {labels}{dice}"] = case_of(RESIDUAL_3D, labels, (8, 24, 16), 2, batch_dice)
     cases |= {
-        "3D, labels": case_of(PLAIN_3D, "labels", (8, 24, 20)),
+        "3D, labels": case_of(PLAIN_3D, "labels", (8, 24, 16)),
         "2D, residual, labels": case_of(RESIDUAL_2D, "labels", (48, 40), 3),
         "2D, single resolution, labels": case_of(TWO_STAGES, "labels", (24, 20)),
         "2D, single resolution, regions and ignore": case_of(TWO_STAGES, "regions and ignore", (24, 20)),
-        "2D, labels, gradients beyond the clip": case_of(PLAIN_2D, "labels", (48, 40)) | {"head_scale": 200.0},
-        "3D, labels, Hippocampus' network and patch": case_of(HIPPOCAMPUS, "labels", (40, 56, 40)),
+        "2D, labels, gradients beyond the clip": case_of(PLAIN_2D, "labels", (48, 40)) | {"head_scale": 30.0},
+        "3D, labels, Hippocampus' network and patch": case_of(HIPPOCAMPUS, "labels", (40, 56, 40), 1),
     }
     generator = torch.Generator().manual_seed(seed)
     for number, case in enumerate(cases.values()):

@@ -28,8 +28,8 @@ from benchmarks.golden.nnunet_networks import our_name, wave, weight
 from benchmarks.golden.nnunet_training import label_map
 
 PLAIN_2D: dict[str, Any] = {
-    "kind": "plain", "ndim": 2, "in_channels": 1, "features": (4, 6, 8), "strides": ((1, 1), (2, 2), (2, 2)),
-    "kernel_sizes": ((3, 3),) * 3, "blocks_encoder": (2, 2, 2), "blocks_decoder": (2, 2),
+    "kind": "plain", "ndim": 2, "in_channels": 1, "features": (4, 6, 8, 8), "strides": ((1, 1), *((2, 2),) * 3),
+    "kernel_sizes": ((3, 3),) * 4, "blocks_encoder": (2, 2, 1, 1), "blocks_decoder": (2, 1, 1),
 }  # fmt: skip
 RESIDUAL_3D: dict[str, Any] = {
     "kind": "residual", "ndim": 3, "in_channels": 2, "features": (4, 6, 8), "strides": ((1, 1, 1), (1, 2, 2), (2, 2, 2)),
@@ -45,12 +45,12 @@ REGIONS_IGNORE: dict[str, Any] = REGIONS | {"labels": {**REGIONS["labels"], "ign
 
 LEARNING = (
     # name, network, patch, dataset.json, batch Dice, factor of the heads' weights: large ones make gradients that are clipped
-    ("plain 2D, regions and ignore, batch Dice", PLAIN_2D, (16, 12), REGIONS_IGNORE, True, 1.0),
+    ("plain 2D, regions and ignore, batch Dice", PLAIN_2D, (16, 24), REGIONS_IGNORE, True, 1.0),
     ("residual 3D, labels", RESIDUAL_3D, (4, 12, 8), LABELS, False, 1.0),
     ("plain 2D of one resolution, labels and ignore, clipped", TWO_STAGES, (16, 12), LABELS_IGNORE, False, 100.0),
 )
 EPOCHS = (0, 400, 999)
-FRESH = {"plain": PLAIN_2D | {"features": (16, 32, 64)}, "residual": RESIDUAL_3D | {"features": (16, 32, 64)}}
+FRESH = {"plain": PLAIN_2D | {"features": (16, 32, 64, 64)}, "residual": RESIDUAL_3D | {"features": (16, 32, 64)}}
 PATCHES = (
     (128, 128, 128), (40, 120, 120), (40, 121, 40), (20, 320, 256), (120, 40, 40), (16, 48, 47), (16, 49, 8), (40, 56, 40),
     (512, 512), (60, 40), (61, 40), (40, 61), (56, 40), (17, 17),
