@@ -1,4 +1,4 @@
-"""Seconds of a training step, ours and nnU-Net's in one run; what loading batches adds to it; and what augmentation takes.
+"""Seconds of a training step, ours and nnU-Net's in one run; what loading batches adds to it; and what augmenting one takes.
 
 ``python -m benchmarks.training --dataset PATH --peer DIR [-c 3d_fullres] [--steps 6] [--rounds 3]``
 """
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import autounet.training.loader as loader_module
@@ -27,6 +28,7 @@ from autounet.training.learner import Learner
 from autounet.training.loader import Batch, BatchLoader
 from autounet.training.patches import patch_sizes
 from autounet.training.schedule import Length
+from benchmarks import augmentation
 from benchmarks.measure import (
     AUTOUNET,
     REPOSITORY,
@@ -42,6 +44,8 @@ from benchmarks.peer import PINNED, Peer, make_peer
 
 PRECISIONS = ("fp32", "bf16")
 WARM_UP = 2
+AUGMENTED = 30
+"""Batches of each round."""
 STEP_BAR = 2.0
 """nnU-Net's step takes at least so many times ours (in bf16, where the CPU has its instructions)."""
 
@@ -118,6 +122,18 @@ def peer_seconds(peer: Peer, plan: Plan, configuration: str, precision: str, ste
     return found
 
 
+def augmentation_seconds(peer: Peer, dataset: Path, scratch: Path) -> dict[str, list[float]]:
+    """Augmenting a batch of Hippocampus' plan on one core: ours and nnU-Net's, the same patches."""
+    image, labels = augmentation.hippocampi(dataset)
+    patches = scratch / "patches.npz"
+    np.savez(patches, image=image.numpy(), labels=labels.numpy())
+    found = {
+        "augmentation, autounet": augmentation.our_seconds(image, labels, AUGMENTED),
+        "augmentation, nnU-Net": augmentation.peer_seconds(peer, patches, AUGMENTED, scratch),
+    }
+    return {name: [wall for wall, _ in seconds] for name, seconds in found.items()}
+
+
 def measure(plan: Plan, runs: RunLayout, arguments: argparse.Namespace, peer: Peer, scratch: Path) -> dict[str, list[list[float]]]:
     """Seconds of steps by what was timed, one list per round, taken in turns."""
     name, steps = arguments.configuration, arguments.steps
@@ -142,16 +158,22 @@ def measure(plan: Plan, runs: RunLayout, arguments: argparse.Namespace, peer: Pe
             found.setdefault(title, []).append(seconds_of(learner, batches, 2 * steps))
         for title in list(rounds)[1:]:
             rounds[title].close()  # type: ignore[attr-defined]
+        for title, seconds in augmentation_seconds(peer, arguments.dataset.resolve(), scratch).items():
+            found.setdefault(title, []).append(seconds)
     return found
 
 
 def report(plan: Plan, configuration: str, found: dict[str, list[list[float]]]) -> dict[str, Any]:
     """Prints the tables and returns the same as JSON."""
     entry = plan.configurations[configuration]
-    medians = {name: [statistics.median(seconds) for seconds in rounds] for name, rounds in found.items()}
+    # What is done to a batch differs much from one to the next, so augmentation is told by its mean; steps by their median.
+    medians = {
+        name: [statistics.mean(seconds) if name.startswith("augmentation") else statistics.median(seconds) for seconds in rounds]
+        for name, rounds in found.items()
+    }
     size = f"patch {'×'.join(map(str, entry.patch_size))}, batch {entry.batch_size}, {torch.get_num_threads()} threads"
     rows = [
-        (name, f"{statistics.median(rounds):.2f}", f"{min(map(min, found[name])):.2f}–{max(map(max, found[name])):.2f}")
+        (name, f"{statistics.median(rounds):.3f}", f"{min(map(min, found[name])):.3f}–{max(map(max, found[name])):.3f}")
         for name, rounds in medians.items()
     ]
     show_table(f"{plan.dataset} {configuration}: {size}", ("step", "median s", "range"), rows)
@@ -160,6 +182,7 @@ def report(plan: Plan, configuration: str, found: dict[str, list[list[float]]]) 
         "step": median_ratio(medians["nnU-Net fp32"], medians[usual]),
         "step, both in fp32": median_ratio(medians["nnU-Net fp32"], medians["autounet fp32"]),
         "step, both in bf16": median_ratio(medians["nnU-Net bf16"], medians["autounet bf16"]),
+        "augmentation": median_ratio(medians["augmentation, nnU-Net"], medians["augmentation, autounet"]),
         "from memory": median_ratio(medians["augmented, from memory"], medians["augmented, batch there"]),
         "from disk": median_ratio(medians["augmented, from disk"], medians["augmented, batch there"]),
     }
@@ -172,6 +195,7 @@ def report(plan: Plan, configuration: str, found: dict[str, list[list[float]]]) 
         "step": (f"nnU-Net as it is (fp32) / {usual}", f"≥ {STEP_BAR}"),
         "step, both in fp32": ("nnU-Net / autounet", "none"),
         "step, both in bf16": ("nnU-Net / autounet; nnU-Net itself never uses bf16 on a CPU", "none"),
+        "augmentation": ("nnU-Net / autounet, one core each, the same patches", "none"),
         "from memory": ("with loading / on a batch that is there", f"≤ {LOADER_BAR}"),
         "from disk": ("with loading / on a batch that is there", f"≤ {LOADER_BAR}"),
     }
@@ -185,7 +209,7 @@ def report(plan: Plan, configuration: str, found: dict[str, list[list[float]]]) 
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
-    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder; it is planned with the nnunet preset and prepared")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of Task04_Hippocampus")
     parser.add_argument("--peer", type=Path, required=True, help="nnU-Net's environment; made there if it is missing")
     parser.add_argument("-c", "--configuration", default="3d_fullres")
     parser.add_argument("--steps", type=int, default=6, help="timed steps of each in a round (default: 6)")
