@@ -60,11 +60,7 @@ def apply_elastic(image: Tensor, labels: Tensor, draw: ElasticDraw, patch_size: 
         image, labels = image.narrow(axis - len(patch_size), first, side), labels.narrow(axis - len(patch_size), first, side)
     rows, columns = labels.shape[-2:]
     at = _positions(draw, (rows, columns), (patch_size[-2], patch_size[-1]), image.device)
-    cut_image = image.new_empty((*image.shape[:-2], *patch_size[-2:]))
-    cut_labels = labels.new_empty((*labels.shape[:-2], *patch_size[-2:]))
-    for sample, (y, x) in enumerate(at.unbind(0)):
-        cut_image[sample], cut_labels[sample] = resample(image[sample], labels[sample], (y, x), mirrored)
-    return cut_image, cut_labels
+    return resample(image, labels, at.unbind(1), mirrored)
 
 
 def _positions(draw: ElasticDraw, loaded: tuple[int, int], patch: tuple[int, int], device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from autounet.rotation import RotationRule
-from autounet.training.augmentation.resample import resample
+from autounet.training.augmentation.resample import resample, sum_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,42 +97,35 @@ def apply_spatial(
     loaded = tuple(image.shape[-ndim:])
     inner = [slice((size - side) // 2, (size - side) // 2 + side) for size, side in zip(loaded, patch_size, strict=True)]
     window: tuple[Any, ...] = (..., *inner)
-    cut_image = image.new_empty((*image.shape[:-ndim], *patch_size))
-    cut_labels = labels.new_empty((*labels.shape[:-ndim], *patch_size))
-    for sample, (matrix, active) in enumerate(zip(draw.matrices, draw.active.tolist(), strict=True)):
-        if not active:
-            cut_image[sample], cut_labels[sample] = image[sample][window], labels[sample][window]
-            continue
-        turned_image, turned_labels = image[sample], labels[sample]
-        first = int(_leaves_slices(matrix) and (loaded[0] - patch_size[0]) % 2 == 0)
+    cut_image, cut_labels = image[window].contiguous(), labels[window].contiguous()
+    chosen = np.flatnonzero(draw.active).tolist()
+    # A CPU works on one sample after the other, which stay in its cache; other devices like all at once.
+    for group in [[sample] for sample in chosen] if image.device.type == "cpu" else [chosen] * bool(chosen):
+        matrices, turned_image, turned_labels = draw.matrices[group], image[group], labels[group]
+        first = int(_leave_slices(matrices) and (loaded[0] - patch_size[0]) % 2 == 0)
         if first:  # each slice stays in its plane: two axes to interpolate along instead of three
-            margin = (loaded[0] - patch_size[0]) // 2
-            turned_image = turned_image.narrow(-3, margin, patch_size[0])
-            turned_labels = turned_labels.narrow(-3, margin, patch_size[0])
-        positions = _positions(matrix[first:, first:], loaded[first:], patch_size[first:], image.device)
-        cut_image[sample], cut_labels[sample] = resample(turned_image, turned_labels, positions, mirrored)
+            turned_image, turned_labels = turned_image[..., inner[0], :, :], turned_labels[..., inner[0], :, :]
+        positions = _positions(matrices[:, first:, first:], loaded[first:], patch_size[first:], image.device)
+        cut_image[group], cut_labels[group] = resample(turned_image, turned_labels, positions, mirrored)
     return cut_image, cut_labels
 
 
-def _leaves_slices(matrix: npt.NDArray[np.float64]) -> bool:
-    return len(matrix) == 3 and matrix[0].tolist() == matrix[:, 0].tolist() == [1, 0, 0]
+def _leave_slices(matrices: npt.NDArray[np.float64]) -> bool:
+    return matrices.shape[1] == 3 and bool((matrices[:, 0] == [1, 0, 0]).all() and (matrices[:, :, 0] == [1, 0, 0]).all())
 
 
-def _positions(matrix: npt.NDArray[np.float64], loaded: Sequence[int], patch_size: Sequence[int], device: torch.device) -> list[Tensor]:
-    """Where every voxel of the patch comes from: per axis (*patch), in voxels of the loaded patch."""
+def _positions(matrices: npt.NDArray[np.float64], loaded: Sequence[int], patch_size: Sequence[int], device: torch.device) -> list[Tensor]:
+    """Where every voxel of the patch comes from: per axis (k, *patch), in voxels of the loaded patch."""
     ndim = len(patch_size)
+    weights = torch.from_numpy(matrices).to(device, torch.float32).view(-1, ndim, ndim, *(1,) * ndim)
     offsets = [
-        (torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2).reshape(-1, *(1,) * (ndim - 1 - axis))
+        (torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2).view(-1, *(1,) * (ndim - 1 - axis))
         for axis, side in enumerate(patch_size)
     ]
-    positions = []
-    for row, size in zip(matrix.tolist(), loaded, strict=True):
-        first, *others = (offset * weight for offset, weight in zip(offsets, row, strict=True))
-        total = first + (size - 1) / 2
-        for other in others:
-            total = total + other
-        positions.append(total)
-    return positions
+    return [
+        sum_of([weights[:, row, 0] * offsets[0] + (size - 1) / 2, *(weights[:, row, axis] * offsets[axis] for axis in range(1, ndim))])
+        for row, size in enumerate(loaded)
+    ]
 
 
 def apply_mirror(image: Tensor, labels: Tensor, flips: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
