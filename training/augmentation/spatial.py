@@ -3,6 +3,7 @@
 Source of the rules: nnUNetTrainer.py, get_training_transforms, and batchgeneratorsv2 0.3.6, ``spatial/spatial.py``.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from autounet.rotation import RotationRule
 from autounet.training.augmentation.resample import resample, sum_of
+
+CACHED_VOXELS = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +102,10 @@ def apply_spatial(
     window: tuple[Any, ...] = (..., *inner)
     cut_image, cut_labels = image[window].contiguous(), labels[window].contiguous()
     chosen = np.flatnonzero(draw.active).tolist()
-    # A CPU works on one sample after the other, which stay in its cache; other devices like all at once.
-    for group in [[sample] for sample in chosen] if image.device.type == "cpu" else [chosen] * bool(chosen):
+    # A CPU works on few samples at a time, which stay in its cache; other devices like all at once.
+    at_once = max(1, CACHED_VOXELS // math.prod(patch_size) if image.device.type == "cpu" else len(chosen))
+    for begin in range(0, len(chosen), at_once):
+        group = chosen[begin : begin + at_once]
         matrices, turned_image, turned_labels = draw.matrices[group], image[group], labels[group]
         first = int(_leave_slices(matrices) and (loaded[0] - patch_size[0]) % 2 == 0)
         if first:  # each slice stays in its plane: two axes to interpolate along instead of three
