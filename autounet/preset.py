@@ -39,6 +39,12 @@ class OptimizerSpec(Frozen):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay per step of a running mean of the weights, which is what is validated and kept; 0 for the weights themselves."""
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.warm_up and not self.every_step:
+            raise ValueError("'warm_up' needs 'every_step': the first epoch would be trained at a rate of 0")
+        return self
+
 
 NNUNET_OPTIMIZER = OptimizerSpec()
 

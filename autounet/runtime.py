@@ -39,6 +39,8 @@ class Processes:
     rank: int = 0
     local_rank: int = 0
     """Among those of this machine: the GPU that this one takes."""
+    local_count: int = 1
+    """How many are on this machine, and share its memory."""
 
     @property
     def writes(self) -> bool:

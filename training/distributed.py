@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from autounet.device import is_out_of_memory
 from autounet.errors import AutounetError, UsageError
 from autounet.runtime import Processes
 
@@ -23,33 +24,31 @@ PATIENCE = timedelta(hours=24)
 def together(processes: Processes, device: torch.device) -> Iterator[None]:
     """Connects the processes; who and where they are is read from what torchrun has set.
 
+    They are parted only where all went well: with an error in one, the others may be waiting for it, and it would wait for them. Whoever gets
+    the error must end the process; torchrun then ends the others.
+
     Raises:
         UsageError: They cannot be connected.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if processes.count == 1:
         yield
         return
     try:
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        # Decisions and clocks are exchanged between the hosts, so that no GPU is waited for.
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
             "the processes cannot be connected", found=str(error).split("\n")[0], remedy="start them with torchrun --nproc-per-node N"
         ) from None
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    yield
+    distributed.destroy_process_group()
 
 
 def wait_for_all(processes: Processes) -> None:
     """Returns when every process has come here. Raises AutounetError when one never will."""
-    if processes.count > 1:
-        try:
-            distributed.barrier()
-        except RuntimeError:
-            raise AutounetError("another process of this training has ended", remedy="look at its messages") from None
+    agreed([], processes)
 
 
 @contextmanager
@@ -77,13 +76,23 @@ def own_samples(batch_size: int, processes: Processes) -> range:
     return range(first, last)
 
 
+def _added_up(tensor: Tensor) -> None:
+    """Replaces a tensor by its sum over all processes. Raises AutounetError when one has ended."""
+    try:
+        distributed.all_reduce(tensor)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise AutounetError("another process of this training has ended", remedy="look at its messages") from None
+
+
 class _Sum(torch.autograd.Function):
     """Adds up over all processes; the gradient goes back to each as it is, for gradients are added up at the end."""
 
     @staticmethod
     def forward(context: Any, sums: Tensor) -> Tensor:
         result = sums.clone()
-        distributed.all_reduce(result)
+        _added_up(result)
         return result
 
     @staticmethod
@@ -109,24 +118,25 @@ def add_up_gradients(parameters: Iterable[Tensor], processes: Processes) -> None
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(flat)
+    _added_up(flat)
     parts = torch.split(flat, [gradient.numel() for gradient in gradients])
     torch._foreach_copy_(gradients, [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)])
 
 
-def agreed(values: Iterable[float], processes: Processes, device: torch.device) -> list[float]:
-    """The first process's numbers, in every process: clocks and wishes differ, decisions must not."""
+def agreed(values: Iterable[float], processes: Processes) -> list[float]:
+    """The first process's numbers, in every process: clocks, disks and wishes differ, decisions must not."""
     if processes.count == 1:
         return list(values)
-    shared = torch.tensor(list(values), dtype=torch.float64, device=device)
-    distributed.broadcast(shared, 0)
-    return [float(value) for value in shared.tolist()]
+    # The others add nothing. One number more, so that there is something to wait for where there are none.
+    shared = torch.tensor([*values, 0.0], dtype=torch.float64) * processes.writes
+    _added_up(shared)
+    return [float(value) for value in shared[:-1].tolist()]
 
 
-def anywhere(wish: bool, processes: Processes, device: torch.device) -> bool:
+def anywhere(wish: bool, processes: Processes) -> bool:
     """Whether any process wishes so."""
     if processes.count == 1:
         return wish
-    shared = torch.tensor([float(wish)], device=device)
-    distributed.all_reduce(shared)
+    shared = torch.tensor([float(wish)])
+    _added_up(shared)
     return bool(shared.item() > 0)

@@ -59,11 +59,11 @@ class EpochSoFar:
         }
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "EpochSoFar":
-        """From a checkpoint. Raises KeyError or TypeError for what is none."""
+    def of(cls, state: Mapping[str, Any], device: torch.device) -> "EpochSoFar":
+        """From a checkpoint, to go on with on a device. Raises KeyError or TypeError for what is none."""
         return cls(
-            list(state["losses"].unbind()),
-            list(state["left_out"].unbind()),
+            list(state["losses"].to(device).unbind()),
+            list(state["left_out"].to(device).unbind()),
             [tuple(cases) for cases in state["cases"]],
             float(state["seconds"]),
             float(state["waited"]),

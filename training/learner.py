@@ -1,5 +1,6 @@
 """The network that learns, with all that a step needs and changes: augmentation, loss, optimizer, precision, mean weights."""
 
+import copy
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -69,16 +70,17 @@ class Learner:
         rng = np.random.default_rng([self._seed, AUGMENTATION_STREAM, epoch, step])
         train = self._job.train
         draw = self._augmentation.draw(rng, train.batch_size, batch.image.shape[1])
-        reseed(self._network, int(rng.integers(2**62)))
+        # Dropout (of unet2015 alone) is drawn by each process for its own samples.
+        reseed(self._network, int(rng.integers(2**62)) + self._processes.rank)
         if len(train.own) < train.batch_size:
             draw = draw.part(train.own)
-        image, labels = self._on_device(batch)
+        image, labels, known = self._on_device(batch)
         image, labels = self._augmentation.apply(image, labels, draw)
         self._network.train()
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
-        _, _, loss = self._forward(image, labels, batch.known)
+        _, _, loss = self._forward(image, labels, known)
         torch.autograd.backward(self._scaler.scale(loss))
         add_up_gradients(self._network.parameters(), self._processes)
         left_out = careful_step(self._optimizer, loss, self._scaler)
@@ -96,10 +98,9 @@ class Learner:
         with self.averaged():
             self._network.eval()
             for batch in batches:
-                image, labels = self._on_device(batch)
-                scores, labels, loss = self._forward(image, labels.clamp(min=0), batch.known)
+                image, labels, known = self._on_device(batch)
+                scores, labels, loss = self._forward(image, labels.clamp(min=0), known)
                 losses.append(loss)
-                known = None if batch.known is None else batch.known.to(self.device)
                 counts += confusion_counts(scores[0], labels, self._job.labels, known)
         dice: dict[str, float | None] = {}
         for name, (hit, extra, missed) in zip(names, self._total(counts).T.tolist(), strict=True):
@@ -109,6 +110,7 @@ class Learner:
 
     def time_steps(self) -> tuple[float, float]:
         """Seconds of a step, and of a forward pass of one patch; nothing is left of what was learnt thereby."""
+        before = copy.deepcopy(self.state())
         times, forward = [], 0.0
         for step, batch in enumerate(self._job.train.batches(0, WARM_UP_STEPS + TIMED_STEPS)):
             began = time.perf_counter()
@@ -124,6 +126,7 @@ class Learner:
             self._synchronise()
             forward = time.perf_counter() - began
         self.begin()
+        self.load(before)
         return float(np.median(times[WARM_UP_STEPS:])), forward
 
     @contextmanager
@@ -157,7 +160,13 @@ class Learner:
         """Goes on from a checkpoint. Raises KeyError, TypeError, ValueError or RuntimeError for one of another network."""
         self._network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        for parameter, kept in self._optimizer.state.items():
+            for name, tensor in kept.items():
+                if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                    # In the weight's own memory layout, which is another on another device, and which fused optimizers rely on.
+                    kept[name] = torch.empty_like(parameter).copy_(tensor)
+        if state["scaler"]:  # empty where it was begun in another precision
+            self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
             for mean, kept in zip(self._average.means, state["average"], strict=True):
                 mean.copy_(kept)
@@ -170,17 +179,17 @@ class Learner:
             scores: list[Tensor] = self._network(image[:, :channels].contiguous(memory_format=self._memory_format))
         size = scores[0].shape[2:]
         labels, weights = crop_to(labels, size), crop_to(image[:, channels:], size)
-        known = None if known is None else known.to(self.device, non_blocking=True)
         return scores, labels, self._loss(scores, labels, weights[:, 0] if weights.shape[1] else None, known)
 
-    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Image and labels; border weights are a last channel of the image, so that they are moved with it."""
+    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Image, labels, and which classes are known; border weights are a last channel of the image, so that they are moved with it."""
         # Only CUDA's copies from pinned memory may go on in the background: elsewhere the source may be gone before they end.
         behind = self.device.type == "cuda"
         image, labels = batch.image.to(self.device, non_blocking=behind), batch.labels.to(self.device, non_blocking=behind)
         if batch.border is not None:
             image = torch.cat((image, batch.border.to(self.device, non_blocking=behind)), 1)
-        return image, labels
+        known = None if batch.known is None else batch.known.to(self.device, non_blocking=behind)
+        return image, labels, known
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":

@@ -24,7 +24,11 @@ CPU = torch.device("cpu")
 NUMPY = {torch.float32: np.float32, torch.int16: np.int16, torch.float16: np.float16}
 
 CACHE_SHARE = 0.25
-"""Prepared cases stay in memory, or on the device, if they fit into this share of what is free; a training has two loaders."""
+"""Prepared cases stay in memory if they fit into this share of what is free there; a training has two loaders, a machine perhaps several
+processes."""
+
+GPU_SHARE = 0.05
+"""They stay on a GPU if they fit into this share of its memory, most of which is for the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Batch:
     labels: Tensor
     """(n, *loaded) int16 label indices, OUTSIDE outside the case or their mirror image."""
     cases: tuple[str, ...]
+    """Of the whole batch, whoever reads them."""
     border: Tensor | None = None
     """(n, 1, *loaded) float32 border weights, of plans whose loss has such."""
     known: Tensor | None = None
@@ -92,7 +97,7 @@ class BatchLoader:
         self._known = _known_classes(cases)
         self.kept = "read from disk as needed"
         """Where the cases are, in words."""
-        self._keep(device)
+        self._keep(device, processes)
 
     @property
     def batch_size(self) -> int:
@@ -117,13 +122,13 @@ class BatchLoader:
                 raise batch
             yield batch
 
-    def _keep(self, device: torch.device) -> None:
+    def _keep(self, device: torch.device, processes: Processes) -> None:
         """Reads all cases onto the device, or else into memory, if they fit."""
         needed = sum(math.prod(array.shape) * int(array.dtype.itemsize) for case in self._cases for array in case.arrays)
-        if device.type == "cuda" and not self._mirrored and 2 * needed <= CACHE_SHARE * torch.cuda.mem_get_info(device)[0]:
+        if device.type == "cuda" and not self._mirrored and needed <= GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             self._cases = [_on_device(case, device) for case in self._cases]
             self._device, self._pinned, self.kept = device, False, "kept on the GPU"
-        elif needed <= CACHE_SHARE * available_bytes():
+        elif needed * processes.local_count <= CACHE_SHARE * available_bytes():
             self._cases = [case.in_memory() for case in self._cases]
             self.kept = "kept in memory"
 
@@ -140,7 +145,7 @@ class BatchLoader:
         for sample, request in enumerate(requests):
             weight = weights[sample, 0] if len(weights) else None
             copy_patch(self._cases[request.case], request, images[sample], maps[sample], weight, self._mirrored)
-        names = tuple(self._cases[request.case].case for request in requests)
+        names = tuple(self._cases[request.case].case for request in every)
         known = None if self._known is None else self._known[[request.case for request in requests]]
         return Batch(self._finished(image), self._finished(labels), names, self._finished(border) if len(border) else None, known)
 

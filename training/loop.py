@@ -7,7 +7,7 @@ from typing import Any
 from autounet.checkpoint import load_state, save_state, save_weights
 from autounet.errors import ArtefactError, Interrupted
 from autounet.runtime import Runtime
-from autounet.training.distributed import agreed, anywhere
+from autounet.training.distributed import agreed, anywhere, wait_for_all
 from autounet.training.epoch import EpochSoFar, lowered_rate
 from autounet.training.history import EpochRecord, write_history
 from autounet.training.job import FoldJob
@@ -23,9 +23,6 @@ VALIDATION_SHARE = 0.2
 
 CHECKPOINT_SECONDS = 300.0
 """Long epochs are put down on the way as well."""
-
-GPU_CHECK_STEPS = 10
-"""Processes on GPUs ask each other whether to stop after so many steps only, since it makes the host wait."""
 
 
 class FoldTraining:
@@ -45,13 +42,15 @@ class FoldTraining:
         self._iterations = 0
         self._rate_factor = 1.0
         self._reserved = 0.0
+        self._epoch_seconds = 0.0
+        """Of the first epoch, as it was estimated for a budget; 0 where no budget was ever fitted."""
         self._clock = self._saved = time.perf_counter()
 
     @property
     def position(self) -> Position:
         """How far the run is."""
         if not self._history:
-            return Position(0, 0.0, 0.0)
+            return Position(0, 0.0, self._epoch_seconds)
         last = self._history[-1]
         return Position(last.epoch + 1, last.trained_seconds, last.seconds)
 
@@ -72,8 +71,9 @@ class FoldTraining:
         try:
             self._learner.load(state)
             self._history = [EpochRecord.model_validate(row) for row in state["history"]]
-            self._so_far = EpochSoFar.of(state["so_far"])
+            self._so_far = EpochSoFar.of(state["so_far"], self._learner.device)
             self._iterations, self._reserved = int(state["iterations"]), float(state["reserved"])
+            self._epoch_seconds = float(state["epoch_seconds"])
             self._rate_factor = float(state["rate_factor"])
         except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
             found = str(error).split("\n")[0]
@@ -88,7 +88,7 @@ class FoldTraining:
             AutounetError: The loss is not a finite number any more.
         """
         self._clock = self._saved = time.perf_counter()
-        if self._iterations == 0 or self._job.length.budget_seconds is None:
+        if self._epoch_seconds == 0.0 or self._job.length.budget_seconds is None:
             self._fit_to_length()
         self._schedule = Schedule(self._job.length, self._reserved, self._job.optimizer)
         self._look_for_plateau()
@@ -104,13 +104,13 @@ class FoldTraining:
     def _epoch(self) -> EpochRecord:
         at, gathered, rate_factor = self.position, self._so_far, self._rate_factor
         speed = self._steps(at, gathered, rate_factor)
-        left_out, suspects = gathered.suspects()
+        steps, (left_out, suspects) = gathered.steps, gathered.suspects()
         if left_out:
             log.warning(
                 "epoch %d: %d of %d steps were left out, their loss or gradient was not a finite number; batches with %s",
-                at.epoch + 1, left_out, self._iterations, ", ".join(suspects),
+                at.epoch + 1, left_out, steps, ", ".join(suspects),
             )  # fmt: skip
-            self._rate_factor = lowered_rate(rate_factor, left_out, self._iterations, at.epoch, suspects)
+            self._rate_factor = lowered_rate(rate_factor, left_out, steps, at.epoch, suspects)
             if self._rate_factor < rate_factor:
                 log.warning("the learning rate is lowered to %g of what was planned", self._rate_factor)
         validation_loss, dice = self._validate(at.epoch)
@@ -121,7 +121,7 @@ class FoldTraining:
         # Counted from the end of the epoch before, so that checkpoints and reports are in a budget too.
         now = time.perf_counter()
         seconds, self._clock = gathered.seconds + now - self._clock, now
-        (seconds,) = agreed([seconds], self._processes, self._learner.device)
+        (seconds,) = agreed([seconds], self._processes)
         return EpochRecord(
             epoch=at.epoch,
             learning_rate=rate_factor * self._schedule.learning_rate(at),
@@ -132,7 +132,7 @@ class FoldTraining:
             ema_dice=smoothed,
             seconds=seconds,
             trained_seconds=at.trained_seconds + seconds,
-            iterations=self._iterations,
+            iterations=steps,
             data_wait_share=gathered.waited / seconds,
             samples_per_second=speed,
             left_out=left_out,
@@ -155,7 +155,7 @@ class FoldTraining:
                 note.step(loss, rate, gathered.waited / (gathered.seconds + time.perf_counter() - self._clock))
                 self._put_down_if_wished()
         batches.close()
-        return (self._iterations - first) * self._job.train.batch_size / max(time.perf_counter() - began, 1e-9)
+        return (gathered.steps - first) * self._job.train.batch_size / max(time.perf_counter() - began, 1e-9)
 
     def _validate(self, epoch: int) -> tuple[float | None, dict[str, float | None]]:
         if self._job.validation is None:
@@ -171,8 +171,9 @@ class FoldTraining:
         step_seconds, forward_seconds = self._learner.time_steps()
         reserved = min(self._job.reserve(forward_seconds), 0.5 * budget)
         step_seconds *= 1 + VALIDATION_SHARE / 3
-        self._reserved, step_seconds = agreed([reserved, step_seconds], self._processes, self._learner.device)
+        self._reserved, step_seconds = agreed([reserved, step_seconds], self._processes)
         self._iterations = Schedule(self._job.length, self._reserved, self._job.optimizer).iterations_for(step_seconds)
+        self._epoch_seconds = self._iterations * step_seconds
         log.info(
             "budget %.0f s: %.3f s a step, %d steps an epoch, %.0f s kept for validation",
             budget, step_seconds, self._iterations, self._reserved,
@@ -180,10 +181,10 @@ class FoldTraining:
 
     def _put_down_if_wished(self) -> None:
         """Raises Interrupted, after a checkpoint, where training should stop; in long epochs writes a checkpoint now and then."""
-        wish, device, done = self._job.stop(), self._learner.device, self._so_far.steps
-        may_ask = self._processes.count == 1 or device.type == "cpu" or done % GPU_CHECK_STEPS == 0
-        if may_ask and anywhere(wish is not None, self._processes, device):
+        wish, done = self._job.stop(), self._so_far.steps
+        if anywhere(wish is not None, self._processes):
             self._checkpoint()
+            wait_for_all(self._processes)  # torchrun soon ends those that are still at work when others have ended
             raise Interrupted(
                 f"{wish or 'another process was stopped'}: training was put down in epoch {self.position.epoch + 1} "
                 f"after step {done} of {self._iterations}",
@@ -234,6 +235,7 @@ class FoldTraining:
             "iterations": self._iterations,
             "rate_factor": self._rate_factor,
             "reserved": self._reserved,
+            "epoch_seconds": self._epoch_seconds,
             "seed": self._runtime.seed,
         }
         # The state comes last: whatever stops the run before it, the epoch is done again and all of these are written again.

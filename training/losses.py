@@ -25,6 +25,10 @@ NEVER = -1e4
 """Score of an output that is left out of a softmax: e to the power of it is 0, without the infinities that make NaN."""
 
 
+LEAST = 1e-8
+"""Divisors that may be 0 are at least so much: not so little that the quotient, times a loss scale, would be infinite."""
+
+
 def one_process(sums: Tensor) -> Tensor:
     """The sums over all processes where there is one."""
     return sums
@@ -67,7 +71,7 @@ class SegmentationLoss:
             )
         self._batch_dice, self._ignore, self._total = batch_dice, labels.ignore_index, total
         self._regions = [labels.class_indices(entry) for entry in labels.classes] if labels.overlapping else None
-        self._class_weights = tuple(class_weights)
+        self._class_weights = torch.tensor(class_weights) if class_weights else None
         self.weights = deep_supervision_weights(resolutions)
 
     def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None, known: Tensor | None = None) -> Tensor:
@@ -111,19 +115,16 @@ class SegmentationLoss:
         return torch.cat([torch.stack([entropy, count]), dice.flatten()])
 
     def _value(self, sums: Tensor) -> Tensor:
-        entropy = sums[0] / sums[1].clamp(min=torch.finfo(sums.dtype).tiny)
+        entropy = sums[0] / sums[1].clamp(min=LEAST)
         if self._batch_dice:
             common, predicted, true, counted = sums[2:].view(4, -1).unbind()
             dice, weight = _dice(common, predicted, true), (counted > 0).to(sums.dtype)
         else:
-            dice, weight = sums[2:].view(2, -1).unbind()
-            if not self._class_weights:
-                return entropy - dice.sum() / weight.sum().clamp(min=1)
-            dice = dice / weight.clamp(min=1)
-            weight = (weight > 0).to(sums.dtype)
-        if self._class_weights:
-            weight = weight * sums.new_tensor(self._class_weights[-len(weight) :])
-        return entropy - (dice * weight).sum() / weight.sum().clamp(min=torch.finfo(sums.dtype).tiny)
+            dice, counted = sums[2:].view(2, -1).unbind()
+            dice, weight = dice / counted.clamp(min=1), (counted > 0).to(sums.dtype)
+        if self._class_weights is not None:
+            weight = weight * _on(sums, self._class_weights[-len(weight) :])
+        return entropy - (dice * weight).sum() / weight.sum().clamp(min=LEAST)
 
     def _of_labels(
         self, scores: Tensor, labels: Tensor, annotated: Tensor | None, known: Tensor | None
@@ -134,20 +135,20 @@ class SegmentationLoss:
         index = labels.long()
         if annotated is not None:
             index = index.masked_fill(~annotated, -100)
-        weights = scores.new_tensor(self._class_weights) if self._class_weights else None
+        weights = None if self._class_weights is None else _on(scores, self._class_weights)
         entropy = functional.cross_entropy(scores, index, weight=weights, ignore_index=-100, reduction="sum")
         if weights is not None:
             each = weights[index.clamp(min=0)]
             count = (each if annotated is None else each * annotated).sum()
         else:
-            count = scores.new_tensor(float(index.numel())) if annotated is None else annotated.sum().to(scores.dtype)
+            count = scores.new_full((), float(index.numel())) if annotated is None else annotated.sum().to(scores.dtype)
         return entropy, count, scores.softmax(1).unbind(1)[1:]
 
     def _of_regions(self, scores: Tensor, masks: Sequence[Tensor], annotated: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor]:
         """Summed binary cross-entropy of all regions, and what it is divided by."""
         weight = torch.ones(scores.shape[:2], device=scores.device) if known is None else known.to(scores.dtype)
-        if self._class_weights:
-            weight = weight * scores.new_tensor(self._class_weights)
+        if self._class_weights is not None:
+            weight = weight * _on(scores, self._class_weights)
         entropy = scores.new_zeros(())
         for position, (score, mask) in enumerate(zip(scores.unbind(1), masks, strict=True)):
             each = functional.binary_cross_entropy_with_logits(score, mask.to(score.dtype), reduction="none")
@@ -156,7 +157,7 @@ class SegmentationLoss:
         if annotated is None:
             return entropy, weight.sum() * masks[0][0].numel()
         # nnU-Net's quirk, kept for parity: with an ignore label the regions' terms are summed, without one they are averaged.
-        each_weight = weight.sum(1) / scores.shape[1] if known is not None or self._class_weights else weight[:, 0]
+        each_weight = weight.sum(1) / scores.shape[1] if known is not None or self._class_weights is not None else weight[:, 0]
         return entropy, (annotated.flatten(1).sum(1) * each_weight).sum()
 
 
@@ -196,7 +197,7 @@ class BorderLoss:
     def __init__(self, labels: LabelSpec, spec: LossSpec, total: Callable[[Tensor], Tensor] = one_process) -> None:
         check_loss(spec, labels)
         self._ignore, self._total = labels.ignore_index, total
-        self._class_weights = spec.class_weights or (1.0,) * labels.outputs
+        self._class_weights = torch.tensor(spec.class_weights or (1.0,) * labels.outputs)
 
     def __call__(self, scores: Sequence[Tensor], labels: Tensor, border: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """Weighted loss over resolutions.
@@ -220,7 +221,7 @@ class BorderLoss:
     def _sums(self, scores: Tensor, labels: Tensor, border: Tensor | None) -> Tensor:
         annotated = torch.ones_like(labels, dtype=torch.bool) if self._ignore is None else labels != self._ignore
         index = labels.long() * annotated
-        weights = torch.tensor(self._class_weights, device=labels.device)[index]
+        weights = _on(scores, self._class_weights)[index]
         if border is not None:
             weights = weights + border
         entropy = functional.cross_entropy(scores, index, reduction="none")
@@ -263,6 +264,11 @@ def _at_size(labels: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(labels.shape[1:]) == tuple(size):
         return labels
     return functional.interpolate(labels[:, None].float(), tuple(size), mode="nearest-exact")[:, 0].to(labels.dtype)
+
+
+def _on(like: Tensor, numbers: Tensor) -> Tensor:
+    """Numbers of the host beside a tensor; nothing is waited for."""
+    return numbers.to(like.device, like.dtype, non_blocking=like.is_cuda)
 
 
 def _is_any(labels: Tensor, indices: Sequence[int]) -> Tensor:

@@ -31,7 +31,8 @@ def careful_step(optimizer: torch.optim.Optimizer, loss: Tensor, scaler: torch.a
     Args:
         optimizer: Its parameters have gradients, scaled by ``scaler``.
         loss: Of this step, a scalar.
-        scaler: In use for fp16 only, where gradients overflow now and then and steps are left out without further notice.
+        scaler: In use for fp16 only, where gradients overflow now and then and steps are left out without further notice, until the
+            scale that made them overflow has come down to 1.
 
     Returns:
         A bool scalar on the device: whether the step was left out for a reason other than the scaler's.
@@ -39,11 +40,12 @@ def careful_step(optimizer: torch.optim.Optimizer, loss: Tensor, scaler: torch.a
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
+    bad = ~(norm.isfinite() & loss.detach().isfinite())
     if scaler.is_enabled():
+        overflow = loss.detach().isfinite() & (scaler.scale(torch.ones_like(norm)) > 1)
         scaler.step(optimizer)
         scaler.update()
-        return ~loss.detach().isfinite()
-    bad = ~(norm.isfinite() & loss.detach().isfinite())
+        return bad & ~overflow
     if optimizer.param_groups[0]["fused"]:
         optimizer.found_inf = bad.to(torch.float32)  # type: ignore[attr-defined]  # what GradScaler sets as well
     else:

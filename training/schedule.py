@@ -41,7 +41,7 @@ class Position:
     epoch: int
     trained_seconds: float
     epoch_seconds: float
-    """Of the latest epoch; 0 before the first."""
+    """Of the latest epoch; before the first an estimate, 0 for none."""
 
 
 class Schedule:
@@ -108,8 +108,7 @@ class Schedule:
     def _planned(self, at: Position, share: float) -> float:
         if self.training_seconds is None:
             return min((at.epoch + share) / self.length.epochs, 1.0)
-        epoch_seconds = at.epoch_seconds or self.training_seconds / BUDGET_EPOCHS
-        return min((at.trained_seconds + share * epoch_seconds) / max(self.training_seconds, 1e-9), 1.0)
+        return min((at.trained_seconds + share * at.epoch_seconds) / max(self.training_seconds, 1e-9), 1.0)
 
     @staticmethod
     def _cool_down_epochs(plateau: Position) -> int:
@@ -125,7 +124,9 @@ def plateau(smoothed_dice: Sequence[float | None], patience: int) -> int | None:
     """
     best, since = float("-inf"), 0
     for epoch, value in enumerate(smoothed_dice):
-        if value is not None and value > best + BETTER:
+        if best == float("-inf") and value is None:
+            since = epoch  # nothing to be better than
+        elif value is not None and value > best + BETTER:
             best, since = value, epoch
         elif epoch - since >= patience:
             return epoch + 1

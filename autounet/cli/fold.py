@@ -1,7 +1,7 @@
 """One fold of one configuration: trained, then scored on the cases it has not seen."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +28,10 @@ from autounet.inference.validate import label_ending, validate_fold
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
-from autounet.preprocessing.run import open_cases
-from autounet.preprocessing.store import StoredCase
+from autounet.preprocessing.run import recipe_of
+from autounet.preprocessing.store import Store, StoredCase
 from autounet.splits import Split
-from autounet.training.distributed import wait_for_all
+from autounet.training.distributed import agreed
 from autounet.training.history import EpochRecord
 from autounet.training.job import FoldJob
 from autounet.training.loader import BatchLoader
@@ -69,6 +69,8 @@ class FoldRun:
     configuration: Configuration
     fold: str
     split: Split
+    prepared: Mapping[str, StoredCase]
+    """All cases, by name."""
 
     @property
     def title(self) -> str:
@@ -82,10 +84,11 @@ class FoldRun:
         """
         layout, processes = self.layout.fold(self.configuration.name, self.fold), self.session.runtime.processes
         if not processes.writes:
-            wait_for_all(processes)
-            if not layout.weights.exists():
+            # Only the first one looks at the disk: what was just removed may still be there for another machine.
+            trained, begun = agreed((0, 0), processes)
+            if not trained:
                 with open_trackers((), layout.root, "", {}) as nobody:
-                    self._train(wish, layout, nobody)
+                    self._train(wish, layout, bool(begun), nobody)
             return None
         busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
         make_folder(layout.root)
@@ -93,13 +96,12 @@ class FoldRun:
             remove_leftovers(layout.root)
             remove_leftovers(layout.validation)
             self._clear(layout, wish)
-            wait_for_all(processes)
-            if layout.weights.exists():
+            trained, begun = layout.weights.exists(), layout.resume.exists()
+            agreed((trained, begun), processes)
+            if trained:
                 return self._trained_already(layout)
-            settings = told_of(self.recipe, self.configuration, self.fold, wish.length, self.session.runtime.seed)
-            title, anew = f"{self.plan.dataset} {self.title}", not layout.resume.exists()
-            with tracked(wish.trackers, layout, title, settings, anew) as trackers:
-                self._train(wish, layout, trackers)
+            with tracked(wish.trackers, layout, f"{self.plan.dataset} {self.title}", self._settings(wish), anew=not begun) as trackers:
+                self._train(wish, layout, begun, trackers)
                 scores = self._validate(layout)
                 trackers.finish(told_scores(scores))
             return scores
@@ -159,13 +161,9 @@ class FoldRun:
             "training": self.recipe.training_recipe(),
         }
 
-    def _stored(self, cases: Sequence[str]) -> list[StoredCase]:
-        """Cases as they are prepared."""
-        return open_cases(self.plan, self.configuration, self.layout.prepared(self.configuration.name), cases)[1]
-
     def _files(self, cases: Sequence[str]) -> str:
         """Digest of what cases were prepared from: raw files as they were then, and which classes are annotated."""
-        return digest_of([case.origin() for case in self._stored(cases)])
+        return digest_of([self.prepared[case].origin() for case in cases])
 
     def _scores_there(self, layout: FoldLayout) -> Scores | None:
         """The scores, if they are of the held-out files as they are now."""
@@ -196,21 +194,24 @@ class FoldRun:
                 remedy="train it again with --overwrite, or use another folder with --runs",
             )
 
-    def _train(self, wish: FoldWish, layout: FoldLayout, trackers: Trackers) -> None:
+    def _train(self, wish: FoldWish, layout: FoldLayout, begun: bool, trackers: Trackers) -> None:
         with self._explained_memory():
-            weights = self._initial(wish, layout)
+            weights = None if begun else self._initial(wish, layout)
             loaders = self._loaders()
             with stop_wishes(layout.stop) as stop:
-                history = self._train_on(loaders, weights, wish, layout, trackers, stop)
+                history = self._train_on(loaders, weights, wish, layout, begun, trackers, stop)
         if self.session.runtime.processes.writes:
             self._report(wish, layout).draw(history)
 
+    def _settings(self, wish: FoldWish) -> dict[str, str | int | float]:
+        return told_of(self.recipe, self.configuration, self.fold, wish.length, self.session.runtime.seed)
+
     def _initial(self, wish: FoldWish, layout: FoldLayout) -> dict[str, Tensor] | None:
-        """Weights to begin with, said and put down with the recipe; None where the network draws its own or goes on."""
-        if layout.resume.exists():
-            return None
-        settings = told_of(self.recipe, self.configuration, self.fold, wish.length, self.session.runtime.seed)
-        record: dict[str, Any] = {**settings, "recipe": self.recipe.model_dump(mode="json", include={"optimizer", "augmentation", "loss"})}
+        """Weights to begin with, said and put down with the recipe; None where the network draws its own."""
+        record: dict[str, Any] = {
+            **self._settings(wish),
+            "recipe": self.recipe.model_dump(mode="json", include={"optimizer", "augmentation", "loss"}),
+        }
         initial = None
         if wish.initial is not None:
             initial = initial_weights(wish.initial, self.plan, self.configuration, self.session.runtime.seed)
@@ -224,15 +225,14 @@ class FoldRun:
 
     def _loaders(self) -> tuple[BatchLoader, BatchLoader | None]:
         """Batches of the training cases, and of the held-out ones if there are any."""
-        entry, runtime, train = self.configuration, self.session.runtime, len(self.split.train)
-        cases = (*self.split.train, *self.split.validation)
-        store, stored = open_cases(self.plan, entry, self.layout.prepared(entry.name), cases)
+        entry, runtime, split = self.configuration, self.session.runtime, self.split
+        store = Store(self.layout.prepared(entry.name), recipe_of(self.plan, entry))
         sizes = patch_sizes(entry, self.recipe.augmentation)
 
-        def loader(cases: Sequence[StoredCase], size: Sequence[int], stream: int) -> BatchLoader:
+        def loader(cases: Sequence[str], size: Sequence[int], stream: int) -> BatchLoader:
             return BatchLoader(
                 store,
-                cases,
+                [self.prepared[case] for case in cases],
                 batch_size=entry.batch_size,
                 loaded=size,
                 patch_size=sizes.scored,
@@ -244,14 +244,14 @@ class FoldRun:
                 processes=runtime.processes,
             )
 
-        training = loader(stored[:train], sizes.loaded, stream=0)
+        training = loader(split.train, sizes.loaded, stream=0)
         if not training.has_foreground:
             raise DatasetError(
-                f"{self.title}: none of its {count(train, 'training case')} has a voxel of any class",
+                f"{self.title}: none of its {count(len(split.train), 'training case')} has a voxel of any class",
                 expected=f"some voxels of {', '.join(self.plan.labels.names)}",
                 remedy="look at the label maps, or at who is in which fold in splits.json",
             )
-        return training, loader(stored[train:], sizes.network, stream=1) if self.split.validation else None
+        return training, loader(split.validation, sizes.network, stream=1) if split.validation else None
 
     def _report(self, wish: FoldWish, layout: FoldLayout) -> EpochReport:
         epochs = None if wish.length.budget_seconds is not None else wish.length.epochs
@@ -263,12 +263,13 @@ class FoldRun:
         weights: dict[str, Tensor] | None,
         wish: FoldWish,
         layout: FoldLayout,
+        begun: bool,
         trackers: Trackers,
         stop: Callable[[], str | None],
     ) -> list[EpochRecord]:
         entry, screen = self.configuration, self.session.screen
-        begun, report, writes = layout.resume.exists(), self._report(wish, layout), self.session.runtime.processes.writes
-        shapes = [case.trace.prepared_shape for case in self._stored(self.split.validation)]
+        report, writes = self._report(wish, layout), self.session.runtime.processes.writes
+        shapes = [self.prepared[case].trace.prepared_shape for case in self.split.validation]
 
         def on_epoch(history: list[EpochRecord], seconds_left: float) -> None:
             if writes:

@@ -317,9 +317,10 @@ def main() -> None:
     interrupt_on_sigterm()
     sys.stdout, sys.stderr = _safe(sys.stdout), _safe(sys.stderr)
     code = run(sys.argv[1:])
-    if code == INTERRUPTED:
+    if code == INTERRUPTED or (code and "LOCAL_RANK" in os.environ):
         # If Ctrl-C came during an exec(), as when a dataclass is being made, CPython would still end by the signal, long after it
-        # was handled. All is saved and closed by now, so leave with the code that is promised.
+        # was handled; and one of torchrun's processes that ends with an error would wait for the others, which wait for it. All is
+        # saved and closed by now, so leave with the code that is promised.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()

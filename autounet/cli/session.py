@@ -201,7 +201,7 @@ def parse_duration(text: str) -> float:
 
 def _processes() -> Processes:
     """Which of torchrun's processes this is, by the variables that it sets (torch.distributed's own names)."""
-    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     values = [os.environ.get(name, "") for name in names]
     if "MASTER_ADDR" not in os.environ or not all(value.isdecimal() for value in values):
         return ALONE

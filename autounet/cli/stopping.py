@@ -15,7 +15,9 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 @contextmanager
 def stop_wishes(file: Path) -> Iterator[Callable[[], str | None]]:
-    """Within, the first Ctrl-C or SIGTERM is a wish to stop, to be asked for; the second of a kind interrupts at once.
+    """Within, the first Ctrl-C or SIGTERM is a wish to stop, to be asked for; a second Ctrl-C interrupts at once.
+
+    Further SIGTERMs change nothing: batch systems and torchrun send it to the same processes, while a checkpoint is being written.
 
     Args:
         file: Whoever makes this file wishes so, too. One that is there already is old and is removed, as it is after it was obeyed.
@@ -28,7 +30,7 @@ def stop_wishes(file: Path) -> Iterator[Callable[[], str | None]]:
     looked, found = 0.0, False
 
     def handle(number: int, frame: object) -> None:
-        if number in came:
+        if number == signal.SIGINT and number in came:
             raise KeyboardInterrupt
         came.add(number)
 

@@ -71,8 +71,9 @@ def run_train(session: Session, dataset: str, fold: str, configuration: str | No
             chosen, recipe = choose_configuration(plan, configuration), wish.recipe.applied_to(plan)
             check_loss(recipe.loss, recipe.labels)
             splits = [cases_of_fold(session, spec, layout, name) for name in folds]
-            prepare_dataset(spec, plan, {chosen.name: layout.prepared(chosen.name)}, session.runtime)
+            prepared = prepare_dataset(spec, plan, {chosen.name: layout.prepared(chosen.name)}, session.runtime)[chosen.name]
+            by_name = {case.case: case for case in prepared}
         for name, split in zip(folds, splits, strict=True):
-            scores = FoldRun(session, spec, layout, plan, recipe, chosen, name, split).run(wish.of(plan))
+            scores = FoldRun(session, spec, layout, plan, recipe, chosen, name, split, by_name).run(wish.of(plan))
             if scores is not None:
                 record.setdefault("scores", {})[f"{chosen.name} fold {name}"] = scores.to_public()["mean"]

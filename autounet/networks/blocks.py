@@ -31,7 +31,8 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, *space) → the same shape."""
         if x.device.type != "cpu":
-            return nn.functional.instance_norm(x, None, None, self.weight, self.bias, use_input_stats=True, eps=EPSILON)
+            # torch.nn.functional's refuses a single voxel.
+            return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, EPSILON, torch.backends.cudnn.enabled)
         # Batch normalisation refuses a single voxel.
         if not torch.is_grad_enabled() or x.is_contiguous() or x[0, 0].numel() == 1:
             return nn.functional.group_norm(x, x.shape[1], self.weight, self.bias, EPSILON)

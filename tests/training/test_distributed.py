@@ -13,8 +13,6 @@ from autounet.runtime import ALONE, Processes
 from autounet.training.distributed import agreed, anywhere, own_samples, totals
 from autounet.training.losses import build_loss
 
-CPU = torch.device("cpu")
-
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 5])
 @pytest.mark.parametrize("batch", [5, 6, 9])
@@ -32,8 +30,8 @@ def test_more_processes_than_samples_are_refused() -> None:
 def test_alone_nothing_is_exchanged() -> None:
     sums = torch.ones(3)
     assert totals(ALONE)(sums) is sums
-    assert agreed([1.5, 2.0], ALONE, CPU) == [1.5, 2.0]
-    assert anywhere(True, ALONE, CPU) is True
+    assert agreed([1.5, 2.0], ALONE) == [1.5, 2.0]
+    assert anywhere(True, ALONE) is True
 
 
 @pytest.mark.parametrize("batch_dice", [False, True])

@@ -6,6 +6,8 @@ import torch
 from autounet.errors import AutounetError
 from autounet.training.epoch import EpochSoFar, lowered_rate
 
+CPU = torch.device("cpu")
+
 
 def _epoch() -> EpochSoFar:
     so_far = EpochSoFar(seconds=3.0, waited=0.5)
@@ -25,11 +27,11 @@ def test_steps_left_out_are_not_in_the_mean_and_their_cases_are_counted_once_a_s
 
 
 def test_it_is_put_down_and_taken_up_whole() -> None:
-    again = EpochSoFar.of(_epoch().state())
+    again = EpochSoFar.of(_epoch().state(), CPU)
     assert again.state()["losses"].equal(_epoch().state()["losses"]) or bool(again.losses[1].isnan())
     assert (again.steps, again.seconds, again.waited, again.cases) == (4, 3.0, 0.5, _epoch().cases)
     assert again.suspects() == _epoch().suspects()
-    assert EpochSoFar.of(EpochSoFar().state()).steps == 0
+    assert EpochSoFar.of(EpochSoFar().state(), CPU).steps == 0
 
 
 @pytest.mark.parametrize(

@@ -494,3 +494,49 @@ def test_a_budget_for_the_network_of_2015(make_2015: Make, tmp_path: Path, monke
     make_2015(tmp_path / "plain", Length(epochs=1, iterations=3)).run()
     timed, plain = load_state(tmp_path / "budget" / "resume.pt")["network"], _weights(tmp_path / "plain")
     assert all(timed[name].equal(plain[name]) for name in plain)
+
+
+def test_a_checkpoint_of_another_device_goes_on_with_the_same_momentum(make: Make, tmp_path: Path) -> None:
+    """A GPU's tensors lie otherwise in memory than a CPU's, and fused optimizers go through memory as it lies."""
+    length = Length(epochs=2, iterations=3)
+    make(tmp_path / "whole", length).run()
+    with pytest.raises(_StopError):
+        make(tmp_path / "moved", length, on_epoch=_stop_after(1)).run()
+    path = FoldLayout(tmp_path / "moved").resume
+    state = load_state(path)
+    momentum = state["optimizer"]["state"]
+    assert any(not entry["momentum_buffer"].is_contiguous() for entry in momentum.values())
+    for entry in momentum.values():
+        entry["momentum_buffer"] = entry["momentum_buffer"].contiguous()
+    torch.save(state, path)
+    again = make(tmp_path / "moved", length)
+    again.resume()
+    again.run()
+    assert _identical(tmp_path / "whole", tmp_path / "moved")
+
+
+def test_a_budget_for_a_training_that_was_begun_by_epochs(make: Make, tmp_path: Path) -> None:
+    """Steps are timed then, which leaves no trace, and time is reserved."""
+    with pytest.raises(_StopError):
+        make(tmp_path, Length(epochs=9, iterations=2), on_epoch=_stop_after(1)).run()
+    before = load_state(FoldLayout(tmp_path).resume)["network"]
+    again = make(tmp_path, Length(budget_seconds=60.0), reserve=lambda seconds: 1.0)
+    again.resume()
+    again._fit_to_length()
+    assert again._reserved == 1.0
+    after = again._learner.state()["network"]
+    assert all(after[name].equal(before[name]) for name in before)
+
+
+def test_fewer_steps_an_epoch_than_are_done_already(make: Make, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def wish() -> str | None:
+        asked.append(1)
+        return "a wish" if len(asked) == 3 else None
+
+    with pytest.raises(Interrupted):
+        make(tmp_path, Length(epochs=2, iterations=4), stop=wish).run()
+    again = make(tmp_path, Length(epochs=2, iterations=2))
+    again.resume()
+    assert [(record.iterations, record.samples_per_second >= 0) for record in again.run()] == [(3, True), (2, True)]

@@ -65,7 +65,7 @@ def apply_elastic(image: Tensor, labels: Tensor, draw: ElasticDraw, patch_size: 
 
 def _positions(draw: ElasticDraw, loaded: tuple[int, int], patch: tuple[int, int], device: torch.device) -> Tensor:
     """Where in the loaded plane every pixel of the patch comes from: (n, 2, *patch), y and x in pixels."""
-    field = displacement_field(torch.from_numpy(draw.displacements_px).to(device, torch.float32), patch)
+    field = displacement_field(torch.from_numpy(draw.displacements_px).to(device, torch.float32, non_blocking=device.type == "cuda"), patch)
     axes = [torch.arange(side, device=device) - (side - 1) / 2 for side in patch]
     moved = torch.stack(torch.meshgrid(*axes, indexing="ij")) + field
     positions = []

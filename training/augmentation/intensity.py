@@ -290,6 +290,6 @@ def low_resolution_matrix(size: int, scale: float) -> npt.NDArray[np.float64]:
 
 def _along_axis(image: Tensor, axis: int, matrix: npt.NDArray[np.float64]) -> Tensor:
     """Applies a matrix along an axis of (*space)."""
-    weights = torch.from_numpy(matrix).to(image.device, image.dtype)
+    weights = torch.from_numpy(matrix).to(image.device, image.dtype, non_blocking=image.is_cuda)
     along: Tensor = torch.tensordot(weights, image, ([1], [axis]))
     return along.movedim(0, axis)

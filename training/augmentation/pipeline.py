@@ -90,7 +90,9 @@ class Augmentation:
         if previous is not None:
             labels, previous = labels.unbind(1)
         if self._masked_channels:
-            image[:, self._masked_channels] *= (labels >= 0)[:, None]
+            inside = labels >= 0
+            for channel in self._masked_channels:
+                image[:, channel] *= inside
         if previous is not None and draw.cascade is not None:
             channels = one_hot(previous, self._previous_labels, image.dtype)
             channels = apply_cascade(channels, draw.cascade, self._policy.cascade)

@@ -94,7 +94,8 @@ def heaviest(labels: Tensor, cells: Tensor, places: Sequence[Tensor], strides: S
         cells: (k,) where the first corner of each cell lies in them.
         places: Per axis (k,), in voxels of the map.
     """
-    corners = cells.new_tensor([sum(corner) for corner in itertools.product(*((0, stride) for stride in strides))])
+    offsets = torch.tensor([sum(corner) for corner in itertools.product(*((0, stride) for stride in strides))], dtype=cells.dtype)
+    corners = offsets.to(cells.device, non_blocking=cells.is_cuda)
     found = labels.index_select(0, (cells + corners[:, None]).flatten()).view(len(corners), len(cells))
     weights, near, rest = torch.ones_like(places[0])[None], cells, cells % of_map
     for place, stride in zip(places, strides, strict=True):

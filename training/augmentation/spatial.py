@@ -122,7 +122,7 @@ def _leave_slices(matrices: npt.NDArray[np.float64]) -> bool:
 def _positions(matrices: npt.NDArray[np.float64], loaded: Sequence[int], patch_size: Sequence[int], device: torch.device) -> list[Tensor]:
     """Where every voxel of the patch comes from: per axis (k, *patch), in voxels of the loaded patch."""
     ndim = len(patch_size)
-    weights = torch.from_numpy(matrices).to(device, torch.float32).view(-1, ndim, ndim, *(1,) * ndim)
+    weights = torch.from_numpy(matrices).to(device, torch.float32, non_blocking=device.type == "cuda").view(-1, ndim, ndim, *(1,) * ndim)
     offsets = [
         (torch.arange(side, device=device, dtype=torch.float32) - (side - 1) / 2).view(-1, *(1,) * (ndim - 1 - axis))
         for axis, side in enumerate(patch_size)
