@@ -85,8 +85,8 @@ def learn(case: Case) -> dict[str, Any]:
     """Loss and gradients of a batch (``image``, ``labels``), then steps: the first batch again and again, at the rate of given ``epochs``.
 
     ``weights`` are the network's to begin with, else fresh ones of ``seed``; heads are multiplied by ``head_scale``. Gradients are also
-    taken with the network in float64 (``exact``); ``flipped`` is the number of activations whose sign is another there. With ``double``
-    all of it is in float64.
+    taken with the network in float64 (``exact``); ``flipped`` is the number of activations whose sign is another there. Steps are in
+    float64, and with ``double`` all of it.
     """
     torch.manual_seed(case.get("seed", 0))
     trainer = trainer_of(case)
@@ -105,13 +105,14 @@ def learn(case: Case) -> dict[str, Any]:
     with activation_signs() as exact_signs:
         exact_loss, exact = backward(trainer, batch["data"].double(), batch["target"])
     if case.get("double"):
-        batch["data"], loss, gradients, signs = batch["data"].double(), exact_loss, exact, exact_signs
+        loss, gradients, signs = exact_loss, exact, exact_signs
     else:
         trainer.network.float()
         with activation_signs() as signs:
             loss, gradients = backward(trainer, batch["data"], batch["target"])
     norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
-    steps = []
+    trainer.network.double()
+    batch["data"], steps = batch["data"].double(), []
     for epoch in case["epochs"]:
         trainer.current_epoch = epoch
         trainer.lr_scheduler.step(epoch)  # as on_train_epoch_start does

@@ -254,18 +254,17 @@ def in_our_names(values: dict[str, Tensor], spec: NetworkSpec) -> dict[str, Tens
 
 
 def learn(case: Case, weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Loss, gradients and steps, as ``training/learner.py`` makes them in fp32, without augmentation."""
+    """Loss, gradients and steps, as ``training/learner.py`` makes them, without augmentation; steps in float64."""
     spec, labels = spec_of(case), case["labels"]
     layout = memory_format(spec.ndim, CPU)
     network = build_network(spec)
     network.load_state_dict(weights)
     network.to(memory_format=layout).train()  # type: ignore[call-overload]
-    optimizer, scaler = build_optimizer(network, NNUNET_OPTIMIZER, CPU), torch.amp.GradScaler("cpu", enabled=False)
     loss_of = build_loss(LossSpec(), labels_of(case), case["batch_dice"], len(spec.blocks_decoder))
     schedule, image = Schedule(Length()), case["image"].contiguous(memory_format=layout)
 
     def backward(of: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        optimizer.zero_grad(set_to_none=True)
+        network.zero_grad(set_to_none=True)
         loss = loss_of(network(of), labels)
         torch.autograd.backward(loss)
         parameters = network.named_parameters()
@@ -277,11 +276,12 @@ def learn(case: Case, weights: dict[str, Tensor]) -> dict[str, Any]:
     network.float()
     with activation_signs() as signs:
         loss, gradients = backward(image)
-    steps = []
+    network.double()
+    optimizer, scaler, steps = build_optimizer(network, NNUNET_OPTIMIZER, CPU), torch.amp.GradScaler("cpu", enabled=False), []
     for epoch in case["epochs"]:
         for group in optimizer.param_groups:
             group["lr"] = schedule.learning_rate(Position(epoch, 0.0, 0.0))
-        now, _ = backward(image)
+        now, _ = backward(image.double())
         careful_step(optimizer, now, scaler)
         steps.append({"loss": float(now), "weights": {name: tensor.clone() for name, tensor in network.state_dict().items()}})
     return {
