@@ -24,8 +24,8 @@ PATIENCE = timedelta(hours=24)
 def together(processes: Processes, device: torch.device) -> Iterator[None]:
     """Connects the processes; who and where they are is read from what torchrun has set.
 
-    They are parted only where all went well: with an error in one, the others may be waiting for it, and it would wait for them. Whoever gets
-    the error must end the process; torchrun then ends the others.
+    They are parted only where all went well: with an error in one, the others may be waiting for it, and it would wait for them. Whoever
+    gets the error must end the process; torchrun then ends the others.
 
     Raises:
         UsageError: They cannot be connected.
