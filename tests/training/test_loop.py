@@ -540,3 +540,24 @@ def test_fewer_steps_an_epoch_than_are_done_already(make: Make, tmp_path: Path) 
     again = make(tmp_path, Length(epochs=2, iterations=2))
     again.resume()
     assert [(record.iterations, record.samples_per_second >= 0) for record in again.run()] == [(3, True), (2, True)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("before", ["cuda", "cpu"])
+def test_on_a_gpu_a_training_goes_on_in_mid_epoch_also_from_a_cpu(make: Make, tmp_path: Path, before: str, precision: str) -> None:
+    """To rounding: a step of the second epoch is done before, the others on the GPU."""
+    length, asked = Length(epochs=3, iterations=3), []
+    gpu = dataclasses.replace(CPU, device="cuda", precision=precision)
+    first = gpu if before == "cuda" else CPU
+    whole = make(tmp_path / "whole", length, gpu).run()
+
+    def wish() -> str | None:
+        asked.append(1)
+        return "a wish" if len(asked) == 4 else None
+
+    with pytest.raises(Interrupted):
+        make(tmp_path / "stopped", length, first, stop=wish).run()
+    again = make(tmp_path / "stopped", length, gpu)
+    again.resume()
+    assert [record.train_loss for record in again.run()] == pytest.approx([record.train_loss for record in whole], abs=0.02)
