@@ -1,9 +1,11 @@
 """Weights and training states on disk: tensors and JSON, never pickled code; written atomically."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,6 +13,9 @@ from safetensors.torch import save_file
 
 from autounet.artefact import atomic_path
 from autounet.errors import ArtefactError
+
+ALMOST_FULL = 2**24
+"""With fewer bytes free, a file that cannot be written did not find room: torch does not say so."""
 
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, str]) -> None:
@@ -21,11 +26,14 @@ def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, 
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary, _refusals(path, SafetensorError):
+        mode = temporary.stat().st_mode
         save_file(tensors, temporary, metadata=about)
+        temporary.chmod(mode)  # it makes a file of its own, which only its owner may read
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Weights and what was written about them. Raises ArtefactError."""
+    _check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -35,6 +43,7 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 def read_about(path: Path) -> dict[str, str]:
     """What was written about the weights, without reading them. Raises ArtefactError."""
+    _check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -51,7 +60,12 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 def load_state(path: Path) -> dict[str, Any]:
     """Reads a training state onto the CPU; executes nothing. Raises ArtefactError."""
+    _check_readable(path)
     try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself does not look at the checksums
+        if damaged is not None:
+            raise BadZipFile(f"the checksum of {damaged} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         raise ArtefactError(f"{path}: checkpoint cannot be read", found=error, remedy="delete it to start this fold anew") from None
@@ -60,10 +74,23 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
+def _check_readable(path: Path) -> None:
+    """Raises ArtefactError for a file that is there and may not be read: safetensors calls it missing."""
+    try:
+        with path.open("rb"):
+            pass
+    except PermissionError as error:
+        raise ArtefactError(f"{path}: cannot be read", found=error.strerror, remedy="ask its owner for permission to read it") from None
+    except OSError:
+        pass  # said by whoever reads it
+
+
 @contextmanager
 def _refusals(path: Path, kind: type[Exception]) -> Iterator[None]:
     """Turns the libraries' own kind of write error into ours."""
     try:
         yield
     except kind as error:
-        raise ArtefactError(f"{path}: cannot be written", found=error, remedy="check the folder's permissions and free space") from None
+        full = shutil.disk_usage(path.parent).free < ALMOST_FULL
+        found = "no space left on the disk" if full else str(error).split("\n")[0]
+        raise ArtefactError(f"{path}: cannot be written", found=found, remedy="check the folder's permissions and free space") from None

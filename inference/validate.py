@@ -1,12 +1,14 @@
 """Predict the held-out cases of a fold on their original grid, and score them."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from autounet.artefact import digest_of
 from autounet.dataset import Case, DatasetSpec
-from autounet.errors import DatasetError
+from autounet.errors import DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
+from autounet.images import read_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
 from autounet.layout import FoldLayout
@@ -33,7 +35,7 @@ def validate_fold(
     jobs = [PredictionJob(name, case.images, layout.validation / f"{name}{label_ending(plan.file_ending)}") for name, case in cases.items()]
     # An interrupted validation goes on: what these weights have predicted is kept.
     trained = layout.weights.stat().st_mtime_ns
-    todo = [job for job in jobs if not job.output.exists() or job.output.stat().st_mtime_ns < trained]
+    todo = [job for job in jobs if not _is_kept(job.output, trained)]
     problems = predict_cases(model, todo, runtime).problems
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
@@ -48,6 +50,17 @@ def validate_fold(
     )
     scores.save(layout.scores)
     return scores
+
+
+def _is_kept(prediction: Path, trained_ns: int) -> bool:
+    """Whether a label map is whole and younger than the weights."""
+    if not prediction.exists() or prediction.stat().st_mtime_ns < trained_ns:
+        return False
+    try:
+        read_labels(prediction)
+    except ImageError:
+        return False
+    return True
 
 
 def label_ending(image_ending: str) -> str:

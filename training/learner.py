@@ -90,23 +90,28 @@ class Learner:
         return loss.detach(), left_out
 
     @torch.no_grad()
-    def validate(self, batches: Iterable[Batch]) -> tuple[float, dict[str, float | None]]:
-        """Loss and Dice over patches of the held-out cases: nnU-Net's online validation, with the loss of the finest resolution alone."""
-        names = self._job.labels.names
+    def validate(self, batches: Iterable[Batch]) -> tuple[float | None, dict[str, float | None]]:
+        """Loss and Dice over patches of the held-out cases: nnU-Net's online validation, with the loss of the finest resolution alone.
+
+        Batches in which nothing is annotated do not count; the loss is None where none does.
+        """
+        names, ignore = self._job.labels.names, self._job.labels.ignore_index
         counts = torch.zeros(3, len(names), dtype=torch.int64, device=self.device)
-        losses = []
+        losses, annotated = [], []
         with self.averaged():
             self._network.eval()
             for batch in batches:
                 image, labels, known = self._on_device(batch)
                 scores, labels, loss = self._forward(image, labels.clamp(min=0), known)
                 losses.append(loss)
+                annotated.append(torch.ones_like(loss) if ignore is None else (labels != ignore).any().to(loss.dtype))
                 counts += confusion_counts(scores[0], labels, self._job.labels, known)
         dice: dict[str, float | None] = {}
         for name, (hit, extra, missed) in zip(names, self._total(counts).T.tolist(), strict=True):
             total = 2 * hit + extra + missed
             dice[name] = 2 * hit / total if total else None
-        return float(torch.stack(losses).mean()), dice
+        counted = self._total(torch.stack(annotated)) > 0
+        return float(torch.stack(losses)[counted].mean()) if counted.any() else None, dice
 
     def time_steps(self) -> tuple[float, float]:
         """Seconds of a step, and of a forward pass of one patch; nothing is left of what was learnt thereby."""

@@ -169,11 +169,17 @@ class FoldTraining:
             self._iterations = self._job.length.iterations
             return
         step_seconds, forward_seconds = self._learner.time_steps()
-        reserved = min(self._job.reserve(forward_seconds), 0.5 * budget)
         step_seconds *= 1 + VALIDATION_SHARE / 3
-        self._reserved, step_seconds = agreed([reserved, step_seconds], self._processes)
+        reserve, step_seconds = agreed([self._job.reserve(forward_seconds), step_seconds], self._processes)
+        self._reserved = min(reserve, 0.5 * budget)
         self._iterations = Schedule(self._job.length, self._reserved, self._job.optimizer).iterations_for(step_seconds)
         self._epoch_seconds = self._iterations * step_seconds
+        if self._epoch_seconds + reserve > budget:
+            log.warning(
+                "a budget of %.0f s is too short: an epoch of one step, and validation, take about %.0f s",
+                budget,
+                self._epoch_seconds + reserve,
+            )
         log.info(
             "budget %.0f s: %.3f s a step, %d steps an epoch, %.0f s kept for validation",
             budget, step_seconds, self._iterations, self._reserved,
@@ -211,8 +217,9 @@ class FoldTraining:
         names = sorted(name for name in known | expected if known.get(name) != expected.get(name))
         if "files" in names:
             # Times change when a dataset is copied: no reason to refuse.
-            log.warning("%s: begun on images or labels that have changed since; --overwrite starts anew", path.parent)
             names.remove("files")
+            if "cases" not in names:
+                log.warning("%s: begun on images or labels that have changed since; --overwrite starts anew", path.parent)
         if state.get("seed") not in (None, self._runtime.seed):
             log.warning("%s: begun with --seed %s and goes on with %s", path.parent, state["seed"], self._runtime.seed)
         if names or not isinstance(found, dict):

@@ -1,8 +1,9 @@
 """One fold of one configuration: trained, then scored on the cases it has not seen."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from autounet.cli.stopping import stop_wishes
 from autounet.cli.tracking import told_of, told_scores, tracked
 from autounet.dataset import DatasetSpec
 from autounet.device import free_cached, is_out_of_memory, pick_device
-from autounet.errors import ArtefactError, AutounetError, DatasetError
+from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrupted, UsageError
 from autounet.evaluation.scores import Scores
 from autounet.inference.model import check_plan
 from autounet.inference.run import validation_seconds
@@ -31,7 +32,7 @@ from autounet.planners.words import count
 from autounet.preprocessing.run import recipe_of
 from autounet.preprocessing.store import Store, StoredCase
 from autounet.splits import Split
-from autounet.training.distributed import agreed
+from autounet.training.distributed import agreed, anywhere
 from autounet.training.history import EpochRecord
 from autounet.training.job import FoldJob
 from autounet.training.loader import BatchLoader
@@ -77,12 +78,22 @@ class FoldRun:
         """For messages."""
         return f"{self.configuration.name} fold {self.fold}"
 
+    @property
+    def _folder(self) -> FoldLayout:
+        return self.layout.fold(self.configuration.name, self.fold)
+
+    def forget_stop(self) -> bool:
+        """Removes a wish to stop that lies there; whether one did."""
+        found = self._folder.stop.exists()
+        self._folder.stop.unlink(missing_ok=True)
+        return found
+
     def run(self, wish: FoldWish) -> Scores | None:
         """Trains unless it is trained, then validates unless it is validated.
 
         Of several processes the first does all but the training alone, and the others wait for it.
         """
-        layout, processes = self.layout.fold(self.configuration.name, self.fold), self.session.runtime.processes
+        layout, processes = self._folder, self.session.runtime.processes
         if not processes.writes:
             # Only the first one looks at the disk: what was just removed may still be there for another machine.
             trained, begun = agreed((0, 0), processes)
@@ -98,6 +109,8 @@ class FoldRun:
             self._clear(layout, wish)
             trained, begun = layout.weights.exists(), layout.resume.exists()
             agreed((trained, begun), processes)
+            if wish.initial is not None and (trained or begun):
+                self.session.screen.warn(f"--init changes nothing: {self.title} is trained, or begun, already; --overwrite begins anew")
             if trained:
                 return self._trained_already(layout)
             with tracked(wish.trackers, layout, f"{self.plan.dataset} {self.title}", self._settings(wish), anew=not begun) as trackers:
@@ -158,7 +171,15 @@ class FoldRun:
             "fold": self.fold,
             "cases": digest_of(sorted(self.split.train)),
             "files": self._files(self.split.train),
-            "training": self.recipe.training_recipe(),
+            **self._recipe_digests(),
+        }
+
+    def _recipe_digests(self) -> dict[str, str]:
+        recipe = self.recipe
+        return {
+            "optimizer": digest_of(recipe.optimizer.model_dump(mode="json")),
+            "augmentation": digest_of(recipe.augmentation),
+            "loss": digest_of(recipe.loss.model_dump(mode="json")),
         }
 
     def _files(self, cases: Sequence[str]) -> str:
@@ -169,7 +190,11 @@ class FoldRun:
         """The scores, if they are of the held-out files as they are now."""
         if not layout.scores.exists():
             return None
-        scores = Scores.load(layout.scores)
+        try:
+            scores = Scores.load(layout.scores)
+        except ArtefactError as error:
+            self.session.screen.warn(f"{error.what}; the held-out cases are scored again")
+            return None
         if scores.made_from.get("files") == self._files(self.split.validation):
             return scores
         self.session.screen.warn("the held-out images or labels have changed since they were scored: predicting and scoring them again")
@@ -185,7 +210,7 @@ class FoldRun:
         about = read_about(layout.weights)
         if about.get("files") != self._files(self.split.train):
             self.session.screen.warn(f"{layout.root}: trained on images or labels that have changed since; --overwrite trains anew")
-        if about.get("training") not in (None, self.recipe.training_recipe()):
+        if any(about.get(name) not in (None, digest) for name, digest in self._recipe_digests().items()):
             self.session.screen.warn(f"{layout.root}: trained with another recipe, see {layout.training.name}; --overwrite trains anew")
         found = about.get("cases")
         if found not in (None, self._about()["cases"]):
@@ -196,24 +221,33 @@ class FoldRun:
 
     def _train(self, wish: FoldWish, layout: FoldLayout, begun: bool, trackers: Trackers) -> None:
         with self._explained_memory():
-            weights = None if begun else self._initial(wish, layout)
+            weights = self._initial(wish, layout, begun)
             loaders = self._loaders()
             with stop_wishes(layout.stop) as stop:
                 history = self._train_on(loaders, weights, wish, layout, begun, trackers, stop)
+                why = stop()
+                if anywhere(why is not None, self.session.runtime.processes):
+                    raise Interrupted(
+                        f"{why or 'another process was stopped'}: {self.title} is trained, and not yet scored",
+                        remedy="the same command goes on from there",
+                    )
         if self.session.runtime.processes.writes:
             self._report(wish, layout).draw(history)
 
     def _settings(self, wish: FoldWish) -> dict[str, str | int | float]:
         return told_of(self.recipe, self.configuration, self.fold, wish.length, self.session.runtime.seed)
 
-    def _initial(self, wish: FoldWish, layout: FoldLayout) -> dict[str, Tensor] | None:
-        """Weights to begin with, said and put down with the recipe; None where the network draws its own."""
+    def _initial(self, wish: FoldWish, layout: FoldLayout, begun: bool) -> dict[str, Tensor] | None:
+        """Weights to begin with, said and put down with the recipe; None where the network draws its own, or goes on."""
         record: dict[str, Any] = {
             **self._settings(wish),
             "recipe": self.recipe.model_dump(mode="json", include={"optimizer", "augmentation", "loss"}),
         }
         initial = None
-        if wish.initial is not None:
+        if begun:
+            with suppress(OSError, ValueError, AttributeError):
+                record["initial_weights"] = json.loads(layout.training.read_text(encoding="utf-8")).get("initial_weights")
+        elif wish.initial is not None:
             initial = initial_weights(wish.initial, self.plan, self.configuration, self.session.runtime.seed)
             record["initial_weights"] = {"source": initial.source, "notes": initial.notes}
             self.session.screen.say(f"{self.title}: begins with the weights of {initial.source}")
@@ -296,6 +330,12 @@ class FoldRun:
         training = FoldTraining(job, self.session.runtime)
         if begun:
             training.resume()
+            done = training.position.epoch + (training.step > 0)
+            if wish.length.budget_seconds is None and wish.length.epochs < done:
+                raise UsageError(
+                    f"--epochs {wish.length.epochs}: {self.title} is in epoch {done} already, at a learning rate for more",
+                    remedy=f"give at least {done}, or begin anew with --overwrite",
+                )
             after = f" and step {training.step}" if training.step else ""
             screen.say(f"{self.title}: going on after epoch {training.position.epoch}{after}")
         else:

@@ -1,6 +1,7 @@
 """How commands end: errors become messages and exit codes, never tracebacks."""
 
 import functools
+import os
 import signal
 import sys
 import traceback
@@ -27,7 +28,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except Interrupted as stop:
-            _screen().warn(str(stop))
+            if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+                _screen().warn(str(stop))
             raise typer.Exit(stop.exit_code) from None
         except AutounetError as error:
             if kwargs.get("debug"):

@@ -17,6 +17,9 @@ from autounet.cli.guard import INTERRUPTED, guarded, interrupt_on_sigterm
 if TYPE_CHECKING:
     from autounet.cli.session import Session
 
+MOST = 10**6
+"""Epochs, or steps of an epoch."""
+
 _arguments: ContextVar[tuple[str, ...]] = ContextVar("arguments", default=())
 """The command line of the command that runs, for the record it leaves."""
 
@@ -100,8 +103,8 @@ def train(
     fold: Annotated[str, typer.Option("-f", "--fold", help="0 to 4, several as 0,2,4, or all: one model on all cases.")],
     configuration: options.ConfigurationName = None,
     preset: options.PresetName = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Number of epochs. Default: the plan's.")] = None,
-    iterations: Annotated[int, typer.Option("--iterations", min=1, help="Steps per epoch.")] = 250,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, max=MOST, help="Number of epochs. Default: the plan's.")] = None,
+    iterations: Annotated[int, typer.Option("--iterations", min=1, max=MOST, help="Steps per epoch.")] = 250,
     budget: Annotated[
         str | None, typer.Option("--budget", help="Time per fold, validation included: 90s, 15m, 2h. The learning rate fits.")
     ] = None,
@@ -123,7 +126,7 @@ def train(
     track: Annotated[list[str] | None, typer.Option("--track", help="tensorboard, wandb or mlflow; may be repeated.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on from a checkpoint if there is one.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train anew what is trained already.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same run.")] = 1234,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same run.")] = 1234,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     data: options.Data = None,

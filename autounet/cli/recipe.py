@@ -54,8 +54,14 @@ def _pairs(text: str) -> dict[str, float]:
             weight = float(value)
         except ValueError:
             weight = -1.0
-        if not equals or not 0 <= weight < 1e6:
-            raise UsageError(f"--class-weights {text}: cannot be read", found=part, expected="class=weight, as in liver=1,tumour=5")
+        if not equals or not 0 <= weight <= 1e6:
+            raise UsageError(
+                f"--class-weights {text}: cannot be read",
+                found=part,
+                expected="class=weight, as in liver=1,tumour=5, weights from 0 to a million",
+            )
+        if name.strip() in found:
+            raise UsageError(f"--class-weights {text}: {name.strip()} is there twice")
         found[name.strip()] = weight
     return found
 

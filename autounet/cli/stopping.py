@@ -20,12 +20,11 @@ def stop_wishes(file: Path) -> Iterator[Callable[[], str | None]]:
     Further SIGTERMs change nothing: batch systems and torchrun send it to the same processes, while a checkpoint is being written.
 
     Args:
-        file: Whoever makes this file wishes so, too. One that is there already is old and is removed, as it is after it was obeyed.
+        file: Whoever makes this file wishes so, too; it is removed when that was heard.
 
     Yields:
         What says why to stop, or None.
     """
-    file.unlink(missing_ok=True)
     came: set[int] = set()
     looked, found = 0.0, False
 

@@ -11,12 +11,12 @@ from autounet.cli.stages import cases_of_fold, choose_configuration, fresh_plan,
 from autounet.cli.tracking import tracker_names
 from autounet.cli.wanted import Wanted
 from autounet.device import pick_device, pick_precision
-from autounet.errors import UsageError
+from autounet.errors import Interrupted, UsageError
 from autounet.plan import Plan
 from autounet.preprocessing.border import check_loss
 from autounet.preprocessing.run import prepare_dataset
 from autounet.splits import FOLDS, five_folds
-from autounet.training.distributed import first_alone, together
+from autounet.training.distributed import anywhere, first_alone, together
 from autounet.training.schedule import Length
 
 
@@ -71,9 +71,15 @@ def run_train(session: Session, dataset: str, fold: str, configuration: str | No
             chosen, recipe = choose_configuration(plan, configuration), wish.recipe.applied_to(plan)
             check_loss(recipe.loss, recipe.labels)
             splits = [cases_of_fold(session, spec, layout, name) for name in folds]
+            if processes.writes:
+                for name in folds:  # a wish that is older than this command
+                    layout.fold(chosen.name, name).stop.unlink(missing_ok=True)
             prepared = prepare_dataset(spec, plan, {chosen.name: layout.prepared(chosen.name)}, session.runtime)[chosen.name]
             by_name = {case.case: case for case in prepared}
         for name, split in zip(folds, splits, strict=True):
-            scores = FoldRun(session, spec, layout, plan, recipe, chosen, name, split, by_name).run(wish.of(plan))
+            run = FoldRun(session, spec, layout, plan, recipe, chosen, name, split, by_name)
+            scores = run.run(wish.of(plan))
             if scores is not None:
                 record.setdefault("scores", {})[f"{chosen.name} fold {name}"] = scores.to_public()["mean"]
+            if anywhere(processes.writes and run.forget_stop(), processes) and name != folds[-1]:
+                raise Interrupted(f"STOP was found: {run.title} is done", remedy="the same command goes on with the other folds")

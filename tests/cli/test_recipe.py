@@ -40,6 +40,7 @@ def test_class_weights_by_name(plan: Plan) -> None:
         (RecipeChoices(class_weights="core"), "found core, expected class=weight"),
         (RecipeChoices(class_weights="core=-1"), "cannot be read"),
         (RecipeChoices(class_weights="core=nan"), "cannot be read"),
+        (RecipeChoices(class_weights="core=1,core=2"), "core is there twice"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_any_work(choices: RecipeChoices, words: str) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,10 +12,12 @@ from typing import Any
 import pytest
 import torch
 
+import autounet.cli.stopping as stopping_module
 import autounet.training.schedule as schedule_module
 from autounet.checkpoint import load_state, load_weights, read_about
 from autounet.training.history import read_history
 from autounet.training.learner import Learner
+from autounet.training.loop import FoldTraining
 
 
 @pytest.fixture
@@ -55,7 +59,87 @@ def test_a_training_that_was_begun_with_another_recipe_is_not_mixed(
     fold: Path, trained: Any, kit: SimpleNamespace, refused: Callable[..., Any]
 ) -> None:
     (fold / "weights.safetensors").unlink()
-    refused(1, ["resume.pt", "another training", "--overwrite"], *_train(trained, fold.parents[3], kit, "--augmentation", "none"))
+    refused(1, ["resume.pt", "another augmentation", "--overwrite"], *_train(trained, fold.parents[3], kit, "--augmentation", "none"))
+
+
+def test_fewer_epochs_than_are_done_would_end_at_a_high_rate(
+    fold: Path, trained: Any, kit: SimpleNamespace, refused: Callable[..., Any]
+) -> None:
+    (fold / "weights.safetensors").unlink()
+    words = ["--epochs 1", "is in epoch 2 already", "at least 2"]
+    refused(2, words, *_train(trained, fold.parents[3], kit, "--epochs", "1"))
+
+
+def test_a_training_goes_on_with_other_numbers_and_says_so(
+    fold: Path, trained: Any, kit: SimpleNamespace, autounet: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The recipe's record follows; weights to begin with come too late."""
+    (fold / "weights.safetensors").unlink()
+    ended = autounet(*_train(trained, fold.parents[3], kit, "--epochs", "3", "--seed", "5", "--init", fold))
+    assert ended.code == 0, ended
+    assert "--init changes nothing" in ended.text
+    assert "begun with --seed 1234 and goes on with 5" in ended.text
+    recipe = json.loads((fold / "training.json").read_text())
+    assert (recipe["length"], recipe["seed"]) == ("3 epochs of 2 steps", 5)
+
+
+def test_a_checkpoint_with_a_changed_byte_is_not_taken_up(
+    fold: Path, trained: Any, kit: SimpleNamespace, refused: Callable[..., Any]
+) -> None:
+    (fold / "weights.safetensors").unlink()
+    path = fold / "resume.pt"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 64] = bytes(255 - value for value in content[middle : middle + 64])
+    path.write_bytes(content)
+    refused(1, ["resume.pt: checkpoint cannot be read", "checksum", "delete it"], *_train(trained, fold.parents[3], kit))
+
+
+def test_damaged_scores_and_predictions_are_made_again(
+    fold: Path, trained: Any, kit: SimpleNamespace, autounet: Callable[..., Any]
+) -> None:
+    before = json.loads((fold / "scores.json").read_text())["cases"]
+    (fold / "scores.json").write_text("{}")
+    prediction = next((fold / "validation").glob("*.nii.gz"))
+    prediction.write_bytes(prediction.read_bytes()[:-20])
+    ended = autounet(*_train(trained, fold.parents[3], kit))
+    assert ended.code == 0, ended
+    assert "scored again" in ended.text
+    assert json.loads((fold / "scores.json").read_text())["cases"] == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other permissions")
+def test_others_may_read_what_the_umask_lets_them(fold: Path) -> None:
+    modes = {path.name: path.stat().st_mode for path in fold.iterdir() if path.is_file() and path.name != ".lock"}
+    assert len(set(modes.values())) == 1, modes
+
+
+@pytest.mark.parametrize("ask", ["signal", "file"])
+def test_a_wish_after_the_last_step_is_heard(
+    trained: Any, kit: SimpleNamespace, runs_copy: Path, autounet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    """The fold is trained then, its scores and the other fold are for the next time."""
+    folder = runs_copy / kit.volumes / "models" / "3d_fullres" / "fold_2"
+    original = FoldTraining._save_weights
+
+    def save(self: FoldTraining, final: bool) -> None:
+        original(self, final)
+        if final and ask == "signal":
+            signal.raise_signal(signal.SIGTERM)
+        elif final:
+            (folder / "STOP").touch()
+            monkeypatch.setattr(stopping_module, "LOOK_SECONDS", 0.0)
+
+    arguments = ("train", "-d", trained.volumes, "-f", "2,3", *kit.short, "--runs", runs_copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(FoldTraining, "_save_weights", save)
+        ended = autounet(*arguments)
+    assert ended.code == 130, ended
+    assert "3d_fullres fold 2 is trained, and not yet scored" in ended.text
+    assert (folder / "weights.safetensors").exists()
+    assert not (folder / "STOP").exists()
+    assert not (folder / "scores.json").exists()
+    assert not (folder.parent / "fold_3").exists()
 
 
 def test_a_fold_without_foreground(trained: Any, kit: SimpleNamespace, tmp_path: Path, refused: Callable[..., Any]) -> None:
