@@ -9,7 +9,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,17 +77,19 @@ def job_of(plan: Plan, runs: RunLayout, configuration: str, augmentation: Any, s
 
 
 def seconds_of(learner: Learner, batches: Iterator[Batch], steps: int) -> list[float]:
-    """Seconds of each step, the time to get its batch included, after a warm-up."""
-    seconds = []
-    for step in range(WARM_UP + steps):
-        began = time.perf_counter()
-        loss, _ = learner.step(next(batches), 0, step, 0.01)
-        float(loss)
-        seconds.append(time.perf_counter() - began)
-    return seconds[WARM_UP:]
+    """Seconds of each step after a warm-up."""
+    return [step_seconds(learner, batches, step) for step in range(WARM_UP + steps)][WARM_UP:]
 
 
-def again(batch: Batch) -> Iterator[Batch]:
+def step_seconds(learner: Learner, batches: Iterator[Batch], step: int) -> float:
+    """Seconds of one step, the time to get its batch included."""
+    began = time.perf_counter()
+    loss, _ = learner.step(next(batches), 0, step, 0.01)
+    float(loss)
+    return time.perf_counter() - began
+
+
+def again(batch: Batch) -> Generator[Batch]:
     """The same batch for ever."""
     while True:
         yield batch
@@ -152,15 +154,20 @@ def measure(plan: Plan, runs: RunLayout, arguments: argparse.Namespace, peer: Pe
             found.setdefault(f"nnU-Net {precision}", []).append(peer_seconds(peer, plan, name, precision, steps, scratch))
         learner = Learner(whole, Runtime(device="cpu"))
         batch = next(whole.train.batches(0, 1))
-        rounds = {
+        rounds: dict[str, Generator[Batch]] = {
             "augmented, batch there": again(batch),
             "augmented, from memory": whole.train.batches(1, 1000),
             "augmented, from disk": from_disk.train.batches(1, 1000),
         }
-        for title, batches in rounds.items():
-            found.setdefault(title, []).append(seconds_of(learner, batches, 2 * steps))
+        # Step by step in turns: the machine's speed changes more from minute to minute than loading costs.
+        taken: dict[str, list[float]] = {title: [] for title in rounds}
+        for step in range(WARM_UP + 2 * steps):
+            for title, batches in rounds.items():
+                taken[title].append(step_seconds(learner, batches, step))
+        for title, seconds in taken.items():
+            found.setdefault(title, []).append(seconds[WARM_UP:])
         for title in list(rounds)[1:]:
-            rounds[title].close()  # type: ignore[attr-defined]
+            rounds[title].close()
         for title, seconds in augmentation_seconds(peer, arguments.dataset.resolve(), scratch).items():
             found.setdefault(title, []).append(seconds)
     return found
