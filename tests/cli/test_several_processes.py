@@ -57,13 +57,3 @@ def test_two_processes_have_the_losses_of_one(planned: tuple[Path, Path], autoun
     assert scores[0] == scores[1]
     manifest = json.loads((folder / "two" / dataset.name / "manifest.json").read_text())
     assert [entry["command"][1] for entry in manifest] == ["plan", "train"]
-
-
-def test_more_processes_than_samples_are_refused(planned: tuple[Path, Path], autounet: Callable[..., Any]) -> None:
-    dataset, folder = planned
-    plan = ("plan", "-d", dataset, "--preset", "small", "--batch-size", "3d_fullres=1", "--runs", folder / "three")
-    assert autounet(*plan).code == 0
-    code, output = _together("train", "-d", dataset, "-f", "0", *TRAINING, "--runs", folder / "three")
-    assert code != 0
-    assert "2 processes cannot share a batch of 1" in output
-    assert "autounet plan --batch-size" in output
