@@ -81,9 +81,14 @@ class LabelSpec(Frozen):
         return tuple(sorted({0, *self.foreground_values, *ignore}))
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each output channel of a network is for: background and classes, or the regions."""
+        return self.names if self.overlapping else (self.background_name, *self.names)
+
+    @property
     def outputs(self) -> int:
         """Number of output channels of a network: background and classes, or one per region."""
-        return len(self.classes) + (0 if self.overlapping else 1)
+        return len(self.output_names)
 
     @property
     def declared(self) -> int:

@@ -46,11 +46,6 @@ class Terms:
         """The network in numbers."""
         return self.configuration.network
 
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the network's outputs, in order."""
-        return self.labels.names if self.labels.overlapping else (self.labels.background_name, *self.labels.names)
-
 
 def adapt_weights(
     source: Mapping[str, Tensor], source_terms: Terms, target_terms: Terms, fresh: Mapping[str, Tensor]
@@ -211,7 +206,7 @@ def _match_inputs(old: Sequence[str], new: Sequence[str]) -> tuple[Tensor, list[
 
 def _match_outputs(source: Terms, target: Terms) -> tuple[list[int | None], list[str]]:
     """For each new output the old one that goes on in it, or None, and that in words."""
-    fresh: list[int | None] = [None] * len(target.outputs)
+    fresh: list[int | None] = [None] * len(target.labels.output_names)
     if source.labels.overlapping != target.labels.overlapping:
         ways = {True: "overlapping regions", False: "classes that exclude each other"}
         old, new = ways[source.labels.overlapping], ways[target.labels.overlapping]
@@ -220,7 +215,7 @@ def _match_outputs(source: Terms, target: Terms) -> tuple[list[int | None], list
     known = [name for name, pair in zip(target.labels.names, classes, strict=True) if pair is not None]
     if not known:
         return fresh, [f"heads: new, since no class has a known name (pretrained: {', '.join(source.labels.names)})"]
-    shift = len(source.outputs) - len(source.labels.names)  # 1 for the background
+    shift = len(source.labels.output_names) - len(source.labels.names)  # 1 for the background
     outputs = [*range(shift), *(None if pair is None else pair + shift for pair in classes)]
     added = [name for name in target.labels.names if name not in known]
     gone = [name for position, name in enumerate(source.labels.names) if position not in classes]

@@ -176,9 +176,7 @@ class FoldTraining:
         self._epoch_seconds = self._iterations * step_seconds
         if self._epoch_seconds + reserve > budget:
             log.warning(
-                "a budget of %.0f s is too short: an epoch of one step, and validation, take about %.0f s",
-                budget,
-                self._epoch_seconds + reserve,
+                "a budget of %.0f s is too short: one epoch and the validation take about %.0f s", budget, self._epoch_seconds + reserve
             )
         log.info(
             "budget %.0f s: %.3f s a step, %d steps an epoch, %.0f s kept for validation",

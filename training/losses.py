@@ -65,10 +65,8 @@ class SegmentationLoss:
         total: Callable[[Tensor], Tensor] = one_process,
     ) -> None:
         if len(class_weights) not in (0, labels.outputs):
-            outputs = (() if labels.overlapping else (labels.background_name,)) + labels.names
-            raise UsageError(
-                f"class weights: {len(class_weights)} numbers", expected=f"{labels.outputs}, one each for {', '.join(outputs)}"
-            )
+            expected = f"{labels.outputs}, one each for {', '.join(labels.output_names)}"
+            raise UsageError(f"class weights: {len(class_weights)} numbers", expected=expected)
         self._batch_dice, self._ignore, self._total = batch_dice, labels.ignore_index, total
         self._regions = [labels.class_indices(entry) for entry in labels.classes] if labels.overlapping else None
         self._class_weights = torch.tensor(class_weights) if class_weights else None

@@ -68,7 +68,7 @@ def _pairs(text: str) -> dict[str, float]:
 
 def _weights(text: str, labels: LabelSpec, before: tuple[float, ...]) -> tuple[float, ...]:
     """One weight for each of the network's outputs; those that are not named keep theirs."""
-    names = labels.names if labels.overlapping else (labels.background_name, *labels.names)
+    names = labels.output_names
     weights = dict(zip(names, before or (1.0,) * len(names), strict=True))
     for name, weight in _pairs(text).items():
         if name not in weights:
