@@ -30,6 +30,11 @@ class RunLayout:
         return self.root / "splits.json"
 
     @property
+    def report(self) -> Path:
+        """All of it as a page to read."""
+        return self.root / "report.html"
+
+    @property
     def manifest(self) -> Path:
         """Every command that wrote here."""
         return self.root / "manifest.json"

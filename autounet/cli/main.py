@@ -290,6 +290,26 @@ def evaluate(
 
 @app.command()
 @guarded
+def report(
+    dataset: options.Dataset,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="The file. Default: report.html in the run folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make it anew even if nothing has changed.")] = False,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write one page about a dataset and its models, that opens in any browser: data, plan, training, scores, slices of cases."""
+    session = _open(data=data, runs=runs, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.reporting import run_report
+
+    run_report(session, dataset, output, overwrite)
+
+
+@app.command()
+@guarded
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the demo's data and results.")] = Path("autounet_demo"),
     budget: Annotated[str, typer.Option("--budget", help="Training time.")] = "180s",
