@@ -98,8 +98,8 @@ def short(value: float) -> float:
 
 
 def figure(value: float) -> str:
-    """A number with four significant digits, whole ones in full."""
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e12 else f"{value:.4g}"
+    """A number with four significant digits; whole and large ones in full."""
+    return f"{value:,.0f}" if abs(value) < 1e12 and (abs(value) >= 1000 or value == int(value)) else f"{value:.4g}"
 
 
 def _spread(name: str, values: list[float]) -> Spread:

@@ -34,7 +34,7 @@ TEMPLATES = "templates"
 
 def page_digest(evidence: Evidence) -> str:
     """Hash of all that the page is made from, the page's own form among it: an equal one means that it is up to date."""
-    form = [_resource(name) for name in ("report.html.j2", "report.css", *SCRIPTS)]
+    form = {entry.name: _resource(entry.name) for entry in resources.files("autounet.report").joinpath(TEMPLATES).iterdir()}
     return digest_of([evidence.digest(), __version__, digest_of(form)])
 
 
@@ -143,15 +143,16 @@ def _policy(style: str, script: str) -> str:
 
 def _safe_json(value: Any) -> str:
     """JSON that can stand inside a script element: nothing in it can end the element or begin another."""
-
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _drawings(evidence: Evidence, folder: Path) -> dict[str, str]:
     """A drawing of each configuration's network as a data URL: that of the run folder, or one made in ``folder``."""
-    drawings = {}
-    for name, configuration in (evidence.plan.configurations if evidence.plan else {}).items():
+    drawings: dict[str, str] = {}
+    if evidence.plan is None:
+        return {}
+    for name, configuration in evidence.plan.configurations.items():
         path = evidence.layout.network_drawing(name, ".svg")
         if not path.exists():
             from autounet.report.network import network_figure  # matplotlib is slow to import

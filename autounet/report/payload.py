@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autounet.evaluation.overlap import OverlapScore
 from autounet.fingerprint import Fingerprint
 from autounet.labels import LabelSpec
 from autounet.report.data_section import short, voxel_size
@@ -48,17 +49,20 @@ def results_payload(results: Results, fingerprint: Fingerprint) -> dict[str, Any
     for row in results.rows:
         values = [[_number(getattr(score, metric.key)) for score in row.scores] for metric in results.metrics]
         voxel = voxels.get(row.case)
-        sizes: list[list[float | None]] = [
-            [None if voxel is None or score.dice is None else short((score.tp + wrong(score)) * voxel) for score in row.scores]
-            for wrong in (lambda score: score.fn, lambda score: score.fp)
-        ]
-        rows.append([row.case, row.fold, values, *sizes])
+        truths = [_size(score, score.fn, voxel) for score in row.scores]
+        predictions = [_size(score, score.fp, voxel) for score in row.scores]
+        rows.append([row.case, row.fold, values, truths, predictions])
     metrics = [
         {"key": entry.key, "label": entry.label, "unit": entry.unit, "digits": entry.digits, "lower": entry.lower_is_better}
         | {"fraction": entry.is_fraction}
         for entry in results.metrics
     ]
     return {"configuration": results.configuration, "metrics": metrics, "rows": rows}
+
+
+def _size(score: OverlapScore, wrong: int, voxel: float | None) -> float | None:
+    """Size of a mask of which ``wrong`` voxels are not in the other one; None where it is not known or the score not defined."""
+    return None if voxel is None or score.dice is None else short((score.tp + wrong) * voxel)
 
 
 def _neighbours(count: int) -> list[slice]:

@@ -17,8 +17,8 @@ Values = npt.NDArray[np.float64]
 RESAMPLES, SEED, CONFIDENCE = 2000, 20150518, 0.95
 """Of the bootstrap. The seed is fixed, so that the same scores always have the same interval."""
 
-COUNTS = ("tp", "fp", "fn")
-"""Fields of a score that are no metric: they depend on the size of the case."""
+NO_METRICS = ("tp", "fp", "fn", "volume_truth", "volume_prediction", "lesions_true", "lesions_found", "lesions_false")
+"""Fields of a score that are counts and sizes, and say how large the case is rather than how well it was predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _nanmean(values: Values, axis: int) -> Values:
 
 def _metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
     """Every number of the scores that is defined somewhere and is no count, Dice first."""
-    keys = [key for key in OverlapScore.model_fields if key not in COUNTS]
+    keys = [key for key in type(rows[0].scores[0]).model_fields if key not in NO_METRICS]
     kept = [key for key in keys if any(isinstance(getattr(score, key), (int, float)) for row in rows for score in row.scores)]
     ordered = sorted({"dice", *kept}, key=lambda key: (key != "dice", keys.index(key)))
     return tuple(KNOWN.get(key, Metric(key, key.replace("_", " "))) for key in ordered)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autounet.fingerprint import Fingerprint
-from autounet.planners.words import count
+from autounet.planners.words import count, percent
 from autounet.report.data_section import DataSection, data_section, figure
 from autounet.report.evidence import Evidence, Fold
 from autounet.report.progress import best_epoch
@@ -36,6 +36,8 @@ class Cell:
 
     mean: str
     interval: str
+    cases: str = ""
+    """Over how many cases, where they are not those of the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Sections:
     tiles: tuple[Tile, ...]
     data: DataSection
     intensities: tuple[tuple[str, tuple[str, ...]], ...]
-    """Channel, and its mean, standard deviation, median, percentiles, minimum and maximum inside the classes."""
+    """Channel, and its mean, standard deviation, median, and two ranges inside the classes."""
     folds: tuple[FoldRow, ...]
     tables: tuple[ScoreTable, ...]
     method: str
@@ -108,8 +110,8 @@ def make_sections(evidence: Evidence, results: Sequence[Results], main: Results 
         _intensities(evidence.fingerprint),
         tuple(_fold_row(fold) for fold in evidence.folds),
         tuple(_score_table(entry) for entry in results),
-        f"Means over cases; in brackets {CONFIDENCE:.0%} intervals: percentiles of {RESAMPLES} means over cases drawn with replacement "
-        f"(bootstrap, seed {SEED}). They say how much the mean depends on which cases there are, not how much training varies.",
+        f"Means over cases; in brackets {percent(CONFIDENCE)} intervals: percentiles of {RESAMPLES} means over cases drawn with "
+        f"replacement (bootstrap, seed {SEED}). They say how much the mean depends on which cases there are, not how much training varies.",
         tuple(_command_row(entry) for entry in commands),
         _versions(commands),
         _recipe(evidence.commands),
@@ -130,7 +132,7 @@ def _tiles(evidence: Evidence, main: Results | None) -> tuple[Tile, ...]:
     if main is not None:
         overall = main.summary("dice")[-1]
         means = [mean for mean in main.case_dice.values() if mean is not None]
-        cell = _cell(overall, 3)
+        cell = _cell(overall, 3, overall.cases)
         tiles.append(Tile("Mean Dice", cell.mean, f"{cell.interval} over {count(len(main.rows), 'held-out case')}, {main.configuration}"))
         if means:
             worst = min((mean, case) for case, mean in main.case_dice.items() if mean is not None)
@@ -143,8 +145,9 @@ def _tiles(evidence: Evidence, main: Results | None) -> tuple[Tile, ...]:
 def _intensities(fingerprint: Fingerprint) -> tuple[tuple[str, tuple[str, ...]], ...]:
     rows = []
     for name, entry in zip(fingerprint.channels, fingerprint.intensities, strict=True):
-        values = (entry.mean, entry.std, entry.median, entry.percentile_00_5, entry.percentile_99_5, entry.min, entry.max)
-        rows.append((name, tuple(figure(value) for value in values)))
+        ranges = ((entry.percentile_00_5, entry.percentile_99_5), (entry.min, entry.max))
+        middles = tuple(figure(value) for value in (entry.mean, entry.std, entry.median))
+        rows.append((name, (*middles, *(f"{figure(low)} to {figure(high)}" for low, high in ranges))))
     return tuple(rows)
 
 
@@ -158,8 +161,9 @@ def _score_table(results: Results) -> ScoreTable:
     summaries = [results.summary(metric.key) for metric in results.metrics]
     rows = []
     for place, name in enumerate((*results.classes, "")):
-        cells = tuple(_cell(summary[place], metric.digits) for metric, summary in zip(results.metrics, summaries, strict=True))
-        rows.append((name, summaries[0][place].cases, cells))
+        cases = summaries[0][place].cases
+        cells = tuple(_cell(summary[place], metric.digits, cases) for metric, summary in zip(results.metrics, summaries, strict=True))
+        rows.append((name, cases, cells))
     fold_rows = []
     for fold in results.folds:
         values = [_number(value) for value in results.fold_means("dice", fold).tolist()]
@@ -167,11 +171,11 @@ def _score_table(results: Results) -> ScoreTable:
     return ScoreTable(results.configuration, len(results.rows), in_words(results.folds), results.metrics, tuple(rows), tuple(fold_rows))
 
 
-def _cell(interval: Interval, digits: int) -> Cell:
+def _cell(interval: Interval, digits: int, cases: int) -> Cell:
     if interval.mean is None:
         return Cell("–", "")
     bounds = "" if interval.low is None or interval.high is None else f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-    return Cell(f"{interval.mean:.{digits}f}", bounds)
+    return Cell(f"{interval.mean:.{digits}f}", bounds, "" if interval.cases == cases else f"of {interval.cases}")
 
 
 def _fold_row(fold: Fold) -> FoldRow:

@@ -27,6 +27,9 @@ WORST, MEDIAN, BEST = 4, 2, 2
 MOST_CHANNELS = 4
 """So many channels of an image are shown."""
 
+FRAME, LONGEST_ESCAPE = 1500, "\\ud83d\\ude00"
+"""Characters of a case in the page beside its slices, and what a character of its name may become in JSON."""
+
 PATIENT_PLANES = ("axial", "coronal", "sagittal")
 ARRAY_PLANES = ("x–y", "x–z", "y–z")
 """Where a file does not know how it lies in the patient."""
@@ -81,7 +84,7 @@ def make_viewer(evidence: Evidence, results: Results, dataset: DatasetSpec, most
     files = {fold.name: _predictions(fold.folder.validation) for fold in evidence.folds_of(results.configuration)}
     shown: list[Shown] = []
     failed: list[tuple[str, str]] = []
-    left = most_characters
+    left = most_characters - sum(FRAME + len(LONGEST_ESCAPE) * len(name) for name in chosen)
     with runtime.progress("Slices for the report", len(chosen)) as advance:
         for place, (name, group) in enumerate(chosen.items()):
             try:

@@ -5,10 +5,12 @@ const FOLD_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C510A", "#5
 
 /** A scale from values to pixels, with its ticks. */
 function scale(low, high, start, end, log) {
+  const most = Math.max(2, Math.abs(end - start) / (start > end ? 45 : 75)), narrow = log && high / low < 8;
+  const plain = narrow ? linearTicks(low, high, most).filter((tick) => tick > 0) : null;
   if (log) { low = Math.log10(low); high = Math.log10(high); }
   if (!(high > low)) { const room = Math.abs(low) * 0.05 || 0.5; low -= room; high += room; }
   const at = (value) => start + (((log ? Math.log10(value) : value) - low) / (high - low)) * (end - start);
-  at.ticks = log ? logTicks(low, high) : linearTicks(low, high, Math.max(2, Math.abs(end - start) / 75));
+  at.ticks = plain ?? (log ? logTicks(low, high) : linearTicks(low, high, most));
   return at;
 }
 
@@ -51,14 +53,14 @@ function strips(element, groups, options) {
   if (!bounds) { nothing(element); return; }
   const total = drawn.reduce((sum, group) => sum + group.points.length, 0);
   const draw = (width) => {
-    const lane = 54, left = 8, right = width - 12, height = drawn.length * lane + 26;
+    const lane = Math.max(56, Math.min(120, 330 / drawn.length)), left = 8, right = width - 12, height = drawn.length * lane + 26;
     const at = scale(bounds[0], bounds[1], left, right, options.log);
     const label = `${options.label}. ${drawn.filter((group) => group.points.length).map((group) => `${group.name}: median ${brief(quantile(sorted(group), 0.5))} of ${group.points.length}`).join("; ")}.`;
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
     for (const tick of at.ticks) {
       picture.append(svg("line", { class: "grid", x1: at(tick), x2: at(tick), y1: 16, y2: height - 20 }), svg("text", { x: at(tick), y: height - 6, "text-anchor": "middle" }, brief(tick)));
     }
-    drawn.forEach((group, number) => picture.append(strip(group, number * lane, at, options, total, width)));
+    drawn.forEach((group, number) => picture.append(strip(group, number * lane, lane, at, options, total, width)));
     element.replaceChildren(picture);
   };
   redrawn(element, draw);
@@ -66,8 +68,8 @@ function strips(element, groups, options) {
 
 const sorted = (group) => group.points.map((point) => point.value).sort((a, b) => a - b);
 
-function strip(group, top, at, options, total, width) {
-  const values = sorted(group), middle = top + 36;
+function strip(group, top, lane, at, options, total, width) {
+  const values = sorted(group), room = (lane - 22) / 2, middle = top + 19 + room, radius = values.length > 120 ? 2.6 : 4;
   const parts = svg("g", {});
   const name = svg("text", { class: "name", x: 8, y: top + 13 }, shortened(group.name, Math.floor(width / 9)));
   parts.append(name);
@@ -76,15 +78,15 @@ function strip(group, top, at, options, total, width) {
     return parts;
   }
   const [low, median, high] = [0.25, 0.5, 0.75].map((part) => at(quantile(values, part)));
-  if (values.length > 3) parts.append(svg("rect", { class: "box", x: low, y: middle - 12, width: Math.max(high - low, 1), height: 24, rx: 2 }));
+  if (values.length > 3) parts.append(svg("rect", { class: "box", x: low, y: middle - room * 0.7, width: Math.max(high - low, 1), height: room * 1.4, rx: 2 }));
   const stacks = new Map();
   for (const point of few(group.points, total)) {
-    const x = at(point.value), bin = Math.round(x / 6), above = stacks.get(bin) ?? 0;
+    const x = at(point.value), bin = Math.round(x / (1.5 * radius)), above = stacks.get(bin) ?? 0;
     stacks.set(bin, above + 1);
-    const offset = ((above % 2 ? 1 : -1) * Math.ceil(above / 2) * 4.5) % 15;
-    parts.append(dot(x, middle + offset, group.colour, `${point.case}\n${group.name}: ${options.digits === undefined ? brief(point.value) : point.value.toFixed(options.digits)}`, point.case, options.pick));
+    const offset = ((above % 2 ? 1 : -1) * Math.ceil(above / 2) * 1.3 * radius) % Math.max(room - radius, 1);
+    parts.append(dot(x, middle + offset, group.colour, `${point.case}\n${group.name}: ${options.digits === undefined ? brief(point.value) : point.value.toFixed(options.digits)}`, point.case, options.pick, radius));
   }
-  parts.append(svg("line", { class: "median", x1: median, x2: median, y1: middle - 15, y2: middle + 15 }));
+  parts.append(svg("line", { class: "median", x1: median, x2: median, y1: middle - room * 0.85, y2: middle + room * 0.85 }));
   return parts;
 }
 
@@ -99,8 +101,8 @@ function shortened(text, length) {
   return text.length <= length ? text : `${text.slice(0, Math.max(length - 1, 4))}…`;
 }
 
-function dot(x, y, colour, text, name, pick) {
-  const circle = svg("circle", { class: "dot", cx: x.toFixed(1), cy: y.toFixed(1), r: 4 });
+function dot(x, y, colour, text, name, pick, radius = 4) {
+  const circle = svg("circle", { class: radius < 4 ? "dot small" : "dot", cx: x.toFixed(1), cy: y.toFixed(1), r: radius });
   circle.style.setProperty("--c", colour);
   circle.addEventListener("pointermove", (event) => tip(event, text));
   circle.addEventListener("pointerleave", () => tip(null, ""));
@@ -123,7 +125,7 @@ function scatter(element, groups, points, options) {
     axes(picture, x, y, left, right, top, bottom, options.xLabel, options.yLabel);
     for (const point of few(there.map((entry) => ({ ...entry, value: entry.y })), there.length)) {
       const group = groups[point.group];
-      if (!hidden.has(group.name)) picture.append(dot(x(point.x), y(point.y), group.colour, `${point.case}\n${group.name}: ${fixed(point.y, options.digits)} at ${brief(point.x)} ${options.unit}`, point.case, options.pick));
+      if (!hidden.has(group.name)) picture.append(dot(x(point.x), y(point.y), group.colour, `${point.case}\n${group.name}: ${fixed(point.y, options.digits)} at ${brief(point.x)} ${options.unit}`, point.case, options.pick, there.length > 240 ? 3 : 4));
     }
     element.replaceChildren(picture, legend);
   };

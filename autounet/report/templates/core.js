@@ -39,12 +39,11 @@ function fixed(value, digits) {
   return value === null || value === undefined ? "–" : value.toFixed(digits);
 }
 
-/** A number with about three digits that count, as on an axis. */
+/** A number with three or four digits that count, as on an axis. */
 function brief(value) {
-  if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(0).replace("e+", "e");
-  return String(Number(value.toPrecision(size >= 1000 ? 4 : 3)));
+  if (size >= 1e9 || (size < 1e-3 && size > 0)) return value.toExponential(1).replace("e+", "e");
+  return size >= 1000 ? Math.round(Number(value.toPrecision(4))).toLocaleString("en") : String(Number(value.toPrecision(3)));
 }
 
 function tip(event, text) {
