@@ -7,6 +7,7 @@ from autounet.cli.session import Session, check_writable
 from autounet.dataset_json import annotated_classes, channels_and_labels, load_description
 from autounet.evaluation.folders import evaluate_folders
 from autounet.evaluation.scores import Scores
+from autounet.evaluation.tables import write_csv
 from autounet.labels import LabelSpec
 from autounet.planners.words import count
 
@@ -20,7 +21,7 @@ def run_evaluate(session: Session, predictions: Path, truths: Path, dataset: str
     labels, annotated = _labels(session, dataset, truths)
     scores = evaluate_folders(predictions, truths, labels, session.runtime, annotated=annotated)
     if csv is not None:
-        scores.to_csv(csv)
+        write_csv(scores, csv)
     _show_cases(session, scores)
     session.screen.json(scores.to_public())
 
