@@ -1,10 +1,18 @@
-"""Selection: the artefact that says which configuration or ensemble is the model, how it compares with the others, and what is done to
-its label maps. No logic."""
+"""Selection: the artefact that says which configuration or ensemble is the model, and what is done to its label maps."""
 
+from collections.abc import Container
 from typing import ClassVar
 
 from autounet.artefact import Artefact, Frozen
 from autounet.postprocessing import Step
+
+JOIN = "+"
+"""Between the names of configurations whose probabilities are averaged."""
+
+
+def configurations_of(name: str, known: Container[str]) -> tuple[str, ...]:
+    """The configurations that a candidate's name joins, without repetition; a known name is one, whatever is in it."""
+    return (name,) if name in known else tuple(dict.fromkeys(name.split(JOIN)))
 
 
 class Interval(Frozen):
@@ -27,7 +35,7 @@ class Candidate(Frozen):
     classes: dict[str, float | None]
     """Mean Dice over cases, by class."""
     cost: float
-    """Multiplications for a cubic millimetre (square millimetre of planar images), in millions: what a prediction costs."""
+    """Billions of multiplications for an image of typical size: what a prediction costs."""
 
 
 class Comparison(Frozen):
