@@ -22,7 +22,7 @@ def read_probabilities(path: Path, labels: LabelSpec) -> npt.NDArray[Any]:
     """
     expected = f"an .npz with '{KEY}', ({labels.outputs}, z, y, x), as `autounet predict --probabilities` makes it"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             array = file[KEY]
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file", expected=expected) from None
