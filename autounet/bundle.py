@@ -21,6 +21,7 @@ from autounet.bundle_text import About, Line, readme
 from autounet.errors import ArtefactError, UsageError
 from autounet.plan import Plan
 from autounet.postprocessing import Postprocessing
+from autounet.selection import configurations_of
 from autounet.splits import in_words
 
 MANIFEST, PLAN, POSTPROCESSING, README = "bundle.json", "plan.json", "postprocessing.json", "README.txt"
@@ -65,7 +66,7 @@ def write_bundle(
 
     Args:
         path: The file.
-        about: For people; ``about.selection`` must be among the weights.
+        about: For people; the configurations that ``about.selection`` joins by ``+`` must be among the weights.
         plan: Configurations without weights are left out of the bundle.
         postprocessing: Done to predicted label maps by default.
         weights: Configuration, fold (``0``, ``all``) and the network's tensors; asked for one after the other, so that one fold's memory
@@ -182,21 +183,30 @@ class Bundle:
         check_weights(state, self.plan, configuration, f"{self.path}: member '{name}'")
         return state
 
-    def choose(self, configuration: str | None, folds: Iterable[str] | None) -> tuple[str, tuple[str, ...]]:
-        """The configuration and the folds to predict with: the bundle's own choice and all its folds unless others are named.
+    def choose(self, configuration: str | None, folds: Iterable[str] | None) -> dict[str, tuple[str, ...]]:
+        """The configurations to average, and the folds of each: the bundle's own choice and all its folds unless others are named.
+
+        Args:
+            configuration: One, or several joined by ``+``.
+            folds: Of each.
 
         Raises:
             UsageError: The bundle does not have them.
         """
         there = self.manifest.configurations
-        chosen = configuration or self.manifest.about.selection
-        if chosen not in there:
-            raise UsageError(f"-c {chosen}: not in {self.path}", found=", ".join(there))
-        wanted = there[chosen] if folds is None else tuple(folds)
-        missing = [fold for fold in wanted if fold not in there[chosen]]
+        names = configurations_of(configuration or self.manifest.about.selection, there)
+        unknown = [name for name in names if name not in there]
+        if unknown:
+            raise UsageError(f"-c {unknown[0]}: not in {self.path}", found=", ".join(there))
+        return {name: self._folds(name, None if folds is None else tuple(folds)) for name in names}
+
+    def _folds(self, name: str, folds: tuple[str, ...] | None) -> tuple[str, ...]:
+        there = self.manifest.configurations[name]
+        wanted = there if folds is None else folds
+        missing = [fold for fold in wanted if fold not in there]
         if missing or not wanted:
-            raise UsageError(f"fold {', '.join(missing) or 'none'} of {chosen}: not in {self.path}", found=in_words(there[chosen]))
-        return chosen, tuple(fold for fold in there[chosen] if fold in wanted)
+            raise UsageError(f"fold {', '.join(missing) or 'none'} of {name}: not in {self.path}", found=in_words(there))
+        return tuple(fold for fold in there if fold in wanted)
 
 
 def _json(path: Path, name: str, sizes: dict[str, int], sha256: str | None = None) -> str:
@@ -236,7 +246,7 @@ def _faults_of_manifest(manifest: Manifest, plan: Plan) -> Iterator[str]:
     models = [weights_member(key, fold) for key, each in folds.items() for fold in each]
     if sorted(models) != sorted(name for name in manifest.members if name.startswith("models/")) or not all(folds.values()):
         yield "other configurations and folds than there are weights"
-    if manifest.about.selection not in folds:
+    if not set(configurations_of(manifest.about.selection, folds)) <= set(folds):
         yield f"a selection that is not there, {shown(manifest.about.selection)}"
     if plan.configurations.keys() != folds.keys():
         yield f"other configurations than in {PLAN}"

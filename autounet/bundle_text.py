@@ -6,7 +6,7 @@ from pydantic import Field
 
 from autounet.artefact import Frozen
 from autounet.plan import Plan
-from autounet.postprocessing import Postprocessing
+from autounet.postprocessing import FillHoles, KeepLargest, Postprocessing, RemoveSmall
 
 Line = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Text = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
@@ -55,7 +55,15 @@ def describe_steps(plan: Plan, postprocessing: Postprocessing) -> list[str]:
     for step in postprocessing.steps:
         everything = set(step.values) == set(plan.labels.foreground_values) and len(step.values) > 1
         shown = names.get(step.values) or " and ".join(single.get(value, f"label {value}") for value in step.values)
-        lines.append(f"only the largest component of {'the whole foreground' if everything else shown} is kept")
+        shown = "the whole foreground" if everything else shown
+        match step:
+            case KeepLargest():
+                lines.append(f"only the largest component of {shown} is kept")
+            case RemoveSmall():
+                unit = "mm²" if plan.ndim == 2 else "mm³"
+                lines.append(f"components of {shown} below {step.below_mm:g} {unit} are removed")
+            case FillHoles():
+                lines.append(f"holes in {shown} are filled")
     return lines
 
 

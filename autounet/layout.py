@@ -35,6 +35,15 @@ class RunLayout:
         return self.root / "report.html"
 
     @property
+    def selection(self) -> Path:
+        """Which configuration or ensemble is the model, and its postprocessing."""
+        return self.root / "selection.json"
+
+    def ensemble(self, name: str) -> Path:
+        """Folder of an ensemble's label maps of the held-out cases, with their ``scores.json``; ``name`` is such as ``2d+3d_fullres``."""
+        return self.root / "ensembles" / name
+
+    @property
     def manifest(self) -> Path:
         """Every command that wrote here."""
         return self.root / "manifest.json"
@@ -123,3 +132,8 @@ class FoldLayout:
     def scores(self) -> Path:
         """Scores of the held-out cases."""
         return self.root / "scores.json"
+
+    @property
+    def confidence(self) -> Path:
+        """The Dice that the probabilities of the held-out cases lead to expect."""
+        return self.root / "confidence.json"

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from autounet.bundle import Bundle
-from autounet.inference.model import Ensemble, Model, Stage
+from autounet.inference.model import Ensemble, Model, Stage, averaged
 from autounet.plan import Configuration
 from autounet.runtime import Runtime
 
@@ -19,7 +19,7 @@ def load_bundle(
     Args:
         bundle: The file, or what ``Bundle.open`` made of it.
         runtime: Device and precision.
-        configuration: By default the one that the bundle itself selects.
+        configuration: One, or several joined by ``+``; by default what the bundle itself selects.
         folds: Of every stage; by default all.
         postprocess: Whether the model has the bundle's postprocessing, where there is one.
 
@@ -28,19 +28,27 @@ def load_bundle(
         ArtefactError: The bundle is damaged or refused.
     """
     bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-    chosen, _ = bundle.choose(configuration, folds)
-    last = bundle.plan.configurations[chosen]
-    before = () if last.previous_stage is None else (bundle.plan.configurations[last.previous_stage],)
-    # Chosen before any is read: a fold that is missing is told at once.
-    stages = [(stage, bundle.choose(stage.name, folds)[1]) for stage in (*before, last)]
-    ensembles = [_ensemble(bundle, stage, used, runtime) for stage, used in stages]
+    names = bundle.choose(configuration, folds)
     steps = bundle.postprocessing.steps if bundle.postprocessing is not None and postprocess else ()
-    return Model(
-        bundle.plan,
-        tuple(Stage(stage, ensemble) for (stage, _), ensemble in zip(stages, ensembles, strict=True)),
-        ensembles[-1].device,
-        steps,
-    )
+    # Chosen before any is read: a fold that is missing is told at once.
+    chains = [_chain(bundle, name, folds) for name in names]
+    return averaged([_load(bundle, chain, runtime) for chain in chains], steps)
+
+
+Chain = Sequence[tuple[Configuration, Sequence[str]]]
+"""Configurations with their folds, each but the first fed with the label maps of the one before."""
+
+
+def _chain(bundle: Bundle, name: str, folds: Sequence[str] | None) -> Chain:
+    last = bundle.plan.configurations[name]
+    before = () if last.previous_stage is None else (bundle.plan.configurations[last.previous_stage],)
+    return [(stage, bundle.choose(stage.name, folds)[stage.name]) for stage in (*before, last)]
+
+
+def _load(bundle: Bundle, chain: Chain, runtime: Runtime) -> Model:
+    ensembles = [_ensemble(bundle, stage, used, runtime) for stage, used in chain]
+    stages = tuple(Stage(stage, ensemble) for (stage, _), ensemble in zip(chain, ensembles, strict=True))
+    return Model(bundle.plan, stages, ensembles[-1].device)
 
 
 def _ensemble(bundle: Bundle, configuration: Configuration, folds: Sequence[str], runtime: Runtime) -> Ensemble:

@@ -1,7 +1,7 @@
 """Trained folds as one function from patches to scores."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,8 +14,9 @@ from autounet.inference.passes import Forward
 from autounet.layout import RunLayout
 from autounet.networks.build import trained_network
 from autounet.plan import Configuration, NetworkSpec, Plan
-from autounet.postprocessing import KeepLargest
+from autounet.postprocessing import Step
 from autounet.runtime import Runtime
+from autounet.selection import configurations_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def find_trained(layout: RunLayout) -> list[TrainedFold]:
 
 
 def choose_trained(layout: RunLayout, configuration: str | None, folds: Sequence[str] | None) -> list[TrainedFold]:
-    """The folds to predict with: of one configuration, all cross-validation folds unless some are named.
+    """The folds to predict with: of one configuration, or of several joined by ``+``, all cross-validation folds unless some are named.
 
     The model on all cases (``all``) is used where there are no others, or when named.
 
@@ -47,10 +48,14 @@ def choose_trained(layout: RunLayout, configuration: str | None, folds: Sequence
     if not trained:
         raise UsageError(f"{layout.root}: no trained model", remedy="run `autounet train` for this dataset first")
     there = sorted({entry.configuration for entry in trained})
-    chosen = configuration or ("3d_fullres" if "3d_fullres" in there else there[0])
+    names = configurations_of(configuration or ("3d_fullres" if "3d_fullres" in there else there[0]), there)
+    return [entry for name in names for entry in _chosen_folds(name, folds, trained)]
+
+
+def _chosen_folds(chosen: str, folds: Sequence[str] | None, trained: Sequence[TrainedFold]) -> list[TrainedFold]:
     usable = [entry for entry in trained if entry.configuration == chosen]
     if not usable:
-        raise UsageError(f"-c {chosen}: not trained", found=", ".join(there))
+        raise UsageError(f"-c {chosen}: not trained", found=", ".join(sorted({entry.configuration for entry in trained})))
     if folds is None:
         return [entry for entry in usable if entry.fold != "all"] or usable
     missing = [fold for fold in folds if fold not in {entry.fold for entry in usable}]
@@ -112,16 +117,34 @@ class Model:
     """One; or of a cascade first the one whose label maps are further inputs of the next."""
     device: torch.device
     """Where the networks compute."""
-    postprocessing: tuple[KeepLargest, ...] = ()
+    postprocessing: tuple[Step, ...] = ()
     """Done to every label map before it is written."""
+    averaged_with: tuple["Model", ...] = ()
+    """Further models of the same plan, whose probabilities are averaged with this one's on the image's own grid."""
+
+    @property
+    def members(self) -> tuple["Model", ...]:
+        """This one and those that it is averaged with."""
+        return (self, *self.averaged_with)
 
 
-def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> Model:
-    """The model of some trained folds, all of one configuration of the plan.
+def averaged(models: Sequence[Model], postprocessing: tuple[Step, ...] = ()) -> Model:
+    """One model whose probabilities are the mean of several's; a single one stays what it is."""
+    return replace(models[0], averaged_with=tuple(models[1:]), postprocessing=postprocessing)
+
+
+def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime, postprocessing: tuple[Step, ...] = ()) -> Model:
+    """The model of some trained folds: of each configuration among them the mean scores, of several the mean probabilities.
 
     Raises:
         ArtefactError: Weights are damaged or of another plan.
     """
+    names = dict.fromkeys(entry.configuration for entry in trained)
+    groups = [[entry for entry in trained if entry.configuration == name] for name in names]
+    return averaged([_load_group(plan, group, runtime) for group in groups], postprocessing)
+
+
+def _load_group(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> Model:
     if trained[0].configuration not in plan.configurations:
         raise ArtefactError(
             f"{trained[0].weights}: trained with a configuration that is not in plan.json",

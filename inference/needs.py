@@ -46,7 +46,8 @@ def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
     voxels = math.prod(grid.shape_zyx)
     a, b, c = (grid.shape_zyx[axis] for axis in model.plan.transpose)
     reading = predicting = sums = 0
-    for stage in model.stages:
+    stages = [stage for member in model.members for stage in member.stages]
+    for stage in stages:
         configuration = stage.configuration
         try:
             shape = prepared_shape((a, b, c), grid, model.plan, configuration, "")
@@ -59,7 +60,7 @@ def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
         restoring = min(RESTORING, 12 * (configuration.network.outputs * math.prod(shape) + voxels))
         predicting = max(predicting, prepared + 3 * voxels + restoring)
         sums = max(sums, 4 * configuration.network.outputs * band_voxels(shape, configuration.patch_size))
-    if len(model.stages) > 1:
+    if len(stages) > 1:  # the image as it was read is kept until the last is prepared
         predicting += 4 * channels * voxels
     return Needs(reading, predicting, sums)
 
@@ -74,7 +75,8 @@ def network_bytes(model: Model) -> int:
         * stage.configuration.network.features[0]
         * math.prod(stage.configuration.patch_size)
         * patches_per_pass(stage.configuration, model.device)
-        for stage in model.stages
+        for member in model.members
+        for stage in member.stages
     )
 
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from autounet.device import free_cached, is_out_of_memory, one_thread, threads_kept
 from autounet.errors import AutounetError, ImageError, Problem
-from autounet.geometry import Grid, Trace, TripleMm
+from autounet.geometry import Grid
 from autounet.images import read_channels, read_size, write_labels
+from autounet.inference.confidence import Confidence, mean_confidence
 from autounet.inference.model import Model
 from autounet.inference.needs import LEAST_BYTES, Needs, memory_budget, needs_of
 from autounet.inference.postprocess import apply_postprocessing
+from autounet.inference.probabilities import ProbabilityGrid
 from autounet.inference.restore import LabelRestorer
 from autounet.inference.segment import Consumer, WindowOptions, first_prepared, last_prepared, restorer_of, stage_slabs
 from autounet.inference.tiles import count_tiles, overlap_tiles
@@ -46,6 +48,10 @@ class PredictionJob:
     case: str
     images: tuple[Path, ...]
     output: Path
+    probabilities: Path | None = None
+    """Where the probabilities go, too; see ``ProbabilityGrid.write``."""
+    uncertainty: Path | None = None
+    """Where a map of the predictive entropy goes, too, in percent: every format of label maps can hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +67,12 @@ class Predicted:
     seconds: float
     peak_bytes: int | None
     """Most memory that this process had since it began; None where the system does not tell."""
-
-
-Further = Callable[[PredictionJob, Trace, TripleMm], AbstractContextManager[Consumer]]
-"""Opens what else takes a case's scores: (job, trace, spacing of the network's grid in transposed order)."""
+    expected_dice: dict[str, float | None] = field(default_factory=dict)
+    """By case: the Dice that the probabilities themselves lead to expect, see ``inference/confidence.py``."""
 
 
 def predict_cases(
-    model: Model,
-    jobs: Sequence[PredictionJob],
-    runtime: Runtime,
-    mirror: bool = True,
-    memory_gb: float | None = None,
-    further: Further | None = None,
+    model: Model, jobs: Sequence[PredictionJob], runtime: Runtime, mirror: bool = True, memory_gb: float | None = None
 ) -> Predicted:
     """Predicts and writes every case; a case that fails does not stop the others.
 
@@ -86,12 +85,12 @@ def predict_cases(
         runtime: Workers and progress.
         mirror: Average over mirrored copies.
         memory_gb: Memory this process is to keep to (1 GB = 1e9 bytes); by default ``MEMORY_SHARE`` of what is available.
-        further: What else takes the scores, such as the file of probabilities.
     """
     began, budget = time.monotonic(), memory_budget(model, memory_gb)
     finished: deque[_Case] = deque()
     problems: list[Problem] = []
     voxels: list[int] = []
+    expected: dict[str, float | None] = {}
     gate = Gate(budget)
     start_thread = one_thread if model.device.type == "cpu" else None
     read_ahead = map_ordered(
@@ -108,6 +107,7 @@ def predict_cases(
             case = finished.popleft()
             if case.error is None:
                 voxels.append(case.voxels)
+                expected[case.job.case] = mean_confidence(case.confidences)
             else:
                 problems.append(Problem.of(case.job.case, case.error, "correct the image and run the command again"))
             advance(1, case.job.case)
@@ -119,12 +119,12 @@ def predict_cases(
             for turn, read in read_ahead:
                 case = _Case(jobs[turn], error=read) if isinstance(read, AutounetError) else read
                 opened.push(case.takers)
-                _score(case, model, WindowOptions(mirror, scratch=case.job.output.parent), budget, further, background, advance)
+                _score(case, model, WindowOptions(mirror, scratch=case.job.output.parent), budget, background, advance)
                 background.do(partial(_finish, case, model, gate, finished))
                 settle()
                 del case, read  # not kept alive while the next is awaited
         settle()
-    return Predicted(problems, len(voxels), sum(voxels), time.monotonic() - began, peak_bytes())
+    return Predicted(problems, len(voxels), sum(voxels), time.monotonic() - began, peak_bytes(), expected)
 
 
 def validation_seconds(
@@ -146,12 +146,15 @@ class _Case:
     """None where it never was inside the gate."""
     prepared: PreparedCase | None = None
     image_czyx: npt.NDArray[np.float32] | None = None
-    """As read; only where a later stage prepares it once more."""
+    """As read; only where a later stage or another member prepares it once more."""
     grid: Grid | None = None
     error: AutounetError | None = None
     restorer: LabelRestorer | None = None
+    """Of a model that is averaged with no other."""
+    probabilities: ProbabilityGrid | None = None
     takers: ExitStack = field(default_factory=ExitStack)
-    """Closes what else takes the scores."""
+    """Closes the probabilities."""
+    confidences: list[Confidence] = field(default_factory=list)
     consumers: list[Consumer] = field(default_factory=list)
 
     @property
@@ -182,16 +185,14 @@ def _read(turn: int, job: PredictionJob, model: Model, budget: int, gate: Gate) 
     except BaseException:
         gate.leave(needs.most)
         raise
-    return _Case(job, needs, prepared, image if len(model.stages) > 1 else None, grid)
+    again = len(model.members) > 1 or len(model.stages) > 1
+    return _Case(job, needs, prepared, image if again else None, grid)
 
 
-def _score(
-    case: _Case, model: Model, options: WindowOptions, budget: int, further: Further | None, background: Background, advance: Advance
-) -> None:
+def _score(case: _Case, model: Model, options: WindowOptions, budget: int, background: Background, advance: Advance) -> None:
     """Moves the window over a case; slabs of scores go to the background as they are finished. Errors are left in the case."""
     if case.error is not None:
         return
-    assert case.prepared is not None
     assert case.needs is not None
     options = replace(options, limit_bytes=max(budget - case.needs.predicting, LEAST_BYTES // 4))
 
@@ -201,27 +202,48 @@ def _score(
 
     try:
         with _memory_of(case.job.case):
-            prepared = last_prepared(model, case.prepared, case.image_czyx, case.job.case, options, tiles_done)
-            case.prepared = case.image_czyx = None
-            case.restorer = restorer_of(model, model.stages[-1], prepared)
-            case.consumers.append(case.restorer)
-            if further is not None:
-                target_mm = target_spacing(prepared.trace, model.stages[-1].configuration)
-                case.consumers.append(case.takers.enter_context(further(case.job, prepared.trace, target_mm)))
-            for slab in stage_slabs(model, model.stages[-1], prepared, options, tiles_done):
-                background.do(partial(_hand_on, case, slab))
-                if case.error is not None:
-                    break
+            if len(model.members) > 1 or case.job.probabilities is not None or case.job.uncertainty is not None:
+                assert case.grid is not None
+                grid = ProbabilityGrid(case.job.output.parent, case.grid, model.plan.labels, len(model.members))
+                case.probabilities = case.takers.enter_context(grid)
+            for member in model.members:
+                for slab in _slabs_of(case, member, model, options, tiles_done):
+                    background.do(partial(_hand_on, case, slab, case.consumers))
+                    if case.error is not None:
+                        return
     except AutounetError as error:
         case.error = error.without_frames()
 
 
-def _hand_on(case: _Case, slab: Tensor) -> None:
+def _slabs_of(case: _Case, member: Model, model: Model, options: WindowOptions, tiles_done: Callable[[int, int], None]) -> Iterator[Tensor]:
+    """The scores of one member for a case, with those who take them in ``case.consumers``."""
+    prepared, name = case.prepared, case.job.case
+    case.prepared = None
+    if prepared is None:  # the first member has used it
+        assert case.image_czyx is not None
+        assert case.grid is not None
+        prepared = first_prepared(member, case.image_czyx, case.grid, name)
+    prepared = last_prepared(member, prepared, case.image_czyx, name, options, tiles_done)
+    if member is model.members[-1]:
+        case.image_czyx = None
+    confidence = Confidence(model.plan.labels)
+    case.confidences.append(confidence)
+    consumers: list[Consumer] = [confidence]
+    if len(model.members) == 1:
+        case.restorer = restorer_of(member, member.stages[-1], prepared)
+        consumers.append(case.restorer)
+    if case.probabilities is not None:
+        consumers.append(case.probabilities.taker(prepared.trace, target_spacing(prepared.trace, member.stages[-1].configuration)))
+    case.consumers = consumers
+    yield from stage_slabs(member, member.stages[-1], prepared, options, tiles_done)
+
+
+def _hand_on(case: _Case, slab: Tensor, consumers: Sequence[Consumer]) -> None:
     """Gives a slab of scores to all that take them."""
     if case.error is None:
         try:
             with _memory_of(case.job.case):
-                for consumer in case.consumers:
+                for consumer in consumers:
                     consumer.add(slab)
         except AutounetError as error:
             case.error = error.without_frames()
@@ -233,15 +255,21 @@ def _finish(case: _Case, model: Model, gate: Gate, finished: deque[_Case]) -> No
         with _memory_of(case.job.case), case.takers:
             if case.error is not None:
                 raise case.error
-            assert case.restorer is not None
             assert case.grid is not None
-            labels = apply_postprocessing(case.restorer.labels_zyx(), model.postprocessing)
+            source = case.restorer or case.probabilities
+            assert source is not None
+            labels = apply_postprocessing(source.labels_zyx(), model.postprocessing, case.grid)
+            if case.probabilities is not None:
+                if case.job.probabilities is not None:
+                    case.probabilities.write(case.job.probabilities)
+                if case.job.uncertainty is not None:
+                    write_labels(case.job.uncertainty, case.probabilities.entropy_percent_zyx(), case.grid, like=case.job.images[0])
             write_labels(case.job.output, labels, case.grid, like=case.job.images[0])
     except AutounetError as error:
         case.error = error.without_frames()
     finally:
-        case.restorer = case.prepared = case.image_czyx = None
-        case.consumers.clear()
+        case.restorer = case.probabilities = case.prepared = case.image_czyx = None
+        case.consumers = []
         if case.needs is not None:
             gate.leave(case.needs.most)
     finished.append(case)

@@ -75,7 +75,7 @@ def segment(
     restorer = restorer_of(model, model.stages[-1], prepared)
     for slab in stage_slabs(model, model.stages[-1], prepared, chosen, advance):
         restorer.add(slab)
-    return apply_postprocessing(restorer.labels_zyx(), model.postprocessing)
+    return apply_postprocessing(restorer.labels_zyx(), model.postprocessing, grid)
 
 
 def check_image(model: Model, image_czyx: npt.NDArray[np.float32], grid: Grid, name: str) -> None:

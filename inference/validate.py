@@ -1,9 +1,10 @@
 """Predict the held-out cases of a fold on their original grid, and score them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autounet.artefact import digest_of
+from autounet.artefact import digest_of, readable_json, write_text_atomic
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
@@ -35,8 +36,10 @@ def validate_fold(
     jobs = [PredictionJob(name, case.images, layout.validation / f"{name}{label_ending(plan.file_ending)}") for name, case in cases.items()]
     # An interrupted validation goes on: what these weights have predicted is kept.
     trained = layout.weights.stat().st_mtime_ns
-    todo = [job for job in jobs if not _is_kept(job.output, trained)]
-    problems = predict_cases(model, todo, runtime).problems
+    todo = [job for job in jobs if not is_kept(job.output, trained)]
+    predicted = predict_cases(model, todo, runtime)
+    problems = predicted.problems
+    _note_confidence(layout, predicted.expected_dice, kept=[job.case for job in jobs if job not in todo])
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}
@@ -52,7 +55,23 @@ def validate_fold(
     return scores
 
 
-def _is_kept(prediction: Path, trained_ns: int) -> bool:
+def _note_confidence(layout: FoldLayout, expected_dice: Mapping[str, float | None], kept: Sequence[str]) -> None:
+    """Adds to what is known of the cases that are kept."""
+    before = read_confidence(layout)
+    known = {case: before[case] for case in kept if case in before}
+    write_text_atomic(layout.confidence, readable_json({"expected_dice": dict(sorted((known | dict(expected_dice)).items()))}) + "\n")
+
+
+def read_confidence(layout: FoldLayout) -> dict[str, float | None]:
+    """Held-out case → expected Dice; empty where nothing readable is there."""
+    try:
+        found = json.loads(layout.confidence.read_text(encoding="utf-8"))["expected_dice"]
+        return {str(case): None if value is None else float(value) for case, value in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def is_kept(prediction: Path, trained_ns: int) -> bool:
     """Whether a label map is whole and younger than the weights."""
     if not prediction.exists() or prediction.stat().st_mtime_ns < trained_ns:
         return False

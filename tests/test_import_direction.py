@@ -29,6 +29,7 @@ FLOORS = (
         "preset",
         "rotation",
         "runtime",
+        "selection",
         "splits",
     ),
     (

@@ -10,13 +10,16 @@ from autounet import __version__
 from autounet.bundle import Manifest, example_command, write_bundle
 from autounet.bundle_text import About
 from autounet.checkpoint import load_weights
-from autounet.cli.predicting import named_folds, planned
+from autounet.cli.models import named_folds, planned
+from autounet.cli.selecting import selected
 from autounet.cli.session import Session, check_writable
 from autounet.errors import UsageError
 from autounet.inference.model import TrainedFold, check_plan, choose_trained
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
+from autounet.postprocessing import Postprocessing
+from autounet.selection import JOIN
 
 
 def run_export(
@@ -34,24 +37,30 @@ def run_export(
         session: What the command works with.
         layout: The run folder.
         output: The file; by default the dataset's name, in the current folder.
-        configurations: The first is predicted with by default; empty for the one that ``predict`` would choose.
+        configurations: The first, or several joined by ``+``, is predicted with by default; empty for what ``predict`` would choose, with
+            the postprocessing that was selected for it.
         folds: Of each configuration, as on the command line; None for all of cross-validation.
         words: Licence and description.
         overwrite: Whether a file that is there may be replaced.
     """
-    chosen = [choose_trained(layout, name, named_folds(folds)) for name in dict.fromkeys(configurations) or (None,)]
+    selection = None if configurations else selected(layout)
+    wanted = (selection.chosen,) if selection is not None else dict.fromkeys(configurations) or (None,)
+    chosen = [choose_trained(layout, name, named_folds(folds)) for name in wanted]
     plan = Plan.load(layout.plan)
-    for group in chosen:
-        before = planned(plan, group[0].configuration, layout).previous_stage
-        if before is not None and before not in {other[0].configuration for other in chosen}:
-            chosen.append(choose_trained(layout, before, named_folds(folds)))
-    trained = [fold for group in chosen for fold in group]
+    first = dict.fromkeys(fold.configuration for fold in chosen[0])
+    trained = list(dict.fromkeys(fold for group in chosen for fold in group))
+    for name in dict.fromkeys(fold.configuration for fold in trained):
+        before = planned(plan, name, layout).previous_stage
+        if before is not None and before not in {fold.configuration for fold in trained}:
+            trained += choose_trained(layout, before, named_folds(folds))
     for fold in trained:
         check_plan(fold.weights, plan, fold.configuration)
     path = output or Path(f"{plan.dataset}.zip")
     check_target(path, overwrite)
-    about = about_model(plan.dataset, trained[0].configuration, f"autounet {__version__}", *words)
-    manifest = write_bundle(path, about, plan, None, _weights(trained))
+    about = about_model(plan.dataset, JOIN.join(first), f"autounet {__version__}", *words)
+    steps = () if selection is None else selection.postprocessing
+    postprocessing = Postprocessing(made_from={"selection": selection.digest()}, steps=steps) if selection is not None and steps else None
+    manifest = write_bundle(path, about, plan, postprocessing, _weights(trained))
     show_bundle(session, path, manifest)
 
 

@@ -167,6 +167,10 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probability of every class, as <case>.npz beside the label map.")
     ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option("--uncertainty", help="Also write where the folds are unsure, in percent of the highest entropy, into uncertainty/."),
+    ] = False,
     memory: Annotated[
         float | None, typer.Option("--memory", min=0.5, max=1e6, help="Memory to keep to, in GB. Default: most of what is available.")
     ] = None,
@@ -182,10 +186,12 @@ def predict(
 ) -> None:
     """Predict label maps, with the geometry and file type of the images."""
     session = _open(runs=runs, device=device, precision=precision, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
-    from autounet.cli.predicting import Request, choose_model, run_predict
+    from autounet.cli.models import choose_model
+    from autounet.cli.predicting import Request, run_predict
 
     chosen = choose_model(session, dataset, model)
-    run_predict(session, chosen, Request(images, output, configuration, fold, mirror, overwrite, postprocessing, memory, probabilities))
+    request = Request(images, output, configuration, fold, mirror, overwrite, postprocessing, memory, probabilities, uncertainty)
+    run_predict(session, chosen, request)
 
 
 @app.command()
@@ -210,7 +216,7 @@ def export(
     """Write trained models into one file, with which predict -m works anywhere."""
     session = _open(runs=runs, quiet=quiet, verbose=verbose, as_json=json)
     from autounet.cli.exporting import run_export
-    from autounet.cli.predicting import choose_layout
+    from autounet.cli.models import choose_layout
 
     layout = choose_layout(session, dataset)
     run_export(session, layout, output, configuration or (), fold, (licence, description), overwrite)
@@ -260,6 +266,54 @@ def preprocess(
     from autounet.cli.wanted import Wanted
 
     run_preprocess(session, dataset, configuration or (), Wanted(preset))
+
+
+@app.command()
+@guarded
+def select(
+    dataset: options.Dataset,
+    rule: Annotated[
+        str, typer.Option("--rule", help="best: the highest mean Dice. cheapest: the cheapest not significantly worse than that.")
+    ] = "best",
+    ensembles: Annotated[bool, typer.Option("--ensembles/--no-ensembles", help="Try averages of several configurations, too.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Select anew though nothing has changed.")] = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compare what is trained on the held-out cases, choose the model that predicts, and learn its postprocessing."""
+    session = _open(data=data, runs=runs, device=device, precision=precision, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.selecting import run_select
+
+    run_select(session, dataset, rule, ensembles, overwrite)
+
+
+@app.command()
+@guarded
+def ensemble(
+    inputs: Annotated[list[Path], typer.Option("-i", "--input", help="Folder made by predict --probabilities; two or more.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps.")],
+    dataset: options.Dataset,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label maps that are there.")] = False,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Average probabilities of several predictions of the same images into label maps."""
+    session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.ensembling import run_ensemble
+
+    run_ensemble(session, inputs, output, dataset, overwrite)
 
 
 @app.command()

@@ -1,39 +1,26 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from autounet.bundle import Bundle
-from autounet.bundle_text import describe_steps
 from autounet.cli.console import duration
+from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.session import Session, check_writable
-from autounet.cli.stages import parse_folds, some
-from autounet.dataset import (
-    IMAGE_ENDINGS,
-    LABEL_ENDINGS,
-    channel_problems,
-    dataset_path,
-    group_channels,
-    image_files,
-    matching_folders,
-    name_problems,
-    split_ending,
-)
+from autounet.cli.stages import some
+from autounet.dataset import IMAGE_ENDINGS, LABEL_ENDINGS, channel_problems, group_channels, image_files, name_problems, split_ending
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.geometry import Trace, TripleMm
-from autounet.inference.bundled import load_bundle
-from autounet.inference.model import Model, choose_trained, load_folds
-from autounet.inference.probabilities import ProbabilityWriter
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
-from autounet.labels import LabelSpec
 from autounet.layout import RunLayout
-from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
-from autounet.splits import FOLDS, in_words, split_names
+from autounet.selection import JOIN
+from autounet.splits import in_words
+
+UNCERTAINTY = "uncertainty"
+"""Folder beside the label maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +36,13 @@ class Request:
     postprocess: bool = True
     memory_gb: float | None = None
     probabilities: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The trained folds to predict with, not yet loaded."""
-
-    plan: Plan
-    configuration: str
-    folds: tuple[str, ...]
-    load: Callable[[], Model]
-    made: float
-    """When its files were written, in seconds since 1970."""
-    steps: tuple[str, ...] = ()
-    """What is done to label maps before they are written, in words."""
+    uncertainty: bool = False
 
 
 def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -> None:
     """Predicts every image that has no label map yet, and reports what was done and what failed."""
     pick_precision(session.runtime, pick_device(session.runtime))
-    chosen = _chosen(session, model, request)
+    chosen = choose_parts(session, model, Wish(request.configuration, request.folds, request.postprocess, request.uncertainty))
     plan = chosen.plan
     cases = find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
@@ -76,13 +50,13 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         case: [*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model")] for case, files in cases.items()
     }
     problems = [problem for found in faults.values() for problem in found]
-    jobs = [PredictionJob(case, files, outputs[case]) for case, files in cases.items() if not faults[case]]
+    jobs = [_job(case, files, outputs[case], request) for case, files in cases.items() if not faults[case]]
     todo = [job for job in jobs if request.overwrite or not _is_there(job.output)]
     warn_of_probabilities(session, jobs, todo, request)
     warn_of_age(session, chosen, [job for job in jobs if job not in todo])
     there = len(jobs) - len(todo)
     session.screen.say(
-        f"{plan.dataset}, {chosen.configuration}, {in_words(chosen.folds)}: "
+        f"{plan.dataset}, {', '.join(f'{name}, {in_words(folds)}' for name, folds in chosen.folds.items())}: "
         f"{count(len(todo), 'image')}"
         + (f"; {there} {'is' if there == 1 else 'are'} predicted already (--overwrite predicts anew)" if there else "")
     )
@@ -92,14 +66,7 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     if todo:
         loaded = chosen.load()
         check_writable(next(iter(outputs.values())).parent, "-o")
-        result = predict_cases(
-            loaded,
-            todo,
-            session.runtime,
-            request.mirror,
-            request.memory_gb,
-            partial(_probability_writer, plan.labels) if request.probabilities else None,
-        )
+        result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb)
         problems += result.problems
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
@@ -110,8 +77,9 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             "predicted": [str(job.output) for job in done],
             "skipped": [str(job.output) for job in jobs if job not in todo],
             "failed": failed,
-            "folds": list(chosen.folds),
-            "configuration": chosen.configuration,
+            "folds": list(dict.fromkeys(fold for folds in chosen.folds.values() for fold in folds)),
+            "configuration": JOIN.join(chosen.folds),
+            "expected_dice": {} if result is None else result.expected_dice,
             "seconds": None if result is None else round(result.seconds, 2),
             "voxels": 0 if result is None else result.voxels,
             "peak_bytes": None if result is None else result.peak_bytes,
@@ -123,6 +91,17 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             + ("; the others are done" if len(failed) < len(cases) else ""),
             problems=sorted(problems, key=lambda problem: problem.case),
         )
+
+
+def _job(case: str, files: tuple[Path, ...], output: Path, request: Request) -> PredictionJob:
+    stem, ending = split_ending(output)
+    return PredictionJob(
+        case,
+        files,
+        output,
+        probabilities=_probability_file(output) if request.probabilities else None,
+        uncertainty=output.parent / UNCERTAINTY / f"{stem}{ending}" if request.uncertainty else None,
+    )
 
 
 def _is_there(output: Path) -> bool:
@@ -162,83 +141,6 @@ def figures_of(result: Predicted) -> str:
 
 def _probability_file(output: Path) -> Path:
     return output.with_name(f"{split_ending(output)[0]}.npz")
-
-
-def _probability_writer(labels: LabelSpec, job: PredictionJob, trace: Trace, target_mm: TripleMm) -> ProbabilityWriter:
-    return ProbabilityWriter(_probability_file(job.output), trace, target_mm, labels)
-
-
-def _chosen(session: Session, model: RunLayout | Bundle, request: Request) -> Chosen:
-    """Configuration and folds of a run folder or a bundle. Raises UsageError or ArtefactError."""
-    if isinstance(model, Bundle):  # which may have other folds than ours
-        folds = None if request.folds is None else split_names(request.folds)
-        name, used = model.choose(request.configuration, folds)
-        steps = () if model.postprocessing is None or not request.postprocess else tuple(describe_steps(model.plan, model.postprocessing))
-        made = model.path.stat().st_mtime
-        return Chosen(model.plan, name, used, lambda: load_bundle(model, session.runtime, name, folds, request.postprocess), made, steps)
-    trained = choose_trained(model, request.configuration, named_folds(request.folds))
-    plan = Plan.load(model.plan)
-    name = planned(plan, trained[0].configuration, model).name
-    made = max(entry.weights.stat().st_mtime for entry in trained)
-    return Chosen(plan, name, tuple(entry.fold for entry in trained), lambda: load_folds(plan, trained, session.runtime), made)
-
-
-def planned(plan: Plan, name: str, layout: RunLayout) -> Configuration:
-    """A trained configuration as it is in the plan. Raises UsageError where it is not."""
-    if name not in plan.configurations:
-        raise UsageError(
-            f"{name} is trained but not in {layout.plan}",
-            expected=" or ".join(plan.configurations),
-            remedy="choose another with -c, or train it again",
-        )
-    return plan.configurations[name]
-
-
-def named_folds(text: str | None) -> list[str] | None:
-    """``0,2`` or ``all`` of the command line; None leaves the choice open. Raises UsageError."""
-    return None if text is None else parse_folds(text, FOLDS)
-
-
-def choose_model(session: Session, dataset: str | None, model: Path | None) -> RunLayout | Bundle:
-    """The run folder or the bundle that is meant. Raises UsageError, or ArtefactError for a bundle that is refused."""
-    if model is not None and dataset is not None:
-        raise UsageError("-d and -m name the model twice", remedy="give one of them")
-    if model is None:
-        return choose_layout(session, dataset)
-    if model.is_file():
-        return Bundle.open(model)
-    layout = RunLayout(model)
-    if not layout.plan.exists():
-        raise UsageError(
-            f"-m {model}: {'not a run folder' if model.exists() else 'no such file or folder'}",
-            expected="a folder with plan.json and models/, or a file made by `autounet export` or `autounet import`",
-        )
-    return layout
-
-
-def choose_layout(session: Session, dataset: str | None) -> RunLayout:
-    """The run folder that is meant. Raises UsageError."""
-    there = sorted({path.parents[3] for path in session.runs.glob("*/models/*/fold_*/weights.safetensors")})
-    names = [folder.name for folder in there]
-    train_first = "train one with `autounet train`, or name the folder of runs with --runs"
-    if dataset is not None:
-        as_path = dataset_path(dataset)
-        matches = matching_folders(dataset.rstrip("/"), names) or (
-            [] if as_path is None else [name for name in names if name == as_path.name]
-        )
-        if len(matches) != 1:
-            raise UsageError(
-                f"-d {dataset}: {'ambiguous' if matches else 'no trained model of this dataset'} in {session.runs}",
-                found=some(matches or names) or "no trained models",
-                remedy="give the full name" if matches else train_first,
-            )
-        return RunLayout(session.runs / matches[0])
-    if not there:
-        raise UsageError(f"{session.runs}: no trained model in this folder of runs", remedy=train_first)
-    if len(there) > 1:
-        raise UsageError("several datasets are trained", found=some(names, 20), remedy="say which one with -d")
-    session.screen.say(f"using {there[0]}, the only trained dataset")
-    return RunLayout(there[0])
 
 
 def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:

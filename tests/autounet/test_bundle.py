@@ -100,9 +100,9 @@ def test_the_same_content_is_the_same_file(tmp_path: Path) -> None:
 
 def test_the_bundle_chooses_unless_others_are_named(whole: Path) -> None:
     bundle = Bundle.open(whole)
-    assert bundle.choose(None, None) == ("3d_fullres", ("0", "all"))
-    assert bundle.choose(None, ["all"]) == ("3d_fullres", ("all",))
-    assert bundle.choose("3d_lowres", None) == ("3d_lowres", ("1",))
+    assert bundle.choose(None, None) == {"3d_fullres": ("0", "all")}
+    assert bundle.choose(None, ["all"]) == {"3d_fullres": ("all",)}
+    assert bundle.choose("3d_lowres", None) == {"3d_lowres": ("1",)}
     with pytest.raises(UsageError, match=r"-c 2d: not in .*found 3d_fullres, 3d_lowres"):
         bundle.choose("2d", None)
     with pytest.raises(UsageError, match=r"fold 3 of 3d_lowres: not in .*found fold 1"):

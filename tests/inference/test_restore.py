@@ -22,7 +22,7 @@ from autounet.geometry import Box, Grid, Trace, Triple, TripleMm
 from autounet.inference import restore
 from autounet.inference.accumulate import Band
 from autounet.inference.boundary import winners
-from autounet.inference.probabilities import ProbabilityWriter
+from autounet.inference.probabilities import ProbabilityGrid
 from autounet.inference.restore import LabelRestorer, paint, restore_labels
 from autounet.labels import LabelSpec, StructureClass
 from autounet.plan import Configuration, Plan
@@ -267,9 +267,11 @@ def test_probabilities_are_those_of_scores_resampled_class_by_class(
     transposed: Triple = (13, 10, 16)
     sizes = {axis: size for axis, size in zip(transpose, transposed, strict=True)}
     trace = trace_of((sizes[0], sizes[1], sizes[2]), (6, 7, 8), box=box, transpose=transpose)
-    with ProbabilityWriter(tmp_path / "case.npz", trace, (1.8, 1.3, 1.9), labels) as writer:
+    with ProbabilityGrid(tmp_path, trace.grid, labels) as grid:
+        taker = grid.taker(trace, (1.8, 1.3, 1.9))
         for rows in torch.from_numpy(scores).split(slab, 1):
-            writer.add(rows)
+            taker.add(rows)
+        grid.write(tmp_path / "case.npz")
     dense = torch.from_numpy(full_size(scores, box.shape, None))
     inside = (torch.sigmoid(dense) if labels.overlapping else torch.softmax(dense, 0)).numpy()
     expected = np.zeros((labels.outputs, *transposed))
@@ -287,18 +289,24 @@ def test_probabilities_are_those_of_scores_resampled_class_by_class(
 
 def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     trace = trace_of((4, 4, 4), (2, 2, 2))
-    with pytest.raises(RuntimeError), ProbabilityWriter(tmp_path / "case.npz", trace, (2.0, 2.0, 2.0), GAPS) as writer:
-        writer.add(torch.zeros(4, 1))
-    with pytest.raises(ValueError, match="1 rows of 2"), ProbabilityWriter(tmp_path / "case.npz", trace, (2.0, 2.0, 2.0), GAPS) as writer:
-        writer.add(torch.zeros(4, 1, 2, 2))
+    with pytest.raises(RuntimeError), ProbabilityGrid(tmp_path, trace.grid, GAPS) as grid:
+        grid.taker(trace, (2.0, 2.0, 2.0)).add(torch.zeros(4, 1))
+    with ProbabilityGrid(tmp_path, trace.grid, GAPS) as grid:
+        grid.taker(trace, (2.0, 2.0, 2.0)).add(torch.zeros(4, 1, 2, 2))
+        with pytest.raises(ValueError, match="1 rows of 2"):
+            grid.write(tmp_path / "case.npz")
+    with ProbabilityGrid(tmp_path, trace.grid, GAPS, models=2) as grid:
+        grid.taker(trace, (2.0, 2.0, 2.0)).add(torch.zeros(4, 2, 2, 2))
+        with pytest.raises(ValueError, match="scores of 1 models of 2"):
+            grid.labels_zyx()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    writer = ProbabilityWriter(tmp_path / "file" / "case.npz", trace_of((4, 4, 4), (2, 2, 2)), (2.0, 2.0, 2.0), GAPS)
+    grid = ProbabilityGrid(tmp_path / "file", trace_of((4, 4, 4), (2, 2, 2)).grid, GAPS)
     with pytest.raises(ArtefactError, match="cannot hold a temporary file"):
-        writer.__enter__()
+        grid.__enter__()
 
 
 def test_a_full_disk_is_an_error_of_the_case_and_not_the_end_of_the_process(tmp_path: Path) -> None:
@@ -310,7 +318,7 @@ def test_a_full_disk_is_an_error_of_the_case_and_not_the_end_of_the_process(tmp_
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
         with pytest.raises(ArtefactError, match="cannot hold a temporary file"):
-            ProbabilityWriter(tmp_path / "case.npz", trace_of((8, 8, 8), (2, 2, 2)), (2.0, 2.0, 2.0), GAPS).__enter__()
+            ProbabilityGrid(tmp_path, trace_of((8, 8, 8), (2, 2, 2)).grid, GAPS).__enter__()
         with pytest.raises(ArtefactError, match="cannot hold a temporary file"):
             Band((2, 8, 8, 8), torch.float16, torch.device("cpu"), tmp_path)
     finally:

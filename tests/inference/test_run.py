@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from autounet.errors import ArtefactError
-from autounet.geometry import Grid, Trace
+from autounet.geometry import Grid
 from autounet.images import read_size
 from autounet.inference import needs, run
-from autounet.inference.model import Model, Stage
+from autounet.inference.model import Model, Stage, averaged
 from autounet.inference.passes import Forward
 from autounet.inference.run import PredictionJob, predict_cases, validation_seconds
 from autounet.labels import LabelSpec, StructureClass
@@ -429,48 +428,25 @@ def test_cases_beyond_the_limit_are_predicted_one_by_one(
     assert "it is predicted alone" in caplog.text
 
 
-class Kept:
-    """Counts the rows it takes and notes how it was closed."""
-
-    def __init__(self, seen: dict[str, list[Any]], entry: PredictionJob, trace: Trace, target_mm: tuple[float, float, float]) -> None:
-        assert target_mm == (1.3, 0.9, 2.1)
-        self.case, self.seen = entry.case, seen
-        seen[self.case] = [trace.prepared_shape, 0]
-
-    def __enter__(self) -> "Kept":
-        return self
-
-    def add(self, rows_czyx: Tensor) -> None:
-        self.seen[self.case][1] += rows_czyx.shape[1]
-
-    def __exit__(self, kind: Any, *rest: Any) -> None:
-        self.seen[self.case].append(kind)
-
-
-def test_what_else_takes_the_scores_gets_all_of_them_and_is_closed(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
-    """As for probabilities: opened with the case's way to the network's grid; told of a failure, so that no half file is left."""
+def test_probabilities_that_cannot_be_written_leave_no_half_file(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
     jobs = [job(tmp_path, case) for case in ("a", "b")]
     for entry in jobs:
         write_volume(entry.images[0])
-    seen: dict[str, list[Any]] = {}
-
-    class Broken(Kept):
-        def add(self, rows_czyx: Tensor) -> None:
-            if self.case == "b":
-                raise ArtefactError("no space left")
-            super().add(rows_czyx)
-
-    found = predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=1), mirror=False, further=partial(Broken, seen))
-    assert seen["a"] == [(11, 12, 10), 11, None]
-    assert seen["b"] == [(11, 12, 10), 0, ArtefactError]
+    (tmp_path / "no_folder").touch()
+    files = [tmp_path / "a.npz", tmp_path / "no_folder" / "b.npz"]
+    wanted = [replace(entry, probabilities=file) for entry, file in zip(jobs, files, strict=True)]
+    found = predict_cases(model_of(above_100, *volume_plan), wanted, Runtime(workers=1), mirror=False)
     assert [problem.case for problem in found.problems] == ["b"]
+    with np.load(files[0]) as file:
+        inside = nibabel.load(jobs[0].output).get_fdata().T == 5  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(file["probabilities"].argmax(0) == 1, inside)
     assert not jobs[1].output.exists()
+    assert list(jobs[0].output.parent.glob(".scratch*")) == []
 
 
-def test_what_else_takes_the_scores_is_closed_when_everything_ends_early(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
+def test_an_interruption_leaves_no_probabilities(tmp_path: Path, volume_plan: tuple[Plan, Configuration]) -> None:
     entry, calls = job(tmp_path, "a"), list[int]()
     write_volume(entry.images[0])
-    seen: dict[str, list[Any]] = {}
 
     def interrupted(patches: Tensor) -> Tensor:
         calls.append(1)
@@ -478,6 +454,48 @@ def test_what_else_takes_the_scores_is_closed_when_everything_ends_early(tmp_pat
             raise KeyboardInterrupt
         return above_100(patches)
 
+    wanted = replace(entry, probabilities=tmp_path / "a.npz")
     with pytest.raises(KeyboardInterrupt):
-        predict_cases(model_of(interrupted, *volume_plan), [entry], Runtime(workers=1), mirror=False, further=partial(Kept, seen))
-    assert seen["a"][2:] == [KeyboardInterrupt]
+        predict_cases(model_of(interrupted, *volume_plan), [wanted], Runtime(workers=1), mirror=False)
+    assert not (tmp_path / "a.npz").exists()
+    assert not entry.output.exists()
+
+
+def certain(bright: float, dark: float) -> Forward:
+    """Probability ``bright`` of the class where the image is brighter than 100, else ``dark``."""
+
+    def forward(patches: Tensor) -> Tensor:
+        probability = torch.where(patches[:, :1] > 100, bright, dark)
+        return torch.cat((torch.log(1 - probability), torch.log(probability)), 1)
+
+    return forward
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_several_models_are_averaged_as_probabilities_on_the_images_own_grid(
+    tmp_path: Path, volume_plan: tuple[Plan, Configuration], workers: int
+) -> None:
+    """Bright: (0.9 + 0.9 + 0.3) / 3 = 0.7; dark: (0.1 + 0.1 + 0.7) / 3 = 0.3."""
+    jobs = [
+        replace(job(tmp_path, case), probabilities=tmp_path / f"{case}.npz", uncertainty=tmp_path / "u" / f"{case}.nii.gz") for case in "ab"
+    ]
+    for number, entry in enumerate(jobs):
+        write_volume(entry.images[0], seed=number)
+    plan, configuration = volume_plan
+    members = [model_of(certain(*each), plan, configuration) for each in ((0.9, 0.1), (0.9, 0.1), (0.3, 0.7))]
+    found = predict_cases(averaged(members), jobs, Runtime(workers=workers))
+    assert found.problems == []
+    for entry in jobs:
+        reference = replace(entry, output=tmp_path / "one" / entry.output.name, probabilities=None, uncertainty=None)
+        assert predict_cases(members[0], [reference], Runtime(workers=0)).problems == []
+        labels, expected = (nibabel.load(each.output).get_fdata() for each in (entry, reference))  # type: ignore[attr-defined]
+        with np.load(entry.probabilities) as file:
+            bright = file["probabilities"][1].T
+        sure = np.isclose(bright, 0.7, atol=2e-3)
+        assert sure.any()
+        np.testing.assert_array_equal(labels[sure], 5)
+        between = ~sure & ~np.isclose(bright, 0.3, atol=2e-3) & ~np.isclose(bright, 0, atol=1e-3)  # interpolated at edges
+        np.testing.assert_array_equal(labels[~between], expected[~between])
+        entropy = nibabel.load(entry.uncertainty).get_fdata()  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(entropy[sure], 88)  # -(0.7 ln 0.7 + 0.3 ln 0.3) / ln 2 = 0.881
+        assert found.expected_dice[entry.case] is not None

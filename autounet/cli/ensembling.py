@@ -1,0 +1,72 @@
+"""``autounet ensemble``: label maps from the mean of probabilities that several predictions of the same images left."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autounet.cli.models import plan_of
+from autounet.cli.session import Session, check_writable
+from autounet.cli.stages import some
+from autounet.dataset import image_files, split_ending
+from autounet.errors import AutounetError, DatasetError, Problem, UsageError
+from autounet.images import read_size, write_labels
+from autounet.inference.average import average_labels
+from autounet.labels import LabelSpec
+from autounet.parallel import map_ordered
+from autounet.planners.words import count
+
+
+def run_ensemble(session: Session, inputs: Sequence[Path], output: Path, dataset: str, overwrite: bool) -> None:
+    """Writes the label map of every case that all folders have.
+
+    Raises:
+        UsageError: Fewer than two folders, or folders without probabilities.
+        DatasetError: Cases are missing in a folder, or could not be averaged; the others are written.
+    """
+    if len({path.resolve() for path in inputs}) < 2:
+        raise UsageError("-i: an ensemble needs two folders or more", found=count(len(inputs), "folder"), remedy="give -i several times")
+    if output.resolve() in {path.resolve() for path in inputs}:
+        raise UsageError(f"-o {output}: is one of the folders to be averaged", remedy="choose another folder")
+    labels = plan_of(session, dataset).labels
+    found = [_cases(folder) for folder in inputs]
+    everywhere = sorted(set.intersection(*(set(each) for each in found)))
+    problems = [
+        Problem(case, f"no {case}.npz in {folder}", "predict it there with --probabilities, or remove it from the other folders")
+        for folder, each in zip(inputs, found, strict=True)
+        for case in sorted(set.union(*(set(other) for other in found)) - set(each))
+    ]
+    check_writable(output, "-o")
+    ending = {case: split_ending(found[0][case])[1] for case in everywhere}
+    todo = [case for case in everywhere if overwrite or not (output / f"{case}{ending[case]}").exists()]
+    done = 0
+    with session.runtime.progress("average", len(todo)) as advance:
+        work = map_ordered(
+            lambda case: _average(case, inputs, found[0][case], output / f"{case}{ending[case]}", labels), todo, session.runtime.workers
+        )
+        for case, result in work:
+            if isinstance(result, AutounetError):
+                problems.append(Problem.of(case, result, "predict it again with --probabilities"))
+            else:
+                done += 1
+            advance(1, case)
+    session.screen.result(f"{done} averaged; {len(everywhere) - len(todo)} skipped, {len(problems)} failed: {output}")
+    session.screen.json({"averaged": done, "skipped": len(everywhere) - len(todo), "failed": {each.case: each.what for each in problems}})
+    if problems:
+        raise DatasetError(f"{count(len(problems), 'problem')} with {some(sorted({each.case for each in problems}))}", problems=problems)
+
+
+def _cases(folder: Path) -> dict[str, Path]:
+    """Case → its label map, of the cases that have probabilities beside it."""
+    if not folder.is_dir():
+        raise UsageError(f"-i {folder}: no such folder", expected="a folder made by `autounet predict --probabilities`")
+    there = {split_ending(file)[0]: file for file in image_files(folder)}
+    found = {case: file for case, file in there.items() if (folder / f"{case}.npz").is_file()}
+    if not found:
+        raise UsageError(
+            f"-i {folder}: no probabilities in it", expected="<case>.npz beside label maps, as `autounet predict --probabilities` writes"
+        )
+    return found
+
+
+def _average(case: str, folders: Sequence[Path], like: Path, output: Path, labels: LabelSpec) -> None:
+    averaged = average_labels([folder / f"{case}.npz" for folder in folders], labels)
+    write_labels(output, averaged, read_size(like)[1], like=like)

@@ -1,0 +1,160 @@
+"""Which model a command means: of a run folder or a bundle, its configurations and folds, and what is done to its label maps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from autounet.bundle import Bundle
+from autounet.bundle_text import describe_steps
+from autounet.cli.selecting import selected
+from autounet.cli.session import Session
+from autounet.cli.stages import parse_folds, some
+from autounet.dataset import dataset_path, matching_folders
+from autounet.errors import UsageError
+from autounet.inference.bundled import load_bundle
+from autounet.inference.model import Model, TrainedFold, averaged, choose_trained, load_folds
+from autounet.layout import RunLayout
+from autounet.plan import Configuration, Plan
+from autounet.postprocessing import Postprocessing, Step
+from autounet.runtime import Runtime
+from autounet.splits import FOLDS, split_names
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was typed; None leaves it to the model."""
+
+    configuration: str | None
+    folds: str | None
+    postprocess: bool
+    apart: bool
+    """Every fold as a member of its own, so that it is seen where they disagree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The trained folds to predict with, not yet loaded."""
+
+    plan: Plan
+    folds: dict[str, tuple[str, ...]]
+    """Of each configuration."""
+    load: Callable[[], Model]
+    made: float
+    """When its files were written, in seconds since 1970."""
+    steps: tuple[str, ...] = ()
+    """What is done to label maps before they are written, in words."""
+
+
+def choose_parts(session: Session, model: RunLayout | Bundle, wish: Wish) -> Chosen:
+    """Configuration and folds of a run folder or a bundle. Raises UsageError or ArtefactError."""
+    if isinstance(model, Bundle):  # which may have other folds than ours
+        folds = None if wish.folds is None else split_names(wish.folds)
+        used = model.choose(wish.configuration, folds)
+        steps = model.postprocessing.steps if model.postprocessing is not None and wish.postprocess else ()
+        made = model.path.stat().st_mtime
+        parts = [load for name in used for load in _loads(wish, used[name], partial(_of_bundle, model, session.runtime, name))]
+        return Chosen(model.plan, used, partial(_load_all, parts, steps), made, _words(model.plan, steps))
+    plan = Plan.load(model.plan)
+    selection = selected(model) if wish.configuration is None else None
+    name = selection.chosen if selection is not None else wish.configuration
+    trained = choose_trained(model, name, named_folds(wish.folds))
+    groups: dict[str, list[TrainedFold]] = {}
+    for entry in trained:
+        groups.setdefault(planned(plan, entry.configuration, model).name, []).append(entry)
+    steps = selection.postprocessing if selection is not None and wish.postprocess else ()
+    made = max(entry.weights.stat().st_mtime for entry in trained)
+    parts = [
+        load
+        for group in groups.values()
+        for load in _loads(wish, [entry.fold for entry in group], partial(_of_folds, plan, session.runtime, group))
+    ]
+    folds_of = {key: tuple(entry.fold for entry in group) for key, group in groups.items()}
+    return Chosen(plan, folds_of, partial(_load_all, parts, steps), made, _words(plan, steps))
+
+
+Load = Callable[[], Model]
+
+
+def _loads(wish: Wish, folds: Sequence[str], load: Callable[[Sequence[str]], Model]) -> list[Load]:
+    """One model of all folds; or where they are to be seen to disagree, one of each."""
+    return [partial(load, [fold]) for fold in folds] if wish.apart else [partial(load, list(folds))]
+
+
+def _of_bundle(bundle: Bundle, runtime: Runtime, name: str, folds: Sequence[str]) -> Model:
+    return load_bundle(bundle, runtime, name, folds, postprocess=False)
+
+
+def _of_folds(plan: Plan, runtime: Runtime, group: Sequence[TrainedFold], folds: Sequence[str]) -> Model:
+    return load_folds(plan, [entry for entry in group if entry.fold in folds], runtime)
+
+
+def _load_all(loads: Sequence[Load], steps: tuple[Step, ...]) -> Model:
+    return averaged([load() for load in loads], steps)
+
+
+def _words(plan: Plan, steps: tuple[Step, ...]) -> tuple[str, ...]:
+    return tuple(describe_steps(plan, Postprocessing(made_from={}, steps=steps)))
+
+
+def planned(plan: Plan, name: str, layout: RunLayout) -> Configuration:
+    """A trained configuration as it is in the plan. Raises UsageError where it is not."""
+    if name not in plan.configurations:
+        raise UsageError(
+            f"{name} is trained but not in {layout.plan}",
+            expected=" or ".join(plan.configurations),
+            remedy="choose another with -c, or train it again",
+        )
+    return plan.configurations[name]
+
+
+def named_folds(text: str | None) -> list[str] | None:
+    """``0,2`` or ``all`` of the command line; None leaves the choice open. Raises UsageError."""
+    return None if text is None else parse_folds(text, FOLDS)
+
+
+def choose_model(session: Session, dataset: str | None, model: Path | None) -> RunLayout | Bundle:
+    """The run folder or the bundle that is meant. Raises UsageError, or ArtefactError for a bundle that is refused."""
+    if model is not None and dataset is not None:
+        raise UsageError("-d and -m name the model twice", remedy="give one of them")
+    if model is None:
+        return choose_layout(session, dataset)
+    if model.is_file():
+        return Bundle.open(model)
+    layout = RunLayout(model)
+    if not layout.plan.exists():
+        raise UsageError(
+            f"-m {model}: {'not a run folder' if model.exists() else 'no such file or folder'}",
+            expected="a folder with plan.json and models/, or a file made by `autounet export` or `autounet import`",
+        )
+    return layout
+
+
+def choose_layout(session: Session, dataset: str | None) -> RunLayout:
+    """The run folder that is meant. Raises UsageError."""
+    there = sorted({path.parents[3] for path in session.runs.glob("*/models/*/fold_*/weights.safetensors")})
+    names = [folder.name for folder in there]
+    train_first = "train one with `autounet train`, or name the folder of runs with --runs"
+    if dataset is not None:
+        as_path = dataset_path(dataset)
+        matches = matching_folders(dataset.rstrip("/"), names) or (
+            [] if as_path is None else [name for name in names if name == as_path.name]
+        )
+        if len(matches) != 1:
+            raise UsageError(
+                f"-d {dataset}: {'ambiguous' if matches else 'no trained model of this dataset'} in {session.runs}",
+                found=some(matches or names) or "no trained models",
+                remedy="give the full name" if matches else train_first,
+            )
+        return RunLayout(session.runs / matches[0])
+    if not there:
+        raise UsageError(f"{session.runs}: no trained model in this folder of runs", remedy=train_first)
+    if len(there) > 1:
+        raise UsageError("several datasets are trained", found=some(names, 20), remedy="say which one with -d")
+    session.screen.say(f"using {there[0]}, the only trained dataset")
+    return RunLayout(there[0])
+
+
+def plan_of(session: Session, dataset: str) -> Plan:
+    """The plan of a dataset's run folder. Raises UsageError or ArtefactError."""
+    return Plan.load(choose_layout(session, dataset).plan)

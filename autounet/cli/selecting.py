@@ -1,0 +1,134 @@
+"""``autounet select``: which configuration or ensemble is the model, and what is done to its label maps."""
+
+from collections.abc import Sequence
+
+from autounet.artefact import digest_of
+from autounet.bundle_text import describe_steps
+from autounet.cli.locks import one_at_a_time
+from autounet.cli.session import Session
+from autounet.cli.stages import load_dataset, load_splits
+from autounet.errors import ArtefactError, AutounetError, UsageError
+from autounet.inference.crossval import CrossValidation
+from autounet.inference.select import RULES, common_folds, scored_folds, select
+from autounet.layout import RunLayout
+from autounet.plan import Plan
+from autounet.planners.words import count
+from autounet.postprocessing import Postprocessing
+from autounet.selection import Interval, Selection
+from autounet.splits import FOLDS, in_words
+
+
+def run_select(session: Session, query: str, rule: str, ensembles: bool, overwrite: bool) -> Selection:
+    """Compares what is trained, chooses, and writes ``selection.json``.
+
+    Raises:
+        UsageError: Nothing is trained and scored, or there is no such rule.
+    """
+    if rule not in RULES:
+        raise UsageError(f"--rule {rule}: no such rule", expected=" or ".join(RULES))
+    dataset, layout = load_dataset(session, query)
+    if not layout.plan.exists():
+        raise UsageError(f"{layout.root}: nothing is planned or trained yet", remedy="run `autounet train` first")
+    plan = Plan.load(layout.plan)
+    splits = load_splits(session, dataset, layout)
+    there = scored_folds(layout, plan)
+    configurations, folds = common_folds(there)
+    if not configurations:
+        raise UsageError(
+            f"{layout.models}: no fold is trained and scored", remedy=f"run `autounet train -d {query} -f 0`, best for all five folds"
+        )
+    missing = tuple(missing_parts(plan, there, configurations, folds))
+    validation = CrossValidation(dataset, plan, layout, splits, folds)
+    made_from = {
+        "plan": plan.digest(),
+        "weights": validation.weights(list(configurations)),
+        "scores": digest_of([validation.pooled(name).digest() for name in configurations]),
+        "ensembles": str(ensembles),
+        "code": "1",
+    }
+    try:
+        old = Selection.load(layout.selection)
+        if not overwrite and (old.made_from, old.rule) == (made_from, rule):
+            session.screen.say(f"{layout.selection} is up to date; --overwrite selects anew")
+            show_selection(session, plan, old, query)
+            return old
+    except ArtefactError:
+        pass
+    busy = AutounetError(f"{layout.root}: another command is selecting", remedy="wait for it")
+    with one_at_a_time(layout.ensemble(".lock"), lambda: busy):
+        session.screen.say(f"comparing {', '.join(configurations)} on {count(len(validation.cases), 'held-out case')}, {in_words(folds)}")
+        found = select(
+            validation, list(configurations), session.runtime, ensembles=ensembles, rule=RULES[rule], missing=missing, made_from=made_from
+        )
+        found.save(layout.selection)
+    show_selection(session, plan, found, query)
+    return found
+
+
+def missing_parts(plan: Plan, there: dict[str, tuple[str, ...]], kept: dict[str, tuple[str, ...]], folds: Sequence[str]) -> list[str]:
+    """What is not trained, or not looked at, in words."""
+    words = []
+    for name in plan.configurations:
+        if name not in there:
+            words.append(f"{name} is not trained")
+        elif name not in kept:
+            words.append(f"{name} is left out: it has no fold in common with the others")
+        else:
+            absent = [str(fold) for fold in range(FOLDS) if str(fold) not in there[name]]
+            words += [f"{name} lacks {in_words(absent)}"] if absent else []
+            extra = [fold for fold in there[name] if fold not in folds]
+            words += [f"{in_words(extra)} of {name} not looked at: others lack {'it' if len(extra) == 1 else 'them'}"] if extra else []
+    return words
+
+
+def show_selection(session: Session, plan: Plan, found: Selection, query: str) -> None:
+    """The table of candidates, the choice and its reason, postprocessing, what is missing."""
+    screen, names = session.screen, list(found.candidates[0].classes)
+    several = len(names) > 1
+    shown = names if several and len(names) <= 4 else []
+    rows = []
+    against = {entry.second: entry for entry in found.comparisons}
+    for candidate in found.candidates:
+        other = against.get(candidate.name)
+        rows.append(
+            (
+                f"{'> ' if candidate.name == found.chosen else '  '}{candidate.name}",
+                _words(candidate.dice),
+                *(_number(candidate.classes[name]) for name in shown),
+                "" if other is None else _words(other.difference, signed=True),
+                "" if other is None or other.p_value is None else f"{other.p_value:.2g}",
+                f"{candidate.cost:.3g}",
+            )
+        )
+    columns = ("candidate", "mean Dice", *shown, "best minus it", "p", "cost")
+    screen.table(f"{plan.dataset}: {count(found.cases, 'held-out case')}, {in_words(found.folds)}", columns, rows)
+    screen.say("95 % intervals by resampling cases; p of Wilcoxon's signed-rank test; cost in billion multiplications for a typical image")
+    screen.result(f"chosen: {found.chosen}, {found.reason}")
+    steps = describe_steps(plan, Postprocessing(made_from={}, steps=found.postprocessing))
+    if steps:
+        gain = f"mean Dice {_number(found.dice_before)} to {_number(found.dice_after)} on the cases that it was chosen on"
+        screen.result(f"postprocessing: {'; '.join(steps)} ({gain})")
+    else:
+        screen.result(f"postprocessing: none of {count(len(found.decisions), 'step')} tried helps without harm")
+    if found.confidence_rank_correlation is not None:
+        screen.say(f"expected Dice orders the cases with a rank correlation of {found.confidence_rank_correlation:.2f} with the true Dice")
+    for words in found.missing:
+        screen.warn(words)
+    screen.result(f"predict with it: autounet predict -d {query} -i images/ -o labels/")
+    screen.json(found.model_dump(mode="json"))
+
+
+def selected(layout: RunLayout) -> Selection | None:
+    """What was selected, where it was. Raises ArtefactError for a damaged file."""
+    return Selection.load(layout.selection) if layout.selection.exists() else None
+
+
+def _words(interval: Interval | None, signed: bool = False) -> str:
+    if interval is None:
+        return "-"
+    sign = "+" if signed else ""
+    return f"{interval.value:{sign}.4f} ({interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

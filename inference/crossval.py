@@ -1,0 +1,158 @@
+"""The held-out cases of all folds together: their scores, and those of ensembles of configurations on the same cases."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from autounet.artefact import digest_of
+from autounet.dataset import Case, DatasetSpec
+from autounet.errors import ArtefactError, DatasetError, Problem
+from autounet.evaluation.folders import evaluate_cases
+from autounet.evaluation.scores import Scores
+from autounet.images import read_size, write_labels
+from autounet.inference.average import average_labels
+from autounet.inference.model import TrainedFold, load_folds
+from autounet.inference.run import PredictionJob, predict_cases
+from autounet.inference.validate import is_kept, label_ending
+from autounet.layout import RunLayout
+from autounet.plan import Plan
+from autounet.runtime import Runtime
+from autounet.selection import JOIN
+from autounet.splits import Splits
+
+AT_A_TIME = 8
+"""Cases whose probabilities are on disk together."""
+
+SCRATCH = ".probabilities"
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidation:
+    """What all candidates are scored on."""
+
+    dataset: DatasetSpec
+    plan: Plan
+    layout: RunLayout
+    splits: Splits
+    folds: tuple[str, ...]
+
+    @property
+    def cases(self) -> dict[str, Case]:
+        """The held-out cases of the folds, sorted by name."""
+        held_out = {case for fold in self.folds for case in self.splits.folds[int(fold)].validation}
+        return {case.id: case for case in self.dataset.cases if case.id in held_out}
+
+    @property
+    def annotated(self) -> dict[str, tuple[str, ...]]:
+        """Names of the annotated classes of cases that do not have all."""
+        return {name: case.annotated for name, case in self.cases.items() if case.annotated is not None}
+
+    def predictions(self, configurations: Sequence[str]) -> dict[str, Path]:
+        """Case → label map that a configuration, or an ensemble, predicted for it while it was held out."""
+        ending = label_ending(self.plan.file_ending)
+        found: dict[str, Path] = {}
+        for fold in self.folds:
+            alone = self.layout.fold(configurations[0], fold).validation
+            folder = alone if len(configurations) == 1 else self.layout.ensemble(JOIN.join(configurations))
+            found |= {case: folder / f"{case}{ending}" for case in self.splits.folds[int(fold)].validation}
+        return dict(sorted(found.items()))
+
+    def pooled(self, configuration: str) -> Scores:
+        """The scores of a configuration's folds as one.
+
+        Raises:
+            ArtefactError: Scores are missing or damaged.
+        """
+        cases = {}
+        for fold in self.folds:
+            cases.update(Scores.load(self.layout.fold(configuration, fold).scores).cases)
+        return Scores.of(dict(sorted(cases.items())))
+
+    def weights(self, configurations: Sequence[str]) -> str:
+        """Digest of the weights that the predictions are of."""
+        files = [self.layout.fold(name, fold).weights.stat() for name in configurations for fold in self.folds]
+        return digest_of([[file.st_size, file.st_mtime_ns] for file in files])
+
+
+def score_ensembles(validation: CrossValidation, groups: Sequence[Sequence[str]], runtime: Runtime) -> dict[str, Scores]:
+    """Predicts the held-out cases with every group of configurations, and scores them; what is there already is kept.
+
+    The probabilities of each configuration lie beside the label maps for a few cases at a time.
+
+    Raises:
+        DatasetError: Cases could not be predicted.
+    """
+    found: dict[str, Scores] = {}
+    todo: list[Sequence[str]] = []
+    for group in groups:
+        there = _scores_there(validation, group)
+        if there is None:
+            todo.append(group)
+        else:
+            found[JOIN.join(group)] = there
+    if todo:
+        for fold in validation.folds:
+            _predict_fold(validation, todo, fold, runtime)
+    for group in todo:
+        name = JOIN.join(group)
+        files = {case: (path, validation.cases[case].label) for case, path in validation.predictions(group).items()}
+        made_from = {"weights": validation.weights(group)}
+        found[name] = evaluate_cases(files, validation.plan.labels, runtime, made_from, validation.annotated)
+        found[name].save(validation.layout.ensemble(name) / "scores.json")
+    return found
+
+
+def _scores_there(validation: CrossValidation, group: Sequence[str]) -> Scores | None:
+    path = validation.layout.ensemble(JOIN.join(group)) / "scores.json"
+    try:
+        scores = Scores.load(path)
+    except ArtefactError:
+        return None
+    same = scores.made_from == {"weights": validation.weights(group)} and list(scores.cases) == list(validation.cases)
+    return scores if same and all(path.exists() for path in validation.predictions(group).values()) else None
+
+
+def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], fold: str, runtime: Runtime) -> None:
+    """Every group's label maps of one fold's held-out cases."""
+    layout, members = validation.layout, list(dict.fromkeys(name for group in groups for name in group))
+    trained = max(layout.fold(name, fold).weights.stat().st_mtime_ns for name in members)
+    held_out = sorted(validation.splits.folds[int(fold)].validation)
+    outputs = {JOIN.join(group): validation.predictions(group) for group in groups}
+    todo = [case for case in held_out if not all(is_kept(files[case], trained) for files in outputs.values())]
+    if not todo:
+        return
+    models = {name: load_folds(validation.plan, [TrainedFold(name, fold, layout.fold(name, fold).weights)], runtime) for name in members}
+    scratch = layout.ensemble(SCRATCH)
+    try:
+        for first in range(0, len(todo), AT_A_TIME):
+            now = todo[first : first + AT_A_TIME]
+            for name, model in models.items():
+                jobs = [_job(validation.cases[case], scratch / name) for case in now]
+                _raise(predict_cases(model, jobs, runtime).problems, len(jobs))
+            for group in groups:
+                for case in now:
+                    _write(validation, group, case, scratch, outputs[JOIN.join(group)][case])
+            shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _job(case: Case, folder: Path) -> PredictionJob:
+    return PredictionJob(case.id, case.images, folder / f"{case.id}.nii.gz", probabilities=folder / f"{case.id}.npz")
+
+
+def _write(validation: CrossValidation, group: Sequence[str], case: str, scratch: Path, output: Path) -> None:
+    labels = average_labels([scratch / name / f"{case}.npz" for name in group], validation.plan.labels)
+    image = validation.cases[case].images[0]
+    write_labels(output, labels, read_size(image)[1], like=image)
+
+
+def _raise(problems: Sequence[Problem], cases: int) -> None:
+    if problems:
+        raise DatasetError(f"{len(problems)} of {cases} held-out cases could not be predicted", problems=list(problems))
+
+
+def true_files(validation: CrossValidation, predictions: Mapping[str, Path]) -> dict[str, tuple[Path, Path]]:
+    """Case → (predicted, true label map)."""
+    return {case: (path, validation.cases[case].label) for case, path in predictions.items()}
