@@ -31,6 +31,7 @@ SURFACE = {
     | {"model", "--output -o", "--checkpoint", "--fold -f", "--name", "--licence", "--description", "--overwrite", "--json"},
     "preprocess": COMMON | {"--dataset -d", "--configuration -c", "--preset", "--data", "--runs", "--workers"},
     "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--data", "--workers", "--json"},
+    "doctor": COMMON | {"--dataset -d", "--data", "--runs", "--workers", "--json"},
     "demo": {"--output -o", "--budget", "--device", "--debug"},
 }  # fmt: skip
 
@@ -42,6 +43,7 @@ REQUIRED = {
     "import": {"model", "--output -o"},
     "preprocess": {"--dataset -d"},
     "evaluate": {"--predictions -p", "--labels -g"},
+    "doctor": set(),
     "demo": set(),
 }
 
