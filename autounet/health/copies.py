@@ -18,8 +18,9 @@ ALIKE = 0.98
 ALIKE_BEYOND_OTHERS = 0.97
 """… when what they have beyond the mean of all cases is as alike as this. Images of one body part are alike in what they share.
 
-Measured: the two moments of the heartbeat of one patient have 0.96 to 0.999 and 0.94 to 0.998 (40 hearts; two different patients 0.88
-and 0.84 at most); two different hippocampi 0.86 and 0.67; neighbouring slices of a stack 50 nm apart 0.52 and 0.41."""
+Measured: two moments of the heartbeat of one patient have 0.958 to 0.999 and 0.946 to 0.998 (20 patients, 18 of them above both
+numbers), two patients 0.51 and 0.35 at most; two of 260 hippocampi 0.86 and 0.67 at most; neighbouring slices of a stack, 50 nm apart,
+0.52 and 0.41; aligned heads of eight people, without noise and texture, 0.991 and 0.948."""
 
 MOST_VOXELS_BY_CHANCE = 64
 """Label maps with no more labelled voxels may be equal by chance."""

@@ -7,7 +7,7 @@ from autounet.artefact import digest_of
 from autounet.dataset import DatasetSpec
 from autounet.errors import AutounetError
 from autounet.health.copies import find_copies, find_likenesses
-from autounet.health.findings import Finding, Health, worst_first
+from autounet.health.findings import Finding, Health, Kind, worst_first
 from autounet.health.grids import find_orientations, find_sizes, find_spacings
 from autounet.health.intensities import find_constant, find_inverted, find_unusual_brightness
 from autounet.health.labels import find_cut_off, find_holes, find_islands, find_outside
@@ -26,7 +26,6 @@ from autounet.splits import Split
 Check = Callable[[DatasetSpec, Sequence[Measures]], list[Finding]]
 
 CHECKS: tuple[Check, ...] = (
-    find_constant,
     find_exchanged,
     find_missing,
     find_rare_classes,
@@ -42,6 +41,9 @@ CHECKS: tuple[Check, ...] = (
     find_inverted,
 )
 """Those that need nothing but the cases."""
+
+EXPLAINED_BY_SPACING: tuple[Kind, ...] = ("size of a structure", "size of an image")
+"""Where the spacing is wrong, so are these, and nothing needs to be said of them."""
 
 
 def examine(dataset: DatasetSpec, folds: Sequence[Split], runtime: Runtime) -> Health:
@@ -72,8 +74,13 @@ def judge(dataset: DatasetSpec, looks: Sequence[Look], folds: Sequence[Split]) -
     # Planar images and volumes cannot be compared, nor trained together.
     seen = [look.measures for look in looks if look.measures is not None and look.ndim == usual]
     findings = [finding for look in looks for finding in _unusable(look, usual)]
+    findings += find_constant(dataset, seen)
+    # Without any contrast a case has no place among the others.
+    seen = [entry for entry in seen if all(channel.minimum < channel.maximum for channel in entry.channels)]
     findings += [*find_copies(dataset, seen, folds), *find_likenesses(dataset, seen, folds)]
     findings += [finding for check in CHECKS for finding in check(dataset, seen)]
+    stretched = {finding.case for finding in findings if finding.kind == "spacing"}
+    findings = [finding for finding in findings if finding.case not in stretched or finding.kind not in EXPLAINED_BY_SPACING]
     return Health(
         made_from=made_from(dataset, folds),
         dataset=dataset.name,

@@ -78,14 +78,15 @@ def look_at(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair]) -> Loo
         case=case.id, shape_zyx=grid.shape_zyx, shape_after_crop_zyx=nonzero_box(image).shape, spacing_mm_zyx=grid.spacing_mm_zyx,
         class_voxels={name: volumes[name] for name in names}, orientation=orientation,
     )  # fmt: skip
+    indices = spec.encode(labels, case.id)
     complete = spec.ignore_value is None or not bool((labels == spec.ignore_value).any())
     measures = Measures(
         grid=grid,
         fingerprint=fingerprint,
         image_digest=content_digest(image),
-        labels_digest=content_digest(spec.encode(labels, case.id)),
+        labels_digest=content_digest(indices),
         thumbnail=thumbnail(image[0], THUMBNAIL_PLANAR if grid.ndim == 2 else THUMBNAIL_VOLUME),
-        channels=measure_brightness(image, labels, spec, extents),
+        channels=measure_brightness(image, indices, spec, extents),
         complete=complete,
         shapes=measure_shapes(labels, spec, extents, grid.spacing_mm_zyx) if complete else (None,) * len(spec.classes),
         hole=find_hole(labels, grid.ndim) if complete else None,

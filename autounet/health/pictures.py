@@ -45,6 +45,9 @@ RINGED: tuple[Kind, ...] = ("island", "hole", "outside the body", "cut off")
 
 RING_RADIUS = 16
 
+PART, SMALLEST_PART = 0.2, 16
+"""Beside a ring its neighbourhood is shown enlarged: so much of the slice's longer side, and so many pixels at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
@@ -106,9 +109,14 @@ def picture(finding: Finding, dataset: DatasetSpec) -> bytes | None:
         return None
     values = [value for entry in dataset.labels.classes if entry.name in finding.classes for value in entry.values]
     shown = _slice(cases[finding.case], finding.place_zyx)
-    panels = [_panel(finding.case, shown, values, ringed=finding.kind in RINGED)]
-    if finding.beside in cases:
-        panels.append(_panel(str(finding.beside), _usual_slice(cases, finding, values), values, ringed=False))
+    beside = _usual_slice(cases, finding, values) if finding.beside in cases else None
+    # An image in another unit looks like any other, unless the usual one sets what is black and white.
+    window = _window(beside if beside is not None and finding.kind == "brightness" else shown)
+    panels = [_panel(finding.case, shown, values, window, ringed=finding.kind in RINGED)]
+    if beside is not None:
+        panels.append(_panel(str(finding.beside), beside, values, _window(beside), ringed=False))
+    elif finding.kind in RINGED:
+        panels.append(_panel("enlarged", _part(shown), values, window, ringed=False))
     return _side_by_side(panels)
 
 
@@ -142,15 +150,33 @@ def _usual_slice(cases: Mapping[str, Case], finding: Finding, values: list[int])
     return _slice(beside, None, values)
 
 
-def _panel(caption: str, shown: _Slice, values: list[int], ringed: bool) -> "Image":
+def _part(shown: _Slice) -> _Slice:
+    """The neighbourhood of the place: the ``PART`` of the longer side, square in mm where the slice is large enough."""
+    rows, columns = shown.image.shape
+    side = max(PART * max(rows * shown.height_per_width, columns), SMALLEST_PART)
+    cut = []
+    for at, size, count in zip(shown.place_yx, (side / shown.height_per_width, side), (rows, columns), strict=True):
+        length = min(count, max(1, round(size)))
+        first = min(max(0, at - length // 2), count - length)
+        cut.append(slice(first, first + length))
+    return _Slice(shown.image[tuple(cut)], shown.labels[tuple(cut)], shown.height_per_width, (0, 0))
+
+
+def _window(shown: _Slice) -> tuple[float, float]:
+    """The intensities that are drawn black and white."""
+    low, high = np.percentile(shown.image, (0.5, 99.5)).tolist()
+    return low, high if high > low else low + 1.0
+
+
+def _panel(caption: str, shown: _Slice, values: list[int], window: tuple[float, float], ringed: bool) -> "Image":
     from PIL import Image, ImageDraw, ImageFont
 
     rows, columns = shown.image.shape
     ratio = rows * shown.height_per_width / columns
     width = round(PANEL_PIXELS * max(NARROWEST, min(1.0, 1 / ratio)))
     height = round(PANEL_PIXELS * max(NARROWEST, min(1.0, ratio)))
-    low, high = np.percentile(shown.image, (0.5, 99.5))
-    scaled = np.clip((shown.image - low) / (high - low if high > low else 1.0), 0, 1)
+    low, high = window
+    scaled = np.clip((shown.image - low) / (high - low), 0, 1)
     grey = Image.fromarray(np.round(255 * scaled).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(grey.convert("RGB")).copy()
     labels = shown.labels[np.arange(height) * rows // height][:, np.arange(width) * columns // width]

@@ -92,9 +92,10 @@ def find_hole(labels_zyx: IntArray, ndim: int) -> Hole | None:
         return None
     sizes = np.bincount(components.ravel(), minlength=count + 1)
     sizes[[0, components.flat[0]]] = 0  # labelled voxels, and the outside, to which the first corner of the padding belongs
-    first = np.argwhere(components == sizes.argmax())[0]
+    voxels = np.argwhere(components == sizes.argmax())
+    inside = voxels[len(voxels) // 2]
     starts = [part.start - before for part, (before, _) in zip(box[0], pad, strict=True)]
-    return Hole(int(sizes.sum()), _triple([start + int(at) for start, at in zip(starts, first, strict=True)]))
+    return Hole(int(sizes.sum()), _triple([start + int(at) for start, at in zip(starts, inside, strict=True)]))
 
 
 def _shape(mask: Mask, extents: Extents, position: int, spacing_mm_zyx: TripleMm) -> Shape:
