@@ -25,6 +25,16 @@ class RunLayout:
         return self.root / f"network_{configuration}{ending}"
 
     @property
+    def health(self) -> Path:
+        """What is likely to be wrong with the data."""
+        return self.root / "health.json"
+
+    @property
+    def health_pictures(self) -> Path:
+        """Folder of the pictures that show it."""
+        return self.root / "health"
+
+    @property
     def splits(self) -> Path:
         """Training and validation cases of each fold."""
         return self.root / "splits.json"

@@ -367,6 +367,28 @@ def report(
 
 @app.command()
 @guarded
+def doctor(
+    dataset: options.OptionalDataset = None,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Look for mistakes in a dataset: labels, copies, headers, intensities.
+
+    Ends with 1 when something severe was found: what is trained or scored with it would be wrong. Warnings and notices end with 0.
+    """
+    session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.doctoring import run_doctor
+
+    run_doctor(session, dataset)
+
+
+@app.command()
+@guarded
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the demo's data and results.")] = Path("autounet_demo"),
     budget: Annotated[str, typer.Option("--budget", help="Training time.")] = "180s",
