@@ -10,8 +10,10 @@ from autounet.artefact import digest_of
 from autounet.errors import ArtefactError
 from autounet.evaluation.scores import Scores
 from autounet.fingerprint import Fingerprint
+from autounet.health.findings import Health, PicturedFinding, pictured
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Plan
+from autounet.selection import Selection
 from autounet.splits import FOLDS, Splits, in_words
 from autounet.training.history import EpochRecord, read_history
 
@@ -36,6 +38,17 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Several configurations, their probabilities averaged for the held-out cases."""
+
+    name: str
+    """Such as ``2d+3d_fullres``."""
+    folder: Path
+    """Of its label maps."""
+    scores: Scores
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that the report is made of, images apart."""
 
@@ -45,6 +58,11 @@ class Evidence:
     splits: Splits | None
     folds: tuple[Fold, ...]
     """By configuration, in the plan's order, then by fold."""
+    ensembles: tuple[Ensemble, ...]
+    selection: Selection | None
+    health: Health | None
+    findings: tuple[PicturedFinding, ...]
+    """Of ``health``, worst first."""
     commands: tuple[Mapping[str, Any], ...]
     """Of manifest.json, in order; those that made a report left out."""
     missing: tuple[str, ...]
@@ -72,8 +90,8 @@ class Evidence:
             ]
             for fold in self.folds
         ]
-        artefacts = [artefact and artefact.digest() for artefact in (self.fingerprint, self.plan, self.splits)]
-        return digest_of([artefacts, folds, self.missing])
+        single = (self.fingerprint, self.plan, self.splits, self.selection, self.health, *(entry.scores for entry in self.ensembles))
+        return digest_of([[artefact and artefact.digest() for artefact in single], folds, self.missing])
 
 
 def gather(layout: RunLayout) -> Evidence:
@@ -95,7 +113,21 @@ def gather(layout: RunLayout) -> Evidence:
     )
     folds = tuple(fold for folder in folders if (fold := _fold(FoldLayout(folder), missing)) is not None)
     missing += _missing_folds(folds)
-    return Evidence(layout, fingerprint, plan, splits, folds, _commands(layout), tuple(missing))
+    health = _read(layout.health, Health.load, missing)
+    return Evidence(
+        layout, fingerprint, plan, splits, folds, _ensembles(layout, missing), _read(layout.selection, Selection.load, missing), health,
+        () if health is None else tuple(pictured(health, layout.health_pictures)), _commands(layout), tuple(missing),
+    )  # fmt: skip
+
+
+def _ensembles(layout: RunLayout, missing: list[str]) -> tuple[Ensemble, ...]:
+    """Ensembles that were scored."""
+    found = []
+    for path in sorted(layout.ensemble(".").glob("*/scores.json")):
+        scores = _read(path, Scores.load, missing)
+        if scores is not None:
+            found.append(Ensemble(path.parent.name, path.parent, scores))
+    return tuple(found)
 
 
 def _fold(folder: FoldLayout, missing: list[str]) -> Fold | None:

@@ -16,9 +16,11 @@ from autounet.dataset import DatasetSpec
 from autounet.report.colours import CONFUSED, EXTRA, MISSED, UNANNOTATED, class_colours
 from autounet.report.data_section import data_payload
 from autounet.report.evidence import Evidence
+from autounet.report.findings import findings_section
 from autounet.report.payload import index_entries, results_payload, training_payload
 from autounet.report.results import Results, main_results, pool
 from autounet.report.sections import Sections, make_sections
+from autounet.report.selection_section import selection_section
 from autounet.report.viewer import Viewer, make_viewer, viewer_payload
 from autounet.runtime import Runtime
 
@@ -58,7 +60,7 @@ def build_page(evidence: Evidence, dataset: DatasetSpec | None, runtime: Runtime
         runtime: Progress.
     """
     results = pool(evidence)
-    main = main_results(results)
+    main = main_results(results, None if evidence.selection is None else evidence.selection.chosen)
     sections = make_sections(evidence, results, main)
     nothing = Viewer((), ())
     with tempfile.TemporaryDirectory() as folder:
@@ -109,6 +111,8 @@ def _render(
         plan=evidence.plan,
         main=main,
         sections=sections,
+        findings=findings_section(evidence),
+        selection=selection_section(evidence),
         drawings=drawings,
         viewer=viewer,
         has_images=has_images,

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from autounet.evaluation.overlap import OverlapScore
+from autounet.evaluation.scores import Scores
 from autounet.report.evidence import Evidence
 
 Values = npt.NDArray[np.float64]
@@ -35,7 +37,17 @@ class Metric:
 
 
 KNOWN = MappingProxyType(
-    {metric.key: metric for metric in (Metric("dice", "Dice", is_fraction=True), Metric("iou", "IoU", is_fraction=True))}
+    {
+        "dice": Metric("dice", "Dice", is_fraction=True),
+        "iou": Metric("iou", "IoU", is_fraction=True),
+        "precision": Metric("precision", "Precision", is_fraction=True),
+        "recall": Metric("recall", "Recall", is_fraction=True),
+        "hd95_mm": Metric("hd95_mm", "HD95", "mm", digits=2, lower_is_better=True),
+        "assd_mm": Metric("assd_mm", "ASSD", "mm", digits=2, lower_is_better=True),
+        "nsd": Metric("nsd", "NSD", is_fraction=True),
+        "lesion_f1": Metric("lesion_f1", "Lesion F1", is_fraction=True),
+        "lesion_dice": Metric("lesion_dice", "Lesion Dice", is_fraction=True),
+    }
 )
 """Metrics whose names and units are known; any other number of the scores is shown under its own name."""
 
@@ -63,13 +75,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """All held-out cases of one configuration."""
+    """All held-out cases of one configuration, or of an ensemble."""
 
     configuration: str
     classes: tuple[str, ...]
     metrics: tuple[Metric, ...]
     """Dice first."""
     rows: tuple[Row, ...]
+    folders: tuple[Path, ...] = ()
+    """Where the label maps of these cases are."""
 
     @property
     def folds(self) -> tuple[str, ...]:
@@ -100,23 +114,39 @@ class Results:
 
 
 def pool(evidence: Evidence) -> tuple[Results, ...]:
-    """The results of every configuration that has scores, in the evidence's order."""
+    """The results of every configuration that has scores, in the evidence's order, then those of ensembles."""
+    held_out = {
+        case: str(number) for number, fold in enumerate(evidence.splits.folds if evidence.splits else ()) for case in fold.validation
+    }
+    parts: dict[str, list[tuple[Scores, str | None, Path]]] = {}
+    for fold in evidence.folds:
+        if fold.scores is not None:
+            parts.setdefault(fold.configuration, []).append((fold.scores, fold.name, fold.folder.validation))
+    for ensemble in evidence.ensembles:
+        parts.setdefault(ensemble.name, []).append((ensemble.scores, None, ensemble.folder))
+    classes = evidence.fingerprint.labels.names
     found = []
-    for configuration in evidence.configurations:
-        folds = [fold for fold in evidence.folds_of(configuration) if fold.scores is not None]
-        rows, classes = [], evidence.fingerprint.labels.names
-        for fold in folds:
-            assert fold.scores is not None  # by the choice above
-            if tuple(fold.scores.classes) != classes:
-                continue  # of an older dataset.json
-            rows += [Row(case, fold.name, tuple(scores.values())) for case, scores in fold.scores.cases.items()]
+    for name, scored in parts.items():
+        usable = [entry for entry in scored if tuple(entry[0].classes) == classes]  # others are of an older dataset.json
+        rows = [
+            Row(case, fold or held_out.get(case, "–"), tuple(values.values()))
+            for scores, fold, _ in usable
+            for case, values in scores.cases.items()
+        ]
         if rows:
-            found.append(Results(configuration, classes, _metrics(rows), tuple(rows)))
+            metrics = metrics_of(rows, usable[0][0].tolerance_mm)
+            found.append(Results(name, classes, metrics, tuple(rows), tuple(folder for _, _, folder in usable)))
     return tuple(found)
 
 
-def main_results(results: Sequence[Results]) -> Results | None:
-    """The results whose cases the page shows: those of most cases, then of the highest mean Dice; None where there are none."""
+def main_results(results: Sequence[Results], chosen: str | None = None) -> Results | None:
+    """The results whose cases the page shows: those of the chosen model, else of most cases, then of the highest mean Dice.
+
+    None where there are none.
+    """
+    for entry in results:
+        if entry.configuration == chosen:
+            return entry
     return max(results, key=lambda entry: (len(entry.rows), entry.summary("dice")[-1].mean or 0.0), default=None)
 
 
@@ -160,9 +190,11 @@ def _nanmean(values: Values, axis: int) -> Values:
         return np.asarray(np.where(defined, values, 0.0).sum(axis=axis) / defined.sum(axis=axis))
 
 
-def _metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
-    """Every number of the scores that is defined somewhere and is no count, Dice first."""
+def metrics_of(rows: Sequence[Row], tolerance_mm: float | None = None) -> tuple[Metric, ...]:
+    """Every number of the scores that is defined somewhere and is no count, Dice first; the tolerance is that of the surface Dice."""
     keys = [key for key in type(rows[0].scores[0]).model_fields if key not in NO_METRICS]
     kept = [key for key in keys if any(isinstance(getattr(score, key), (int, float)) for row in rows for score in row.scores)]
     ordered = sorted({"dice", *kept}, key=lambda key: (key != "dice", keys.index(key)))
-    return tuple(KNOWN.get(key, Metric(key, key.replace("_", " "))) for key in ordered)
+    metrics = [KNOWN.get(key, Metric(key, key.replace("_", " "))) for key in ordered]
+    at = "" if tolerance_mm is None else f" at {tolerance_mm:g} mm"
+    return tuple(replace(metric, label=metric.label + at) if metric.key == "nsd" else metric for metric in metrics)

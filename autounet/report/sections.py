@@ -109,13 +109,13 @@ def make_sections(evidence: Evidence, results: Sequence[Results], main: Results 
         data_section(evidence.fingerprint),
         _intensities(evidence.fingerprint),
         tuple(_fold_row(fold) for fold in evidence.folds),
-        tuple(_score_table(entry) for entry in results),
+        tuple(_score_table(entry) for entry in sorted(results, key=lambda entry: entry is not main)),
         f"Means over cases; in brackets {percent(CONFIDENCE)} intervals: percentiles of {RESAMPLES} means over cases drawn with "
         f"replacement (bootstrap, seed {SEED}). They say how much the mean depends on which cases there are, not how much training varies.",
         tuple(_command_row(entry) for entry in commands),
         _versions(commands),
         _recipe(evidence.commands),
-        _predict(evidence.fingerprint.dataset, main),
+        _predict(evidence, main),
     )
 
 
@@ -224,13 +224,15 @@ def _recipe(commands: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(reversed(dict.fromkeys(reversed(lines))))
 
 
-def _predict(dataset: str, main: Results | None) -> tuple[tuple[str, str], ...]:
+def _predict(evidence: Evidence, main: Results | None) -> tuple[tuple[str, str], ...]:
+    """Commands; after a selection no configuration is named, as the selected one is taken."""
     if main is None:
         return ()
-    name, which = shlex.quote(dataset), f"-c {main.configuration}"
+    name = shlex.quote(evidence.fingerprint.dataset)
+    which = "" if evidence.selection else f" -c {main.configuration}"
     return (
-        ("Predict a folder of images", f"autounet predict -i images/ -o predictions/ -d {name} {which}"),
-        ("Make one file of the model, for another machine", f"autounet export -d {name} {which} -o {name}.zip"),
+        ("Predict a folder of images", f"autounet predict -i images/ -o predictions/ -d {name}{which}"),
+        ("Make one file of the model, for another machine", f"autounet export -d {name}{which} -o {name}.zip"),
         ("Predict there", f"autounet predict -i images/ -o predictions/ -m {name}.zip"),
     )
 

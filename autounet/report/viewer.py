@@ -81,14 +81,14 @@ def make_viewer(evidence: Evidence, results: Results, dataset: DatasetSpec, most
     chosen = choose_cases(results.case_dice)
     folds = {row.case: row.fold for row in results.rows}
     cases = {case.id: case for case in dataset.cases}
-    files = {fold.name: _predictions(fold.folder.validation) for fold in evidence.folds_of(results.configuration)}
+    files = {case: file for folder in results.folders for case, file in _predictions(folder).items()}
     shown: list[Shown] = []
     failed: list[tuple[str, str]] = []
     left = most_characters - sum(FRAME + len(LONGEST_ESCAPE) * len(name) for name in chosen)
     with runtime.progress("Slices for the report", len(chosen)) as advance:
         for place, (name, group) in enumerate(chosen.items()):
             try:
-                raw, planes = _read(cases.get(name), files[folds[name]].get(name), name, evidence.fingerprint)
+                raw, planes = _read(cases.get(name), files.get(name), name, evidence.fingerprint)
                 packed = pack(raw, left // (len(chosen) - place))
             except AutounetError as error:
                 failed.append((name, str(error)))

@@ -96,7 +96,7 @@ if (payload.results.length) {
     });
     rows.sort(compare(column));
     byId("case-table").tBodies[0].replaceChildren(...rows.map((row) => make("tr", { "data-case": row[0] }, ...all.map((each) => cell(each, row)))));
-    byId("case-count").textContent = `${rows.length} of ${state.results.rows.length} cases`;
+    byId("case-count").textContent = `${rows.length} of ${state.results.rows.length} cases of ${state.results.configuration}`;
   };
 
   const drawAll = () => {

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from autounet.artefact import digest_of
 from autounet.dataset import DatasetSpec, read_dataset
 from autounet.evaluation import evaluate_cases
 from autounet.images import read_labels, write_labels
@@ -30,7 +31,8 @@ def make_run(root: Path, runs: Path, configurations: dict[str, tuple[int, ...]],
     fingerprint.save(layout.fingerprint)
     make_plan(fingerprint, PRESETS["small"], file_ending=dataset.file_ending).save(layout.plan)
     if configurations:
-        splits = Splits(made_from={}, folds=five_folds([case.id for case in dataset.cases]))
+        ids = [case.id for case in dataset.cases]
+        splits = Splits(made_from={"cases": digest_of(ids)}, folds=five_folds(ids))
         splits.save(layout.splits)
         for name, folds in configurations.items():
             for fold in folds:
@@ -41,7 +43,7 @@ def make_run(root: Path, runs: Path, configurations: dict[str, tuple[int, ...]],
 def _train(layout: RunLayout, dataset: DatasetSpec, name: str, fold: int, held_out: tuple[str, ...], epochs: int, seed: int) -> None:
     folder = layout.fold(name, str(fold))
     folder.validation.mkdir(parents=True)
-    rng = np.random.default_rng(seed + fold)
+    rng = np.random.default_rng((seed, fold, len(name)))
     files = {}
     for case in dataset.cases:
         if case.id in held_out:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from autounet.evaluation.overlap import OverlapScore
-from autounet.report.results import SEED, Results, Row, bootstrap, main_results
+from autounet.report.results import SEED, Results, Row, bootstrap, main_results, metrics_of
 
 NAN = math.nan
 
@@ -18,10 +18,8 @@ def score(tp: int, wrong: int = 0) -> OverlapScore:
 
 
 def results(*rows: tuple[str, str, tuple[OverlapScore, ...]], name: str = "2d") -> Results:
-    from autounet.report.results import _metrics
-
     made = tuple(Row(*row) for row in rows)
-    return Results(name, tuple(f"class {number}" for number in range(len(made[0].scores))), _metrics(made), made)
+    return Results(name, tuple(f"class {number}" for number in range(len(made[0].scores))), metrics_of(made), made)
 
 
 def test_means_worked_by_hand() -> None:
@@ -67,7 +65,7 @@ def test_what_is_undefined_stays_so() -> None:
 
 def test_metrics_are_what_the_scores_have_without_counts() -> None:
     found = results(("a", "0", (score(5, 5),)))
-    assert [metric.key for metric in found.metrics] == ["dice", "iou"]
+    assert [metric.key for metric in found.metrics] == ["dice", "iou", "precision", "recall"]
     assert found.values("dice").tolist() == [[pytest.approx(10 / 15)]]
 
 

@@ -18,7 +18,9 @@ def raw(shape: tuple[int, int, int] = (5, 24, 20), channels: int = 1, classes: i
     rng = np.random.default_rng(0)
     truth = np.zeros(shape, np.int64)
     truth[1:-1, 4:14, 3:12] = rng.integers(1, classes + 1, (shape[0] - 2, 10, 9))
-    return Raw([ndimage.gaussian_filter(rng.normal(1000, 50, shape), 1) for _ in range(channels)], truth, np.roll(truth, 1, axis=2), SPACING)
+    return Raw(
+        [ndimage.gaussian_filter(rng.normal(1000, 50, shape), 1) for _ in range(channels)], truth, np.roll(truth, 1, axis=2), SPACING
+    )
 
 
 def labels_of(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
