@@ -98,6 +98,7 @@ def _render(
         "classes": [{"name": name, "colour": colour} for name, colour in colours.items()],
         "indices": index_entries(evidence.fingerprint.labels, colours),
         "errors": {"missed": MISSED, "extra": EXTRA, "confused": CONFUSED, "unannotated": UNANNOTATED},
+        "partial": _is_partial(evidence),
         "channels": list(evidence.fingerprint.channels),
         "data": data_payload(evidence.fingerprint),
         "training": training_payload(evidence),
@@ -117,7 +118,6 @@ def _render(
         viewer=viewer,
         has_images=has_images,
         colours=colours,
-        error_colours=payload["errors"],
         payload=_safe_json(payload),
         cases=[_safe_json(viewer_payload(shown, rgb)) for shown in viewer.shown],
         style=style,
@@ -134,6 +134,12 @@ def _is_rgb(evidence: Evidence) -> bool:
     if plan is None or len(plan.channels) != 3:
         return False
     return all(entry.scheme == "rgb" for configuration in plan.configurations.values() for entry in configuration.normalization)
+
+
+def _is_partial(evidence: Evidence) -> bool:
+    """Whether there are voxels that nobody has annotated."""
+    fingerprint = evidence.fingerprint
+    return fingerprint.labels.ignore_value is not None or any(fingerprint.is_partial(case) for case in fingerprint.cases)
 
 
 def _policy(style: str, script: str) -> str:

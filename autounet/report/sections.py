@@ -111,7 +111,8 @@ def make_sections(evidence: Evidence, results: Sequence[Results], main: Results 
         tuple(_fold_row(fold) for fold in evidence.folds),
         tuple(_score_table(entry) for entry in sorted(results, key=lambda entry: entry is not main)),
         f"Means over cases; in brackets {percent(CONFIDENCE)} intervals: percentiles of {RESAMPLES} means over cases drawn with "
-        f"replacement (bootstrap, seed {SEED}). They say how much the mean depends on which cases there are, not how much training varies.",
+        f"replacement (bootstrap, seed {SEED}). They say how much the mean depends on which cases there are, not how much training varies. "
+        "Where it says of how many cases a mean is, the others have no such value: distances need the class in truth and prediction.",
         tuple(_command_row(entry) for entry in commands),
         _versions(commands),
         _recipe(evidence.commands),

@@ -253,7 +253,7 @@ if (byId("viewer")) {
   byId("viewer-cases").append(...cases);
   byId("viewer-legend").append(
     ...indices.map((entry) => make("span", {}, swatch(entry.colour), entry.name)),
-    ...[["missed", "missed"], ["extra", "extra"], ...(indices.length > 1 ? [["confused", "wrong class"]] : []), ["unannotated", "not annotated"]].map(([key, name]) => make("span", {}, swatch(errors[key]), name)));
+    ...[["missed", "missed"], ["extra", "extra"], ...(indices.length > 1 ? [["confused", "wrong class"]] : []), ...(payload.partial ? [["unannotated", "not annotated"]] : [])].map(([key, name]) => make("span", {}, swatch(errors[key]), name)));
 
   showers.push((name) => {
     const number = payload.viewer.findIndex((entry) => entry.case === name);
