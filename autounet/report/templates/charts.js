@@ -203,11 +203,12 @@ function drawCurve(picture, line, x, y) {
 {
   const { data, classes, training } = payload;
   const axisGroups = (place) => data.axes.map((axis, number) => ({ name: `along ${axis}`, colour: FOLD_COLOURS[number], points: data.cases.map((entry) => ({ case: entry[0], value: entry[place][number] })) }));
-  strips(byId("chart-shapes"), axisGroups(1), { label: "Size of each case in voxels" });
-  const spacings = axisGroups(2);
-  if (spacings.every((group) => group.points.every((point) => point.value === group.points[0].value))) {
-    byId("chart-spacings").replaceChildren(make("p", { class: "caption" }, `The same in every case: ${spacings.map((group) => `${brief(group.points[0].value)} ${group.name}`).join(", ")}.`));
-  } else strips(byId("chart-spacings"), spacings, { label: "Spacing of each case in millimetres" });
+  for (const [id, place, label] of [["chart-shapes", 1, "Size of each case in voxels"], ["chart-spacings", 2, "Spacing of each case in millimetres"]]) {
+    const groups = axisGroups(place);
+    if (groups.every((group) => group.points.every((point) => point.value === group.points[0].value))) {
+      byId(id).replaceChildren(make("p", { class: "caption" }, `The same in every case: ${groups.map((group) => `${brief(group.points[0].value)} ${group.name}`).join(", ")}.`));
+    } else strips(byId(id), groups, { label });
+  }
   strips(byId("chart-volumes"), classes.map((entry, number) => ({ ...entry, points: data.cases.map((row) => ({ case: row[0], value: row[3][number] })) })), { log: true, label: `Size of each class, ${data.unit}` });
 
   for (const configuration of new Set(training.map((fold) => fold.configuration))) {
