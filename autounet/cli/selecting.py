@@ -55,7 +55,7 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
     except ArtefactError:
         pass
     busy = AutounetError(f"{layout.root}: another command is selecting", remedy="wait for it")
-    with one_at_a_time(layout.ensemble(".lock"), lambda: busy):
+    with one_at_a_time(layout.selecting, lambda: busy):
         session.screen.say(f"comparing {', '.join(configurations)} on {count(len(validation.cases), 'held-out case')}, {in_words(folds)}")
         found = select(
             validation, list(configurations), session.runtime, ensembles=ensembles, rule=RULES[rule], missing=missing, made_from=made_from
