@@ -1,9 +1,9 @@
 """Lesions found and missed: masks compared by connected components.
 
 Components are 26-connected (8-connected in the plane). A true lesion is found when at least one of its voxels is predicted; a predicted
-lesion without any true voxel is false. This is the rule of the ISLES 2022 challenge for its lesion-wise F1. The lesion-wise Dice is that of
-BraTS 2023, without its dilation of the truth: every true lesion is compared with all predicted lesions that touch it, and missed and
-false ones count as 0.
+lesion without any true voxel is false. This is the rule of the ISLES 2022 challenge (``compute_lesion_f1_score``). The lesion-wise Dice is
+that of BraTS 2023, without its dilation of the truth and its smallest size: every true lesion is compared with all predicted lesions that
+touch it, and missed and false ones count as 0.
 """
 
 from dataclasses import dataclass
