@@ -33,6 +33,8 @@ class Artefact(Frozen):
     """What the file is called in messages."""
     VERSION: ClassVar[int]
     """Schema version this code writes and reads."""
+    REMEDY: ClassVar[str] = "delete it and run `autounet plan` again"
+    """What to do about a file of another version, or one that is malformed."""
 
     kind: str
     schema_version: int
@@ -69,7 +71,7 @@ class Artefact(Frozen):
     @classmethod
     def from_json(cls, text: str, name: str) -> Self:
         """Checks JSON text; ``name`` stands for it in messages. Raises ArtefactError."""
-        remedy = "delete it and run `autounet plan` again"
+        remedy = cls.REMEDY
         try:
             raw: Any = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -323,6 +323,8 @@ def evaluate(
     truths: Annotated[Path, typer.Option("-g", "--labels", help="Folder of true label maps.")],
     dataset: options.OptionalDataset = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all scores to this file.")] = None,
+    latex: Annotated[Path | None, typer.Option("--latex", help="Write a table of the means by class to this file.")] = None,
+    tolerance: Annotated[str, typer.Option("--tolerance", help="Of the normalised surface Dice.")] = "1mm",
     data: options.Data = None,
     workers: options.Workers = None,
     json: options.Json = False,
@@ -330,16 +332,17 @@ def evaluate(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Dice and IoU per case and class.
+    """Overlap, volumes, surface distances and lesions found, per case and class.
 
+    Dice, IoU, precision, recall, volumes, 95 % Hausdorff distance, average and normalised surface distances, lesion-wise F1 and Dice.
     Class names come from the dataset (-d), from a dataset.json beside the label folder, or are the label values.
     A class that is in neither prediction nor truth of a case is undefined there and left out of the means; one that is in only
-    one of them scores 0.
+    one of them scores 0, and has no distances.
     """
     session = _open(data=data, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
-    from autounet.cli.evaluating import run_evaluate
+    from autounet.cli.evaluating import Outputs, run_evaluate
 
-    run_evaluate(session, predictions, truths, dataset, csv)
+    run_evaluate(session, predictions, truths, dataset, Outputs(csv, latex), tolerance)
 
 
 @app.command()

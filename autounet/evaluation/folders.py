@@ -10,8 +10,9 @@ import numpy as np
 
 from autounet.dataset import image_files, split_ending
 from autounet.errors import AutounetError, DatasetError, ImageError, Problem, UsageError
-from autounet.evaluation.overlap import OverlapScore, overlap
-from autounet.evaluation.scores import Scores
+from autounet.evaluation.case import ABSENT, UNDEFINED, ClassScore, score_case
+from autounet.evaluation.scores import Scores, VolumeUnit
+from autounet.evaluation.surface import TOLERANCE_MM
 from autounet.images import read_labels
 from autounet.labels import IntArray, LabelSpec, StructureClass
 from autounet.parallel import map_ordered
@@ -21,9 +22,6 @@ logger = logging.getLogger(__name__)
 
 ALL_ANNOTATED: Mapping[str, Sequence[str]] = MappingProxyType({})
 """All classes in all cases."""
-
-UNDEFINED = OverlapScore.from_counts(0, 0, 0)
-"""Of a class that is not to be seen in a case, or not annotated there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +33,14 @@ class Pair:
     truth: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One case's scores."""
+
+    scores: dict[str, ClassScore]
+    ndim: int
+
+
 def evaluate_folders(
     predictions: Path,
     truths: Path,
@@ -42,6 +48,7 @@ def evaluate_folders(
     runtime: Runtime,
     made_from: Mapping[str, str] | None = None,
     annotated: Mapping[str, Sequence[str]] = ALL_ANNOTATED,
+    tolerance_mm: float = TOLERANCE_MM,
 ) -> Scores:
     """Scores every label map of ``truths`` against the file of the same name, whatever its ending, in ``predictions``.
 
@@ -54,6 +61,7 @@ def evaluate_folders(
         runtime: Workers and progress.
         made_from: Content hashes to note in the artefact.
         annotated: Names of the annotated classes by the name of the truth; of cases not named, all are. Others are undefined there.
+        tolerance_mm: Of the normalised surface Dice.
 
     Raises:
         UsageError: A folder does not exist.
@@ -73,7 +81,7 @@ def evaluate_folders(
         shown = ", ".join(extra[:5]) + (", …" if len(extra) > 5 else "")
         logger.warning("not scored, as %s has no truth for them: %d predictions (%s)", truths, len(extra), shown)
     pairs = [Pair(case, found_files[case], file) for case, file in true_files.items() if case in found_files]
-    return _evaluate(pairs, labels, runtime, problems, made_from, annotated)
+    return _evaluate(pairs, labels, runtime, problems, made_from, annotated, tolerance_mm)
 
 
 def evaluate_cases(
@@ -82,6 +90,7 @@ def evaluate_cases(
     runtime: Runtime,
     made_from: Mapping[str, str] | None = None,
     annotated: Mapping[str, Sequence[str]] = ALL_ANNOTATED,
+    tolerance_mm: float = TOLERANCE_MM,
 ) -> Scores:
     """Scores the given cases.
 
@@ -91,11 +100,12 @@ def evaluate_cases(
         runtime: Workers and progress.
         made_from: Content hashes to note in the artefact.
         annotated: As for ``evaluate_folders``, by case identifier.
+        tolerance_mm: Of the normalised surface Dice.
 
     Raises:
         DatasetError: Files cannot be read or do not fit each other; ``problems`` has every finding of every case.
     """
-    return _evaluate([Pair(case, *paths) for case, paths in files.items()], labels, runtime, [], made_from, annotated)
+    return _evaluate([Pair(case, *paths) for case, paths in files.items()], labels, runtime, [], made_from, annotated, tolerance_mm)
 
 
 def _evaluate(
@@ -105,14 +115,21 @@ def _evaluate(
     problems: list[Problem],
     made_from: Mapping[str, str] | None,
     annotated: Mapping[str, Sequence[str]],
+    tolerance_mm: float,
 ) -> Scores:
-    cases: dict[str, dict[str, OverlapScore]] = {}
+    cases: dict[str, dict[str, ClassScore]] = {}
+    axes: set[int] = set()
+
+    def score(pair: Pair) -> Scored:
+        return _score(pair, labels, annotated.get(pair.case), tolerance_mm)
+
     with runtime.progress("Scoring", len(pairs)) as advance:
-        for pair, result in map_ordered(lambda pair: _score(pair, labels, annotated.get(pair.case)), pairs, runtime.workers):
+        for pair, result in map_ordered(score, pairs, runtime.workers):
             if isinstance(result, AutounetError):
                 problems.extend(_problems_of(pair.case, result))
             else:
-                cases[pair.case] = result
+                cases[pair.case] = result.scores
+                axes.add(result.ndim)
             advance(1, pair.case)
     if problems:
         shown = "; ".join(f"{problem.case}: {problem.what}" for problem in problems[:3]) + ("; …" if len(problems) > 3 else "")
@@ -120,10 +137,11 @@ def _evaluate(
         raise DatasetError(f"{many} with the label maps to be scored", problems=problems, found=shown)
     if labels is None:
         cases = _with_all_classes(cases)
-    return Scores.of(cases, made_from)
+    unit: VolumeUnit | None = "mm2" if axes == {2} else "mm3" if axes == {3} else None
+    return Scores.of(cases, made_from, tolerance_mm, unit)
 
 
-def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None) -> dict[str, OverlapScore]:
+def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None, tolerance_mm: float) -> Scored:
     """Reads, checks and scores one case, of which ``annotated`` (None: all) classes are. Raises ImageError or DatasetError."""
     truth, truth_grid = read_labels(pair.truth)
     prediction, prediction_grid = read_labels(pair.prediction)
@@ -136,7 +154,7 @@ def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None
         )
     if labels is None:
         found = _classes_found(pair, prediction, truth)
-        return {} if found is None else overlap(prediction, truth, found)
+        return Scored({} if found is None else score_case(prediction, truth, truth_grid, found, tolerance_mm), truth_grid.ndim)
     problems = []
     for file, values in ((pair.truth, truth), (pair.prediction, prediction)):
         unknown = labels.unknown_values(values)
@@ -147,8 +165,10 @@ def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None
     if problems:
         raise DatasetError(problems[0].what, problems=problems)
     labels.check_annotated(truth, annotated, pair.truth.name)
-    scores = overlap(prediction, truth, labels)
-    return {name: score if annotated is None or name in annotated else UNDEFINED for name, score in scores.items()}
+    scores = score_case(prediction, truth, truth_grid, labels, tolerance_mm)
+    if annotated is not None:
+        scores = {name: score if name in annotated else UNDEFINED for name, score in scores.items()}
+    return Scored(scores, truth_grid.ndim)
 
 
 def _classes_found(pair: Pair, prediction: IntArray, truth: IntArray) -> LabelSpec | None:
@@ -161,10 +181,10 @@ def _classes_found(pair: Pair, prediction: IntArray, truth: IntArray) -> LabelSp
     return LabelSpec(classes=tuple(StructureClass(name=str(value), values=(value,)) for value in values))
 
 
-def _with_all_classes(cases: Mapping[str, Mapping[str, OverlapScore]]) -> dict[str, dict[str, OverlapScore]]:
+def _with_all_classes(cases: Mapping[str, Mapping[str, ClassScore]]) -> dict[str, dict[str, ClassScore]]:
     """Every case with every class of all cases, in ascending order; a class not seen in a case is undefined there."""
     names = sorted({name for scores in cases.values() for name in scores}, key=int)
-    return {case: {name: scores.get(name, UNDEFINED) for name in names} for case, scores in cases.items()}
+    return {case: {name: scores.get(name, ABSENT) for name in names} for case, scores in cases.items()}
 
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:

@@ -1,8 +1,8 @@
-"""Overlap of two label maps: Dice and IoU (Jaccard index) of every class, from one pass over the voxels.
+"""Overlap of two label maps: Dice, IoU (Jaccard index), precision and recall of every class, from one pass over the voxels.
 
 Empty masks: a class that neither prediction nor truth contains is undefined (None) and left out of every mean;
-a class that only one of them contains scores 0. nnU-Net 2.8.1 (``evaluation/evaluate_predictions.py``) does the same for
-single cases, with NaN for None.
+a class that only one of them contains has Dice and IoU 0. nnU-Net 2.8.1 (``evaluation/evaluate_predictions.py``) does the same for
+single cases, with NaN for None. Precision is undefined without predicted voxels, recall without true ones.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,10 @@ class OverlapScore(Frozen):
     """2 tp / (2 tp + fp + fn), 0..1; None when prediction and truth are both empty."""
     iou: float | None
     """tp / (tp + fp + fn), 0..1; None when prediction and truth are both empty."""
+    precision: float | None
+    """tp / (tp + fp), 0..1: the part of the prediction that is right; None when the prediction is empty."""
+    recall: float | None
+    """tp / (tp + fn), 0..1: the part of the truth that is found; None when the truth is empty."""
     tp: int
     """Voxels of the class in both."""
     fp: int
@@ -40,8 +44,10 @@ class OverlapScore(Frozen):
         """Scores of the given numbers of voxels."""
         union = tp + fp + fn
         if union == 0:
-            return cls(dice=None, iou=None, tp=0, fp=0, fn=0)
-        return cls(dice=2 * tp / (union + tp), iou=tp / union, tp=tp, fp=fp, fn=fn)
+            return cls(dice=None, iou=None, precision=None, recall=None, tp=0, fp=0, fn=0)
+        precision = tp / (tp + fp) if tp + fp else None
+        recall = tp / (tp + fn) if tp + fn else None
+        return cls(dice=2 * tp / (union + tp), iou=tp / union, precision=precision, recall=recall, tp=tp, fp=fp, fn=fn)
 
 
 def overlap(prediction_zyx: IntArray, truth_zyx: IntArray, labels: LabelSpec) -> dict[str, OverlapScore]:

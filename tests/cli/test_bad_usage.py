@@ -255,6 +255,9 @@ def test_evaluate_what_is_not_there(trained: Any, refused: Autounet, tmp_path: P
     refused(1, ["empty: no label maps in this folder"], "evaluate", "-p", truths, "-g", tmp_path / "empty")
     refused(2, ["no dataset 'Task77'"], "evaluate", "-p", truths, "-g", truths, "-d", "Task77", "--data", trained.data)
     refused(1, ["cannot be written", "--csv"], "evaluate", "-p", truths, "-g", truths, "--csv", tmp_path / "file" / "scores.csv")
+    refused(1, ["cannot be written", "--latex"], "evaluate", "-p", truths, "-g", truths, "--latex", tmp_path / "file" / "scores.tex")
+    for tolerance in ("soon", "-1mm", "1cm", "nan"):
+        refused(2, [f"--tolerance {tolerance}", "such as 1mm"], "evaluate", "-p", truths, "-g", truths, "--tolerance", tolerance)
 
 
 # the run folder -------------------------------------------------------------------------------------------------------

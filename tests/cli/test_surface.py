@@ -30,7 +30,8 @@ SURFACE = {
     "import": COMMON
     | {"model", "--output -o", "--checkpoint", "--fold -f", "--name", "--licence", "--description", "--overwrite", "--json"},
     "preprocess": COMMON | {"--dataset -d", "--configuration -c", "--preset", "--data", "--runs", "--workers"},
-    "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--data", "--workers", "--json"},
+    "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--latex", "--tolerance"}
+    | {"--data", "--workers", "--json"},
     "demo": {"--output -o", "--budget", "--device", "--debug"},
 }  # fmt: skip
 

@@ -219,10 +219,10 @@ def test_evaluate_as_json(trained: Any, predicted: SimpleNamespace, autounet: Au
     ended = autounet(*command, "--json", "--csv", tmp_path / "scores.csv")
     assert ended.code == 0
     scores = json.loads(ended.out)
-    assert list(scores) == ["mean", "classes", "cases"]
+    assert list(scores) == ["mean", "classes", "cases", "tolerance_mm", "volume_unit"]
     assert list(scores["classes"]) == ["box", "core"]  # names from the dataset.json beside labelsTr
     assert list(scores["cases"]) == [f"box_{number:02d}" for number in range(6)]
-    assert set(scores["mean"]) == {"dice", "iou"}
+    assert (scores["tolerance_mm"], scores["volume_unit"]) == (1, "mm3")
     truth = nib.load(trained.volumes / "labelsTr" / "box_04.nii.gz").get_fdata() == 1
     found = nib.load(predicted.folder / "box_04.nii.gz").get_fdata() == 1
     assert scores["cases"]["box_04"]["box"]["dice"] == pytest.approx(2 * (truth & found).sum() / (truth.sum() + found.sum()))
@@ -235,7 +235,13 @@ def test_evaluate_as_json(trained: Any, predicted: SimpleNamespace, autounet: Au
 
 def test_evaluate_truth_against_itself_is_perfect(trained: Any, autounet: Autounet) -> None:
     ended = autounet("evaluate", "-p", trained.cells / "labelsTr", "-g", trained.cells / "labelsTr", "-q", "--json")
-    assert json.loads(ended.out)["mean"] == {"dice": 1.0, "iou": 1.0}
+    scores = json.loads(ended.out)
+    best = {"dice", "iou", "precision", "recall", "nsd", "lesion_f1", "lesion_dice"}
+    assert {name: value for name, value in scores["mean"].items() if name != "over"} == dict.fromkeys(best, 1) | {
+        "hd95_mm": 0,
+        "assd_mm": 0,
+    }
+    assert scores["volume_unit"] == "mm2"
     assert ended.err == ""
 
 

@@ -39,9 +39,9 @@ def test_a_voxel_of_the_wrong_class_counts_against_both() -> None:
 def test_empty_masks() -> None:
     # Class 1 is nowhere: undefined. Class 2 only in the truth, class 3 only in the prediction: 0.
     scores = overlap(volume("0330"), volume("0200"), spec(1, 2, 3))
-    assert scores["c1"] == OverlapScore(dice=None, iou=None, tp=0, fp=0, fn=0)
-    assert scores["c2"] == OverlapScore(dice=0.0, iou=0.0, tp=0, fp=0, fn=1)
-    assert scores["c3"] == OverlapScore(dice=0.0, iou=0.0, tp=0, fp=2, fn=0)
+    assert scores["c1"] == OverlapScore(dice=None, iou=None, precision=None, recall=None, tp=0, fp=0, fn=0)
+    assert scores["c2"] == OverlapScore(dice=0.0, iou=0.0, precision=None, recall=0.0, tp=0, fp=0, fn=1)
+    assert scores["c3"] == OverlapScore(dice=0.0, iou=0.0, precision=0.0, recall=None, tp=0, fp=2, fn=0)
 
 
 def test_voxels_with_the_ignore_value_in_the_truth_are_left_out() -> None:
@@ -104,6 +104,8 @@ def test_agrees_with_sets_of_voxels(pairs: list[tuple[int, int]], ignored: bool)
             assert score.dice == pytest.approx(2 * len(true & found) / (len(true) + len(found)))
             assert score.iou == pytest.approx(len(true & found) / len(true | found))
             assert score.dice == pytest.approx(2 * score.iou / (1 + score.iou))
+            assert score.precision == (len(true & found) / len(found) if found else None)
+            assert score.recall == (len(true & found) / len(true) if true else None)
         else:
             assert score.dice is score.iou is None
 
