@@ -49,6 +49,11 @@ class RunLayout:
         """Which configuration or ensemble is the model, and its postprocessing."""
         return self.root / "selection.json"
 
+    @property
+    def selecting(self) -> Path:
+        """Held by the command that selects."""
+        return self.root / ".selecting"
+
     def ensemble(self, name: str) -> Path:
         """Folder of an ensemble's label maps of the held-out cases, with their ``scores.json``; ``name`` is such as ``2d+3d_fullres``."""
         return self.root / "ensembles" / name

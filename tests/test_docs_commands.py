@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autounet.cli.main import app, run
+from autounet.images import read_labels, write_labels
 from autounet.phantom import write_phantom
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +90,32 @@ def test_the_planning_page_runs_as_written(tmp_path: Path, monkeypatch: pytest.M
         arguments = [{"Task04": "data/Dataset001_Phantom"}.get(word, word) for word in arguments]
         assert run([*arguments, *([] if "--fingerprint" in arguments else ["--reset"])]) == 0, shlex.join(arguments)
     assert "(chosen by you)" in capfd.readouterr().out
+
+
+EVALUATING = ROOT / "docs" / "how-to" / "evaluating.md"
+
+
+def test_the_page_on_evaluating_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Every command and script of the page on the demo's data. The truth is the prediction, but for one case without its lesions."""
+    monkeypatch.chdir(tmp_path)
+    write_phantom(Path("autounet_demo/data"))
+    truths = Path("autounet_demo/data/Dataset001_Phantom/labelsTr")
+    shutil.copytree(truths, "predictions")
+    labels, grid = read_labels(truths / "phantom_003.nii.gz")
+    assert (labels == 4).any()
+    write_labels(Path("predictions/phantom_003.nii.gz"), np.where(labels == 4, 0, labels).astype(np.uint8), grid)
+    for arguments in shown_commands(EVALUATING):
+        assert run(arguments) == 0, shlex.join(arguments)
+    shown = capfd.readouterr().out
+    assert "lesion: missed in 1, invented in 0" in shown
+    assert "normalised surface Dice at 2 mm" in shown
+    assert r"large\_organ & 1.000 $\pm$ 0.000" in Path("scores.tex").read_text()
+    for script in blocks(EVALUATING, "python"):
+        subprocess.run([sys.executable, "-c", script], check=True)
+    largest, lesions, distance = capfd.readouterr().out.splitlines()
+    assert largest.startswith("largest HD95: 0.0 mm")
+    assert int(lesions.removeprefix("lesions found: ")) > 0
+    assert distance.startswith("0.0 ")
 
 
 PARTIAL_LABELS = ROOT / "docs" / "how-to" / "partial-labels.md"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from autounet.artefact import digest_of
 from autounet.bundle_text import describe_steps
 from autounet.cli.locks import one_at_a_time
-from autounet.cli.session import Session
+from autounet.cli.session import Session, recorded
 from autounet.cli.stages import load_dataset, load_splits
 from autounet.errors import ArtefactError, AutounetError, UsageError
 from autounet.inference.crossval import CrossValidation
@@ -55,7 +55,7 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
     except ArtefactError:
         pass
     busy = AutounetError(f"{layout.root}: another command is selecting", remedy="wait for it")
-    with one_at_a_time(layout.ensemble(".lock"), lambda: busy):
+    with recorded(session, layout), one_at_a_time(layout.selecting, lambda: busy):
         session.screen.say(f"comparing {', '.join(configurations)} on {count(len(validation.cases), 'held-out case')}, {in_words(folds)}")
         found = select(
             validation, list(configurations), session.runtime, ensembles=ensembles, rule=RULES[rule], missing=missing, made_from=made_from

@@ -1,9 +1,9 @@
 """Lesions found and missed: masks compared by connected components.
 
 Components are 26-connected (8-connected in the plane). A true lesion is found when at least one of its voxels is predicted; a predicted
-lesion without any true voxel is false. This is the rule of the ISLES 2022 challenge for its lesion-wise F1. The lesion-wise Dice is that of
-BraTS 2023, without its dilation of the truth: every true lesion is compared with all predicted lesions that touch it, and missed and
-false ones count as 0.
+lesion without any true voxel is false. This is the rule of the ISLES 2022 challenge (``compute_lesion_f1_score``). The lesion-wise Dice is
+that of BraTS 2023, without its dilation of the truth and its smallest size: every true lesion is compared with all predicted lesions that
+touch it, and missed and false ones count as 0.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,8 @@ class LesionMatch:
         pairs = true_map.reshape(-1)[both].astype(np.int64) * (predicted + 1) + found_map.reshape(-1)[both]
         pairs, shared = np.unique(pairs, return_counts=True)
         true_of, found_of = np.divmod(pairs, predicted + 1)
-        true_sizes, found_sizes = (np.bincount(labels.reshape(-1)) for labels in (true_map, found_map))
+        true_sizes = np.bincount(true_map[truth], minlength=true + 1)
+        found_sizes = np.bincount(found_map[prediction], minlength=predicted + 1)
         # By true lesion, number 0 being the background: its predicted voxels, and the voxels of all that touches it.
         overlap = np.bincount(true_of, shared, true + 1)
         touching = np.bincount(true_of, found_sizes[found_of], true + 1)

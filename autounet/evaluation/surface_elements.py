@@ -43,8 +43,15 @@ class Surface:
 
     where: BoolArray
     """Corner points that have an element; one longer than the mask along each axis. Point p lies before voxel p."""
+    points: npt.NDArray[np.int64]
+    """The same as indices into the flattened array, ascending."""
     areas: FloatArray
-    """mm² (in the plane mm) of each element, in the order of ``where[where]``."""
+    """mm² (in the plane mm) of each element, in the order of ``points``."""
+
+    def positions_mm(self, spacing_mm: tuple[float, ...]) -> FloatArray:
+        """Where the elements are, (element, axis)."""
+        positions: FloatArray = np.column_stack(np.unravel_index(self.points, self.where.shape)) * np.array(spacing_mm)
+        return positions
 
 
 def surface_of(mask: BoolArray, spacing_mm: tuple[float, ...]) -> Surface:
@@ -60,7 +67,8 @@ def surface_of(mask: BoolArray, spacing_mm: tuple[float, ...]) -> Surface:
         neighbour = inside[tuple(slice(offset, offset + size) for offset, size in zip(corner, code.shape, strict=True))]
         code |= neighbour << np.uint8(bit)
     where = (code != 0) & (code != 2**2**mask.ndim - 1)
-    return Surface(where, element_areas(spacing_mm)[code[where]])
+    points = np.flatnonzero(where)
+    return Surface(where, points, element_areas(spacing_mm)[code.reshape(-1)[points]])
 
 
 def element_areas(spacing_mm: tuple[float, ...]) -> FloatArray:

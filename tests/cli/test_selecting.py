@@ -1,0 +1,178 @@
+"""``autounet select``, and what follows from it for ``predict``, ``export`` and ``ensemble``."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from autounet.cli.main import run
+from autounet.evaluation.scores import Scores
+from autounet.postprocessing import KeepLargest
+from autounet.selection import Selection
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def both(trained: Any, kit: SimpleNamespace, autounet: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder in which fold 0 of both configurations is trained, 2d better; nothing is selected yet."""
+    runs = Path(shutil.copytree(trained.runs, tmp_path_factory.mktemp("both") / "runs"))
+    longer = ("--epochs", "3", "--iterations", "8", "--device", "cpu", "--workers", "1", "--augmentation", "none")
+    ended = autounet("train", "-d", trained.volumes, "-f", "0", "-c", "2d", *longer, "--runs", runs)
+    assert ended.code == 0, ended
+    return runs
+
+
+@pytest.fixture(scope="module")
+def selected(both: Path, trained: Any, autounet: Run) -> tuple[Path, Any]:
+    """The run folder, and how ``select`` ended."""
+    return both / trained.volumes.name, autounet("select", "-d", trained.volumes, "--runs", both, "--device", "cpu", "--workers", "1")
+
+
+def test_every_configuration_and_ensemble_is_compared(selected: tuple[Path, Any]) -> None:
+    folder, ended = selected
+    assert ended.code == 0, ended
+    found = Selection.load(folder / "selection.json")
+    assert sorted(candidate.name for candidate in found.candidates) == ["2d", "2d+3d_fullres", "3d_fullres"]
+    assert [each.dice.value for each in found.candidates if each.dice] == sorted(
+        (each.dice.value for each in found.candidates if each.dice), reverse=True
+    )
+    assert found.chosen == found.candidates[0].name
+    assert "2d lacks folds 1, 2, 3, 4" in ended.text
+    assert f"chosen: {found.chosen}" in ended.out
+
+
+def test_numbers_are_those_of_the_label_maps(selected: tuple[Path, Any], trained: Any) -> None:
+    """Dice counted by hand from the files of every candidate."""
+    folder, _ = selected
+    found = Selection.load(folder / "selection.json")
+    for candidate in found.candidates:
+        alone = folder / "models" / candidate.name / "fold_0" / "validation"
+        predictions = alone if len(candidate.configurations) == 1 else folder / "ensembles" / candidate.name
+        files = sorted(predictions.glob("*.nii.gz"))
+        assert len(files) == found.cases
+        for name, value in (("box", 1), ("core", 3)):
+            dice = []
+            for file in files:
+                one, two = (
+                    np.asarray(nibabel.load(path).dataobj) == value  # type: ignore[attr-defined]
+                    for path in (file, trained.volumes / "labelsTr" / file.name)
+                )
+                dice.append(2 * (one & two).sum() / (one.sum() + two.sum()))
+            assert candidate.classes[name] == pytest.approx(np.mean(dice), abs=1e-9)
+
+
+def test_selecting_again_does_nothing_until_something_changes(
+    selected: tuple[Path, Any], both: Path, trained: Any, autounet: Run, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(both, tmp_path / "runs"))
+    command = ("select", "-d", trained.volumes, "--runs", runs, "--device", "cpu", "--workers", "1")
+    file = runs / trained.volumes.name / "selection.json"
+    before = file.stat().st_mtime_ns
+    again = autounet(*command)
+    assert again.code == 0
+    assert "is up to date" in again.text
+    assert file.stat().st_mtime_ns == before
+    assert autounet(*command, "--no-ensembles", "--rule", "cheapest").code == 0
+    fewer = Selection.load(file)
+    assert [len(each.configurations) for each in fewer.candidates] == [1, 1]
+    assert fewer.rule == "cheapest"
+
+
+def test_predict_uses_what_was_selected(both: Path, selected: tuple[Path, Any], trained: Any, autounet: Run, tmp_path: Path) -> None:
+    """Configuration and postprocessing; -c takes another one, without it. A bundle does the same as the run folder."""
+    runs = Path(shutil.copytree(both, tmp_path / "runs"))
+    file = runs / trained.volumes.name / "selection.json"
+    found = Selection.load(file)
+    changed = found.model_copy(update={"chosen": "2d+3d_fullres", "postprocessing": (KeepLargest(values=(1, 3)),)})
+    changed.save(file)
+    images = tmp_path / "in"
+    images.mkdir()
+    shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", images)
+    command = ("predict", "-d", "11", "--runs", runs, "-i", images, "--device", "cpu")
+    ended = autounet(*command, "-o", tmp_path / "out", "--json", "--uncertainty")
+    assert ended.code == 0, ended
+    report = json.loads(ended.out)
+    assert report["configuration"] == "2d+3d_fullres"
+    assert list(report["expected_dice"]) == ["box_00"]
+    assert "postprocessing: only the largest component of the whole foreground is kept" in ended.text
+    (unsure,) = (tmp_path / "out" / "uncertainty").iterdir()
+    percent = np.asarray(nibabel.load(unsure).dataobj)  # type: ignore[attr-defined]
+    assert 0 <= percent.min() < percent.max() <= 100
+    bundle = tmp_path / "model.zip"
+    assert autounet("export", "-d", "11", "--runs", runs, "-o", bundle).code == 0
+    assert autounet("predict", "-m", bundle, "-i", images, "-o", tmp_path / "of_bundle", "--device", "cpu").code == 0
+    one, two = (np.asarray(nibabel.load(tmp_path / name / "box_00.nii.gz").dataobj) for name in ("out", "of_bundle"))  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(one, two)
+    alone = autounet(*command, "-o", tmp_path / "alone", "-c", "2d")
+    assert "postprocessing" not in alone.text
+
+
+def test_an_ensemble_of_folders_is_that_of_configurations(both: Path, trained: Any, autounet: Run, tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", images)
+    common = ("predict", "-d", "11", "--runs", both, "-i", images, "--device", "cpu", "--no-postprocessing")
+    for name in ("2d", "3d_fullres"):
+        assert autounet(*common, "-c", name, "-o", tmp_path / name, "--probabilities").code == 0
+    assert autounet(*common, "-c", "2d+3d_fullres", "-o", tmp_path / "both").code == 0
+    ended = autounet("ensemble", "-i", tmp_path / "2d", "-i", tmp_path / "3d_fullres", "-o", tmp_path / "out", "-d", "11", "--runs", both)
+    assert ended.code == 0, ended
+    one, two = (np.asarray(nibabel.load(tmp_path / name / "box_00.nii.gz").dataobj) for name in ("out", "both"))  # type: ignore[attr-defined]
+    assert (one != two).mean() < 1e-3  # files of probabilities hold half precision
+
+
+def test_ensembles_that_cannot_be(both: Path, tmp_path: Path, refused: Run) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    common = ("-o", tmp_path / "out", "-d", "11", "--runs", both)
+    refused(2, ["two folders or more"], "ensemble", "-i", tmp_path / "a", *common)
+    refused(2, ["no probabilities in it", "--probabilities"], "ensemble", "-i", tmp_path / "a", "-i", tmp_path / "b", *common)
+    refused(2, ["no such folder"], "ensemble", "-i", tmp_path / "c", "-i", tmp_path / "a", *common)
+
+
+def test_nothing_to_select_from(trained: Any, runs_copy: Path, tmp_path: Path, refused: Run) -> None:
+    refused(2, ["nothing is planned or trained"], "select", "-d", trained.volumes, "--runs", tmp_path / "none")
+    refused(2, ["--rule fastest", "best or cheapest"], "select", "-d", trained.volumes, "--runs", runs_copy, "--rule", "fastest")
+    (runs_copy / trained.volumes.name / "models" / "3d_fullres" / "fold_0" / "scores.json").unlink()
+    refused(2, ["no fold is trained and scored", "autounet train"], "select", "-d", trained.volumes, "--runs", runs_copy)
+
+
+@pytest.mark.parametrize("harm", ["scores", "selection", "prediction"])
+def test_damaged_files_are_named(harm: str, selected: Any, both: Path, trained: Any, tmp_path: Path, refused: Run) -> None:
+    runs = Path(shutil.copytree(both, tmp_path / "runs"))
+    folder = runs / trained.volumes.name
+    fold = folder / "models" / "2d" / "fold_0"
+    command: tuple[object, ...] = ("select", "-d", trained.volumes, "--runs", runs, "--device", "cpu", "--overwrite")
+    if harm == "scores":
+        (fold / "scores.json").write_text("{")
+        words = ["scores.json", "not valid JSON"]
+    elif harm == "selection":
+        (folder / "selection.json").write_text("{}")
+        images = tmp_path / "in"
+        images.mkdir()
+        shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", images)
+        command = ("predict", "-d", "11", "--runs", runs, "-i", images, "-o", tmp_path / "out")
+        words = ["selection.json", "is not a selection"]
+    else:
+        next((fold / "validation").glob("*.nii.gz")).write_bytes(b"no image")
+        words = ["box_", "copy the file again"]
+    refused(1, words, *command)
+
+
+def test_a_class_that_is_never_there(both: Path, trained: Any, tmp_path: Path) -> None:
+    """Its Dice is undefined; the others decide."""
+    runs = Path(shutil.copytree(both, tmp_path / "runs"))
+    file = runs / trained.volumes.name / "models" / "2d" / "fold_0" / "scores.json"
+    scores = Scores.load(file)
+    undefined = {case: {**each, "core": each["core"].from_counts(0, 0, 0)} for case, each in scores.cases.items()}
+    Scores.of(undefined, scores.made_from).save(file)
+    assert run(["select", "-d", str(trained.volumes), "--runs", str(runs), "--device", "cpu", "--no-ensembles", "-q"]) == 0
+    found = Selection.load(runs / trained.volumes.name / "selection.json")
+    assert found.candidate("2d").classes["core"] is None

@@ -1,0 +1,1 @@
+"""Choosing among what is trained, on label maps that are there."""
