@@ -133,7 +133,8 @@ def _alike(seen: Sequence[Measures]) -> Iterator[tuple[int, int, float]]:
 
 def _normalised(rows: Table) -> Table:
     """Each row with mean 0 and length 1, so that products of rows are correlations; rows without contrast become 0."""
-    centred = rows - rows.mean(axis=1, keepdims=True)
+    scaled = rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)  # squares of large numbers overflow
+    centred = scaled - scaled.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.asarray(np.where(lengths > 1e-6, centred / np.maximum(lengths, 1e-6), 0), np.float32)
 

@@ -11,6 +11,7 @@ import pytest
 from autounet.dataset import read_dataset
 from autounet.health.examine import examine
 from autounet.health.findings import Health
+from autounet.health.pictures import picture
 from autounet.phantom import write_phantom
 from autounet.runtime import Runtime
 from autounet.splits import five_folds
@@ -204,6 +205,12 @@ def test_a_tiny_structure(bodies: Any, examined: Examined) -> None:
     assert "times less than usual" in health.findings[0].what
 
 
+def test_label_maps_with_nothing_in_them(bodies: Any, examined: Examined) -> None:
+    for case in bodies.cases.values():
+        case.labels[:] = 0
+    assert found(examined(bodies)) == {("", "empty label map", "severe")}
+
+
 # Grids
 
 
@@ -249,6 +256,22 @@ def test_shifted_intensities(bodies: Any, examined: Examined) -> None:
     assert found(examined(bodies)) == {("body_03", "brightness", "notice")}
 
 
+def test_numbers_of_any_size_do_no_harm(bodies: Any, examined: Examined, tmp_path: Path) -> None:
+    """From 1e-25 to 1e35, as floats may be; warnings of overflow would be errors here."""
+    for number, case in enumerate(bodies.cases.values()):
+        case.image *= np.float32(10.0 ** (5 * number - 27))
+    findings = examined(bodies).findings
+    assert {finding.kind for finding in findings} <= {"brightness"}
+    dataset = read_dataset(tmp_path / "Dataset021_Bodies")
+    assert all(picture(finding, dataset) is not None for finding in findings)
+
+
+def test_nothing_is_left_when_no_case_can_be_used(bodies: Any, examined: Examined) -> None:
+    for case in bodies.cases.values():
+        case.image[:] = 7
+    assert {finding.kind for finding in examined(bodies).findings} == {"constant image"}
+
+
 def test_inverted_contrast(bodies: Any, examined: Examined) -> None:
     image = bodies.cases["body_03"].image
     bodies.cases["body_03"].image = np.where(image > 20, np.clip(230 - image, 1, None), image).astype(np.float32)
@@ -265,7 +288,7 @@ def test_few_cases_say_what_cannot_be_told(bodies: Any, examined: Examined) -> N
     bodies.cases["body_03"].labels[15, 30, 9:11] = 1
     health = examined(bodies)
     assert health.findings == ()
-    assert health.not_checked == ("what is unusual: 5 cases do not tell what is usual, at least 8 would",)
+    assert health.not_checked == ("what is unusual: that needs 8 cases to compare, here are 5",)
 
 
 def test_threads_change_nothing(bodies: Any, examined: Examined) -> None:
