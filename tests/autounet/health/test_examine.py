@@ -106,7 +106,7 @@ def test_a_label_map_of_another_case(bodies: Any, examined: Examined) -> None:
 def test_a_near_copy_matters_where_folds_separate_it(other: int, bodies: Any, examined: Examined) -> None:
     """The same image with other noise and brightness, as a second scan of the subject or another compression would give."""
     original, copy = bodies.cases["body_01"], bodies.cases[f"body_{other:02d}"]
-    noise = np.random.default_rng(9).normal(0, 10, original.image.shape)
+    noise = np.random.default_rng(9).normal(0, 4, original.image.shape)
     copy.image = np.clip(1.2 * original.image + noise, 0, None).astype(np.float32)
     copy.labels = original.labels.copy()
     copy.labels[9, 20, 33] = 0
@@ -131,6 +131,15 @@ def test_an_island(bodies: Any, examined: Examined) -> None:
     assert finding.classes == ("kidney_left",)
     assert finding.place_zyx is not None
     assert finding.place_zyx[:2] == (15, 30)
+
+
+def test_what_is_near_or_large_is_no_island(bodies: Any, examined: Examined) -> None:
+    """Two voxels that are 4 mm away, as a ragged edge has them, and a far part of a tenth of the kidney."""
+    labels = bodies.cases["body_03"].labels
+    edge = int(np.argwhere(labels[10, 20] == 1).max())
+    labels[10, 20, edge + 2] = 1
+    bodies.cases["body_05"].labels[14:17, 30:33, 8:12] = 1
+    assert found(examined(bodies)) == set()
 
 
 def test_islands_are_no_news_where_many_cases_have_them(bodies: Any, examined: Examined) -> None:
@@ -164,6 +173,14 @@ def test_a_structure_that_is_cut_off(bodies: Any, examined: Examined) -> None:
     assert "first slice" in health.findings[0].what
 
 
+def test_the_side_of_a_cut(bodies: Any, examined: Examined) -> None:
+    case = bodies.cases["body_03"]
+    case.image, case.labels = case.image[:, :34], case.labels[:, :34]  # the bladder's middle is in row 34
+    health = examined(bodies)
+    assert found(health) == {("body_03", "cut off", "notice")}
+    assert "last row" in health.findings[0].what
+
+
 def test_missing_structures_and_an_empty_label_map(bodies: Any, examined: Examined) -> None:
     bodies.cases["body_03"].labels[bodies.cases["body_03"].labels == 3] = 0
     assert found(examined(bodies)) == {("body_03", "missing structure", "warning")}
@@ -181,9 +198,11 @@ def test_a_class_that_is_not_annotated_is_not_missing(bodies: Any, examined: Exa
         content = json.loads((root / "dataset.json").read_text())
         (root / "dataset.json").write_text(json.dumps({**content, "annotated": {"body_03": ["kidney_left", "kidney_right"]}}))
 
-    bodies.cases["body_03"].labels[bodies.cases["body_03"].labels == 3] = 0
+    for number in (3, 4):
+        labels = bodies.cases[f"body_{number:02d}"].labels
+        labels[labels == 3] = 0
     bodies.after.append(annotate)
-    assert found(examined(bodies)) == set()
+    assert found(examined(bodies)) == {("body_04", "missing structure", "warning")}
 
 
 @pytest.mark.parametrize(("cases", "expected"), [(0, ("", "rare class", "warning")), (2, ("body_00", "rare class", "notice"))])

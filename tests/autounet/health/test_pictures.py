@@ -61,13 +61,14 @@ def test_the_ring_is_around_the_place(dataset: DatasetSpec) -> None:
 
 
 def test_images_that_run_the_other_way_are_turned(bodies: Any, dataset: DatasetSpec, tmp_path: Path) -> None:
-    """The same body stored with its columns reversed looks the same."""
+    """The same body stored with its columns reversed looks the same, ring and all; how it is stored is shown where that is the matter."""
     case = bodies.cases["body_03"]
     case.image, case.labels, case.affine = case.image[:, :, ::-1], case.labels[:, :, ::-1], np.diag([2.0, -2.0, 3.0, 1.0])
     other = read_dataset(bodies.write(tmp_path / "Dataset022_Turned"))
-    plain = pixels(picture(finding(kind="size of a structure"), dataset))
-    turned = pixels(picture(finding(kind="size of a structure", place_zyx=(10, 12, 39)), other))
+    plain, turned = pixels(picture(finding(), dataset)), pixels(picture(finding(place_zyx=(10, 12, 39)), other))
     assert np.array_equal(plain, turned)
+    stored = pixels(picture(finding(kind="orientation"), other))
+    assert stored[CAPTION_PIXELS + 5, 5].tolist() == [255] * 3  # bright on the left, as in the file
 
 
 def test_long_voxels_are_shown_long(bodies: Any, tmp_path: Path) -> None:
