@@ -133,12 +133,17 @@ def test_an_island(bodies: Any, examined: Examined) -> None:
     assert finding.place_zyx[:2] == (15, 30)
 
 
-def test_what_is_near_or_large_is_no_island(bodies: Any, examined: Examined) -> None:
-    """Two voxels that are 4 mm away, as a ragged edge has them, and a far part of a tenth of the kidney."""
+def test_what_is_near_is_no_island(bodies: Any, examined: Examined) -> None:
+    """A voxel that is 4 mm away, as a ragged edge has them."""
     labels = bodies.cases["body_03"].labels
     edge = int(np.argwhere(labels[10, 20] == 1).max())
     labels[10, 20, edge + 2] = 1
-    bodies.cases["body_05"].labels[14:17, 30:33, 8:12] = 1
+    assert found(examined(bodies)) == set()
+
+
+def test_what_is_large_is_no_island(bodies: Any, examined: Examined) -> None:
+    """A far part of a tenth of the kidney: perhaps there are two."""
+    bodies.cases["body_03"].labels[14:17, 30:33, 8:12] = 1
     assert found(examined(bodies)) == set()
 
 
@@ -173,12 +178,23 @@ def test_a_structure_that_is_cut_off(bodies: Any, examined: Examined) -> None:
     assert "first slice" in health.findings[0].what
 
 
-def test_the_side_of_a_cut(bodies: Any, examined: Examined) -> None:
+@pytest.mark.parametrize(
+    ("kept", "side"),
+    [
+        (np.s_[:11], "last slice"),
+        (np.s_[:, 20:], "first row"),
+        (np.s_[:, :34], "last row"),
+        (np.s_[:, :, 15:], "first column"),
+        (np.s_[:, :, :33], "last column"),
+    ],
+)
+def test_the_side_of_a_cut(kept: Any, side: str, bodies: Any, examined: Examined) -> None:
+    """Through the middle of a kidney (slice 10, row 20, columns 15 and 33), or of the bladder (row 34)."""
     case = bodies.cases["body_03"]
-    case.image, case.labels = case.image[:, :34], case.labels[:, :34]  # the bladder's middle is in row 34
+    case.image, case.labels = case.image[kept], case.labels[kept]
     health = examined(bodies)
     assert found(health) == {("body_03", "cut off", "notice")}
-    assert "last row" in health.findings[0].what
+    assert all(f": {side} (" in finding.what for finding in health.findings)
 
 
 def test_missing_structures_and_an_empty_label_map(bodies: Any, examined: Examined) -> None:

@@ -159,6 +159,7 @@ def test_labels_in_air_count_from_its_third_voxel_on() -> None:
 def test_air_may_be_on_any_side(turns: int) -> None:
     image = np.zeros((20, 20), np.float32)
     image[8:, ::2], image[8:, 1::2] = 100, 110
+    image[:, [0, -1]] = 100  # a bay of air that is open to one side only
     labels = np.zeros((20, 20), np.uint8)
     labels[3:6, 5:15] = 1
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
