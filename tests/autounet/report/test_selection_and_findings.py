@@ -75,10 +75,10 @@ def test_before_a_selection_it_says_how_to_make_one(page: str) -> None:
 
 
 def test_which_model_was_selected_and_why(layout: RunLayout, boxes: Any) -> None:
-    before = page_digest(gather(layout))
+    before = page_digest(gather(layout), True)
     select(layout, "2d")
     evidence = gather(layout)
-    assert page_digest(evidence) != before, "the page is made anew"
+    assert page_digest(evidence, True) != before, "the page is made anew"
     text = words(build_page(evidence, None, ALONE))
     for told in (
         "2d : the highest mean Dice. Rule: best, on 4 held-out cases.",
@@ -129,9 +129,9 @@ def test_before_an_examination_it_says_how_to_make_one(page: str) -> None:
 
 
 def test_findings_with_their_pictures(layout: RunLayout) -> None:
-    before = page_digest(gather(layout))
+    before = page_digest(gather(layout), True)
     examine(layout)
-    assert page_digest(gather(layout)) != before
+    assert page_digest(gather(layout), True) != before
     page = build_page(gather(layout), None, ALONE)
     assert "severe Island: case_0 An island of <b>7</b> voxels. What to do: remove it." in words(page)
     (picture,) = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="Where this is to be seen in case_0"', page)
