@@ -5,7 +5,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -167,6 +166,5 @@ def _drawings(evidence: Evidence, folder: Path) -> dict[str, str]:
     return drawings
 
 
-@cache
 def _resource(name: str) -> str:
     return resources.files("autounet.report").joinpath(TEMPLATES, name).read_text(encoding="utf-8")
