@@ -25,9 +25,24 @@ class RunLayout:
         return self.root / f"network_{configuration}{ending}"
 
     @property
+    def health(self) -> Path:
+        """What is likely to be wrong with the data."""
+        return self.root / "health.json"
+
+    @property
+    def health_pictures(self) -> Path:
+        """Folder of the pictures that show it."""
+        return self.root / "health"
+
+    @property
     def splits(self) -> Path:
         """Training and validation cases of each fold."""
         return self.root / "splits.json"
+
+    @property
+    def report(self) -> Path:
+        """All of it as a page to read."""
+        return self.root / "report.html"
 
     @property
     def selection(self) -> Path:

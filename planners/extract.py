@@ -19,18 +19,18 @@ import numpy.typing as npt
 
 from autounet.artefact import digest_of
 from autounet.dataset import Case, DatasetSpec
-from autounet.errors import AutounetError, DatasetError, ImageError, Problem
+from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.geometry import Box, nonzero_box
-from autounet.images import check_finite, read_channels, read_labels
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
 from autounet.planners.components import count_components
 from autounet.planners.laterality.extents import measure_extents
 from autounet.planners.laterality.names import NamedPair, named_pairs
-from autounet.planners.laterality.pairs import mirrored_classes, warn_of_exchanged_sides
+from autounet.planners.laterality.pairs import exchanged_sides, mirrored_classes, warn_of_exchanged_sides
 from autounet.planners.laterality.side_by_side import Sighting, sight
 from autounet.planners.orientation import mixed_orientation, orientation_of
+from autounet.planners.reading import file_problem, read_case
 from autounet.planners.words import count
 from autounet.runtime import Runtime
 
@@ -88,7 +88,7 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
     with runtime.progress("Reading cases", len(dataset.cases)) as advance:
         for case, result in map_ordered(lambda case: _analyse(case, dataset, pairs, kept), dataset.cases, runtime.workers):
             if isinstance(result, AutounetError):
-                result = _CaseFacts((_problem(case.id, result),))
+                result = _CaseFacts((file_problem(case.id, result),))
             facts.append(result)
             advance(1, case.id)
     _raise_problems(dataset, facts)
@@ -98,7 +98,7 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
             log.warning("class '%s' is in none of the %s: nothing can be learnt of it", name, count(len(cases), "case"))
     sightings = [entry.sightings for entry in facts]
     mirrored = mirrored_classes(dataset.labels, cases, sightings)
-    warn_of_exchanged_sides(dataset.labels, cases, sightings, mirrored)
+    warn_of_exchanged_sides(dataset.labels, exchanged_sides(dataset.labels, cases, sightings, mirrored))
     mixed = mixed_orientation(cases)
     if mixed is not None:
         log.warning("%s: mixed orientations: %s", dataset.name, mixed)
@@ -134,33 +134,10 @@ def dataset_digest(dataset: DatasetSpec) -> str:
 
 
 def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept: int) -> _CaseFacts:
-    problems: list[Problem] = []
-    image: npt.NDArray[np.float32] | None = None
-    labels: IntArray | None = None
-    try:
-        image, grid = read_channels(case.images, len(dataset.channels))
-    except ImageError as error:
-        problems.append(_problem(case.id, error))
-    try:
-        labels, label_grid = read_labels(case.label)
-    except ImageError as error:
-        problems.append(_problem(case.id, error))
-    if labels is not None:
-        problems.extend(_label_problems(case, dataset.labels, labels))
-        try:
-            dataset.labels.check_annotated(labels, case.annotated, case.label.name)
-        except DatasetError as error:
-            problems.append(_problem(case.id, error))
-    if image is not None:
-        problems.extend(_image_problems(case, image))
-    if image is None or labels is None:
-        return _CaseFacts(tuple(problems))
-    differences = grid.differences(label_grid)
-    if differences:
-        what = f"image and label map are on different grids: {'; '.join(differences)}"
-        problems.append(Problem(case.id, what, "resample the label map to the image, or correct the header that is wrong"))
-    if problems:
-        return _CaseFacts(tuple(problems), ndim=grid.ndim)
+    read, ndim, problems = read_case(case, dataset)
+    if read is None:
+        return _CaseFacts(problems, ndim=ndim or 3)
+    image, labels, grid = read.image_czyx, read.labels_zyx, read.grid
     box = nonzero_box(image)
     extents = measure_extents(labels, dataset.labels)
     names = dataset.labels.names if case.annotated is None else case.annotated
@@ -184,27 +161,6 @@ def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept:
         channels=_channel_facts(case.id, image, labels, box, dataset.labels, kept),
         sightings=sight(labels, dataset.labels, extents, grid.spacing_mm_zyx, orientation, pairs),
     )
-
-
-def _label_problems(case: Case, spec: LabelSpec, labels: IntArray) -> list[Problem]:
-    unknown = spec.unknown_values(labels)
-    if not unknown:
-        return []
-    shown = ", ".join(str(value) for value in unknown[:8]) + (" …" if len(unknown) > 8 else "")
-    allowed = ", ".join(str(value) for value in spec.allowed_values[:12]) + (" …" if len(spec.allowed_values) > 12 else "")
-    what = f"{case.label.name}: label values that dataset.json does not name: found {shown}, expected {allowed}"
-    return [Problem(case.id, what, "add them to 'labels' in dataset.json or correct the label map")]
-
-
-def _image_problems(case: Case, image: npt.NDArray[np.float32]) -> list[Problem]:
-    name = case.images[0].name
-    try:
-        check_finite(image, name)
-    except ImageError as error:
-        return [_problem(case.id, error)]
-    if not image.any():
-        return [Problem(case.id, f"{name}: every voxel is zero", "replace the image or remove the case")]
-    return []
 
 
 def _channel_facts(
@@ -281,7 +237,3 @@ def _raise_problems(dataset: DatasetSpec, facts: Sequence[_CaseFacts]) -> None:
             expected="voxels of " + ", ".join(dataset.labels.names[:8]),
             remedy="check that labelsTr holds the right files",
         )
-
-
-def _problem(case_id: str, error: AutounetError) -> Problem:
-    return Problem.of(case_id, error, "replace the file or remove the case")

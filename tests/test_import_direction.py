@@ -48,7 +48,7 @@ FLOORS = (
         "phantom",
     ),
     ("planners", "preprocessing"),
-    ("training", "inference"),
+    ("training", "inference", "health"),
     ("report",),
     ("cli",),
 )
@@ -59,13 +59,13 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 SAME_FLOOR = {0, 1}
 """On these floors rooms may import each other, as long as there is no cycle."""
 
-NOT_BELOW = {"planners": {"networks"}, "training": {"planners"}, "inference": {"planners"}}
+NOT_BELOW = {"planners": {"networks"}, "training": {"planners"}, "inference": {"planners"}, "health": {"preprocessing"}}
 """Rooms on a lower floor that are closed all the same."""
 
 DOORS = {"planners": {"autounet.networks.cost"}}
 """Modules of a closed room that may be imported."""
 
-WITHOUT_TORCH = (*FLOORS[0], "images", "memory", "parallel", "phantom", "planners")
+WITHOUT_TORCH = (*FLOORS[0], "health", "images", "memory", "parallel", "phantom", "planners")
 """Rooms that neither import torch when they are imported nor load a module that does."""
 
 IMAGE_LIBRARIES = {"SimpleITK", "nibabel", "tifffile", "PIL", "pydicom", "skimage", "matplotlib"}

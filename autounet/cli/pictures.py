@@ -1,6 +1,6 @@
 """Pictures of predictions beside the truth: only the cases that will be shown are read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from autounet.evaluation.scores import Scores
 from autounet.images import read_image, read_labels
-from autounet.labels import IntArray, LabelSpec
-from autounet.report.overlay import ROWS, OverlayRow, describe_choice, overlay_figure, ranked_choice
+from autounet.labels import LabelSpec
+from autounet.report.overlay import ROWS, OverlayRow, describe_choice, overlay_figure, ranked_choice, with_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def draw_overlays(files: Mapping[str, Files], scores: Scores, labels: LabelSpec,
         image, grid = read_image(files[case].image)
         truth = labels.encode(read_labels(files[case].truth)[0], case)
         prediction = labels.encode(read_labels(files[case].prediction)[0], case)
-        truth = _with_unknown(truth, prediction, labels, files[case].annotated)
+        truth = with_unknown(truth, prediction, labels, files[case].annotated)
         dice = {name: score.dice for name, score in scores.cases[case].items()}
         seen, truth, prediction = (np.flip(volume, grid.radiological_flips()) for volume in (image[0], truth, prediction))
         rows.append(OverlayRow(case, seen, truth, prediction, grid.spacing_mm_zyx, dice))
@@ -45,15 +45,3 @@ def draw_overlays(files: Mapping[str, Files], scores: Scores, labels: LabelSpec,
         title += f" · {describe_choice(len(chosen), len(files))}"
     overlay_figure(rows, path, labels.names, title)
     return True
-
-
-def _with_unknown(truth: IntArray, prediction: IntArray, labels: LabelSpec, annotated: Sequence[str] | None) -> IntArray:
-    """The truth, unknown (an index beyond the classes) where its background is predicted as a class that is not annotated in it.
-
-    Both maps are label indices of non-overlapping classes.
-    """
-    if annotated is None:
-        return truth
-    known = np.ones(len(labels.allowed_values), np.bool_)
-    known[1 : len(labels.classes) + 1] = [name in annotated for name in labels.names]
-    return np.where((truth == 0) & ~known[prediction], len(labels.classes) + 1, truth)

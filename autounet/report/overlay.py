@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from autounet.labels import IntArray
+from autounet.labels import IntArray, LabelSpec
 from autounet.report.canvas import new_figure, save
 from autounet.report.colours import CONFUSED, EXTRA, INK, MISSED, MUTED, UNANNOTATED, class_colours
 
@@ -144,6 +144,18 @@ def error_map(truth: IntArray, prediction: IntArray, classes: int) -> npt.NDArra
     errors[(true > 0) & (found > 0) & (true != found)] = 3
     errors[true > classes] = 4
     return errors
+
+
+def with_unknown(truth: IntArray, prediction: IntArray, labels: LabelSpec, annotated: Sequence[str] | None) -> IntArray:
+    """The truth, with an index beyond all labels where a class that is not annotated in it is predicted on its background.
+
+    Both maps are label indices of any equal shape; ``annotated`` names the annotated classes, None for all.
+    """
+    if annotated is None or labels.overlapping:
+        return truth
+    known = np.ones(len(labels.allowed_values), np.bool_)
+    known[1 : len(labels.classes) + 1] = [name in annotated for name in labels.names]
+    return np.where((truth == 0) & ~known[prediction], len(labels.foreground_values) + 1, truth)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,10 +133,14 @@ def _one_partner_each(
     return tuple(entry for _, entries in sorted(kept, key=lambda item: item[0]) for entry in entries)
 
 
-def warn_of_exchanged_sides(
+def exchanged_sides(
     labels: LabelSpec, cases: Sequence[CaseFingerprint], sightings: Sequence[Sequence[Sighting]], pairs: Sequence[MirroredClasses]
-) -> None:
-    """Logs cases in which classes named left and right lie the other way round than in most: their labels or headers are wrong."""
+) -> dict[str, list[tuple[int, int]]]:
+    """Cases in which classes named left and right lie the other way round than in most: their labels or headers are wrong.
+
+    Returns:
+        By case, in order: the pairs concerned, as positions of classes.
+    """
     sides: dict[tuple[int, int], dict[str, str]] = defaultdict(dict)
     known = {(labels.names.index(entry.first), labels.names.index(entry.second)) for entry in pairs if entry.named}
     for case, found in zip(cases, sightings, strict=True):
@@ -149,7 +153,12 @@ def warn_of_exchanged_sides(
         for case_id, side in by_case.items():
             if side != usual:
                 exchanged[case_id].append(pair)
-    for case_id, found_pairs in sorted(exchanged.items()):
+    return dict(sorted(exchanged.items()))
+
+
+def warn_of_exchanged_sides(labels: LabelSpec, exchanged: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+    """Logs the cases that ``exchanged_sides`` has found."""
+    for case_id, found_pairs in exchanged.items():
         first, second = (labels.names[position] for position in found_pairs[0])
         more = "" if len(found_pairs) == 1 else f" (and {count(len(found_pairs) - 1, 'more pair')})"
         log.warning(

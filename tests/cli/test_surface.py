@@ -32,6 +32,8 @@ SURFACE = {
     "preprocess": COMMON | {"--dataset -d", "--configuration -c", "--preset", "--data", "--runs", "--workers"},
     "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--latex", "--tolerance"}
     | {"--data", "--workers", "--json"},
+    "doctor": COMMON | {"--dataset -d", "--data", "--runs", "--workers", "--json"},
+    "report": COMMON | {"--dataset -d", "--output -o", "--overwrite", "--data", "--runs", "--json"},
     "demo": {"--output -o", "--budget", "--device", "--debug"},
 }  # fmt: skip
 
@@ -43,6 +45,8 @@ REQUIRED = {
     "import": {"model", "--output -o"},
     "preprocess": {"--dataset -d"},
     "evaluate": {"--predictions -p", "--labels -g"},
+    "doctor": set(),
+    "report": {"--dataset -d"},
     "demo": set(),
 }
 

@@ -17,7 +17,7 @@ from autounet.images import read_labels
 from autounet.labels import LabelSpec, StructureClass
 from autounet.planners.laterality.extents import measure_extents
 from autounet.planners.laterality.names import named_pairs
-from autounet.planners.laterality.pairs import mirrored_classes, warn_of_exchanged_sides
+from autounet.planners.laterality.pairs import exchanged_sides, mirrored_classes, warn_of_exchanged_sides
 from autounet.planners.laterality.side_by_side import Sighting, sight
 from autounet.planners.orientation import orientation_of
 
@@ -302,12 +302,12 @@ def test_exchanged_sides_are_warned_of(caplog: pytest.LogCaptureFixture) -> None
     maps = [kidneys(), kidneys(), np.flip(kidneys(), 2)]
     cases, sightings = observe(spec, maps, ["SPL"] * 3)
     with caplog.at_level(logging.WARNING):
-        warn_of_exchanged_sides(spec, cases, sightings, mirrored_classes(spec, cases, sightings))
+        warn_of_exchanged_sides(spec, exchanged_sides(spec, cases, sightings, mirrored_classes(spec, cases, sightings)))
     (record,) = caplog.records
     assert record.getMessage().startswith("case_2: 'kidney_left' and 'kidney_right' lie the other way round than in most cases")
     caplog.clear()
     cases, sightings = observe(spec, maps, ["SPL", "SPL", "SPR"])  # turned in the file, and the header says so
-    warn_of_exchanged_sides(spec, cases, sightings, mirrored_classes(spec, cases, sightings))
+    warn_of_exchanged_sides(spec, exchanged_sides(spec, cases, sightings, mirrored_classes(spec, cases, sightings)))
     assert caplog.records == []
 
 

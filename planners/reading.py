@@ -1,0 +1,83 @@
+"""One case, read and checked: what every look at a dataset begins with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from autounet.dataset import Case, DatasetSpec
+from autounet.errors import AutounetError, DatasetError, ImageError, Problem
+from autounet.geometry import Grid
+from autounet.images import check_finite, read_channels, read_labels
+from autounet.labels import IntArray, LabelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCase:
+    """The image and the label map of one case, on one grid."""
+
+    image_czyx: npt.NDArray[np.float32]
+    labels_zyx: IntArray
+    """Label values, all of them named by dataset.json."""
+    grid: Grid
+
+
+def read_case(case: Case, dataset: DatasetSpec) -> tuple[ReadCase | None, int | None, tuple[Problem, ...]]:
+    """Reads the files of a case and checks them against each other and against dataset.json.
+
+    Returns:
+        The case, or None when it cannot be used; the dimensions of its image (2 or 3), or None when an image or label map could not be
+        read; and all problems, of which there is one at least when the case cannot be used.
+    """
+    problems: list[Problem] = []
+    image: npt.NDArray[np.float32] | None = None
+    labels: IntArray | None = None
+    try:
+        image, grid = read_channels(case.images, len(dataset.channels))
+    except ImageError as error:
+        problems.append(file_problem(case.id, error))
+    try:
+        labels, label_grid = read_labels(case.label)
+    except ImageError as error:
+        problems.append(file_problem(case.id, error))
+    if labels is not None:
+        problems.extend(_label_problems(case, dataset.labels, labels))
+        try:
+            dataset.labels.check_annotated(labels, case.annotated, case.label.name)
+        except DatasetError as error:
+            problems.append(file_problem(case.id, error))
+    if image is not None:
+        problems.extend(_image_problems(case, image))
+    if image is None or labels is None:
+        return None, None, tuple(problems)
+    differences = grid.differences(label_grid)
+    if differences:
+        what = f"image and label map are on different grids: {'; '.join(differences)}"
+        problems.append(Problem(case.id, what, "resample the label map to the image, or correct the header that is wrong"))
+    return (None if problems else ReadCase(image, labels, grid)), grid.ndim, tuple(problems)
+
+
+def file_problem(case_id: str, error: AutounetError) -> Problem:
+    """An error of one case's files as a finding."""
+    return Problem.of(case_id, error, "replace the file or remove the case")
+
+
+def _label_problems(case: Case, spec: LabelSpec, labels: IntArray) -> list[Problem]:
+    unknown = spec.unknown_values(labels)
+    if not unknown:
+        return []
+    shown = ", ".join(str(value) for value in unknown[:8]) + (" …" if len(unknown) > 8 else "")
+    allowed = ", ".join(str(value) for value in spec.allowed_values[:12]) + (" …" if len(spec.allowed_values) > 12 else "")
+    what = f"{case.label.name}: label values that dataset.json does not name: found {shown}, expected {allowed}"
+    return [Problem(case.id, what, "add them to 'labels' in dataset.json or correct the label map")]
+
+
+def _image_problems(case: Case, image: npt.NDArray[np.float32]) -> list[Problem]:
+    name = case.images[0].name
+    try:
+        check_finite(image, name)
+    except ImageError as error:
+        return [file_problem(case.id, error)]
+    if not image.any():
+        return [Problem(case.id, f"{name}: every voxel is zero", "replace the image or remove the case")]
+    return []

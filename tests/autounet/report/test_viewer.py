@@ -1,0 +1,51 @@
+"""Which cases are shown slice by slice, and how they lie."""
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from autounet.geometry import Grid
+from autounet.report.viewer import choose_cases, display_axes
+
+ORIENTATIONS = ["".join(letters) for axes in itertools.permutations(("SI", "PA", "LR")) for letters in itertools.product(*axes)]
+
+
+def test_worst_median_and_best_of_many() -> None:
+    chosen = choose_cases({f"case_{number:02d}": number / 100 for number in range(21)} | {"undefined": None})
+    assert chosen == {
+        **dict.fromkeys(("case_00", "case_01", "case_02", "case_03"), "worst"),
+        "case_09": "median",
+        "case_10": "median",
+        "case_19": "best",
+        "case_20": "best",
+    }
+    assert list(chosen) == sorted(chosen), "failures first"
+
+
+@pytest.mark.parametrize("cases", range(12))
+def test_no_case_is_shown_twice_and_few_are_all_shown(cases: int) -> None:
+    means = {str(number): 0.5 for number in range(cases)}
+    chosen = choose_cases(means)
+    assert len(chosen) == min(cases, 8)
+    assert set(chosen) <= set(means)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_planes_are_those_of_the_patient(orientation: str) -> None:
+    """All 48 ways in which a file may lie, against nibabel's reorientation: indices grow towards head, back and left."""
+    array = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    order, flips = display_axes(Grid(shape_zyx=(2, 3, 4), spacing_mm_zyx=(1.0, 1.0, 1.0)), orientation)
+    turned = np.flip(array.transpose(order), flips)
+    labels = (("I", "S"), ("A", "P"), ("R", "L"))
+    codes = nib.orientations.axcodes2ornt(tuple(orientation), labels)
+    wanted = nib.orientations.axcodes2ornt(("S", "P", "L"), labels)
+    expected = nib.orientations.apply_orientation(array, nib.orientations.ornt_transform(codes, wanted))
+    np.testing.assert_array_equal(turned, expected)
+
+
+def test_planar_images_and_unknown_orientations_stay_as_they_are() -> None:
+    planar = Grid(ndim=2, shape_zyx=(1, 3, 4), spacing_mm_zyx=(1.0, 1.0, 1.0))
+    assert display_axes(planar, "SPL") == ((0, 1, 2), ())
+    assert display_axes(Grid(shape_zyx=(2, 3, 4), spacing_mm_zyx=(1.0, 1.0, 1.0)), "") == ((0, 1, 2), ())
