@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from autounet.cli.console import duration
 from autounet.cli.reporting import run_report
 from autounet.cli.selecting import run_select
-from autounet.cli.session import Session, alone, parse_duration
+from autounet.cli.session import Session, alone, parse_duration, recorded
 from autounet.cli.stages import fresh_plan, load_dataset, parse_folds
 from autounet.cli.training import Wish, run_train
 from autounet.cli.wanted import Wanted
@@ -65,7 +65,7 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
     training.check()
     dataset, layout = load_dataset(session, query)
     five_folds([case.id for case in dataset.cases])
-    with alone(session, layout):
+    with recorded(session, layout), alone(session, layout):
         plan, _ = fresh_plan(session, dataset, layout, wanted)
     schedule = make_schedule(plan, wish.configurations, folds, total)
     show_schedule(session, plan, layout, schedule)
