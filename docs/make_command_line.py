@@ -13,9 +13,9 @@ HEAD = """# Command line
 
 Every command and option. `autounet COMMAND --help` shows the same. This page is written by `python docs/make_command_line.py`.
 
-Results go to standard output, all else to standard error. Exit codes: 0 done, 1 failed on the data or the machine, 2 wrong usage,
-130 interrupted. Environment variables: `AUTOUNET_DATA` (folder of datasets), `AUTOUNET_RUNS` (folder of run folders); `nnUNet_raw` is
-looked at for datasets where it is set. No variable is needed.
+Results go to standard output, all else to standard error. Exit codes: 0 done, 1 failed on the data or the machine (of `doctor`: something
+severe was found), 2 wrong usage, 130 interrupted. Environment variables: `AUTOUNET_DATA` (folder of datasets), `AUTOUNET_RUNS` (folder
+of run folders); `nnUNet_raw` is looked at for datasets where it is set. No variable is needed.
 """
 
 

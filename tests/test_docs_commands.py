@@ -172,3 +172,15 @@ def test_some_voxels_as_written(tmp_path: Path, shared: Path, monkeypatch: pytes
     cases = json.loads(capfd.readouterr().out)["cases"]
     assert list(cases) == ["patient001_frame01"]
     assert {name: score["dice"] for name, score in cases["patient001_frame01"].items()} == {"RV": 1.0, "MYO": 1.0, "LV": 1.0}
+
+
+def test_checking_data_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The page on checking data, on the demo's data, in which nothing is wrong."""
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "how-to" / "checking-data.md"
+    write_phantom(Path("data"), train=8, test=0)
+    Path("data/Dataset001_Phantom").rename("Task04_Hippocampus")
+    for arguments in shown_commands(page):
+        assert run(arguments) == 0
+    assert "8 cases examined, nothing found" in capfd.readouterr().out
+    subprocess.run([sys.executable, "-c", blocks(page, "python")[0]], check=True)

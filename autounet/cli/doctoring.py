@@ -84,7 +84,7 @@ def _show(session: Session, health: Health) -> None:
             rows.append((finding.severity, finding.kind, _cases(finding), finding.what + advice))
             told = finding.advice
         elif seen[finding.kind] == MOST_OF_A_KIND + 1:
-            left = [other.case for other in health.findings if other.kind == finding.kind][MOST_OF_A_KIND:]
+            left = [other.case or other.classes[0] for other in health.findings if other.kind == finding.kind][MOST_OF_A_KIND:]
             rows.append((finding.severity, finding.kind, f"{kinds[finding.kind] - MOST_OF_A_KIND} more", _listed(left)))
     numbers = Counter(finding.severity for finding in health.findings)
     found = ", ".join(f"{numbers[severity]} {_plural(severity, numbers[severity])}" for severity in SEVERITIES if numbers[severity])

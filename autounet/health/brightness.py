@@ -55,12 +55,12 @@ def measure_brightness(
     for channel in image_czyx:
         drawn = evenly_drawn(channel)
         low, middle, high = np.percentile(drawn[drawn != 0] if drawn.any() else drawn, (1, 50, 99)).tolist()
-        contrasts = (np.nan,) * len(spec.classes) if indices is None else _contrasts(evenly_drawn(channel[around]), indices, spec)
+        contrasts = (np.nan,) * len(spec.classes) if indices is None else _contrasts(evenly_drawn(channel[around]), indices, spec, extents)
         found.append(Brightness(float(channel.min()), low, middle, high, float(channel.max()), contrasts))
     return tuple(found)
 
 
-def _contrasts(values: npt.NDArray[np.float32], indices: IntArray, spec: LabelSpec) -> tuple[float, ...]:
+def _contrasts(values: npt.NDArray[np.float32], indices: IntArray, spec: LabelSpec, extents: Extents) -> tuple[float, ...]:
     length = len(spec.allowed_values)
     counts = np.bincount(indices, minlength=length)
     sums = np.bincount(indices, values, minlength=length)
@@ -69,8 +69,8 @@ def _contrasts(values: npt.NDArray[np.float32], indices: IntArray, spec: LabelSp
         return (np.nan,) * len(spec.classes)
     background = sums[0] / counts[0]
     found = []
-    for entry in spec.classes:
+    for entry, volume in zip(spec.classes, extents.volumes, strict=True):
         own = list(spec.class_indices(entry))
-        voxels = counts[own].sum()
+        voxels = counts[own].sum() if volume else 0
         found.append(float((sums[own].sum() / voxels - background) / spread) if voxels >= FEWEST_VOXELS else np.nan)
     return tuple(found)

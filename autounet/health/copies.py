@@ -89,7 +89,9 @@ def find_likenesses(dataset: DatasetSpec, seen: Sequence[Measures], folds: Seque
     """
     groups: dict[int, set[int]] = {}
     likeness: dict[frozenset[int], float] = {}
-    for first, second, value in _alike(seen):
+    if len(seen) < FEWEST:
+        return []
+    for first, second, value in alike_pairs(np.stack([entry.thumbnail for entry in seen])):
         names = [seen[first].fingerprint.case, seen[second].fingerprint.case]
         if seen[first].image_digest == seen[second].image_digest or (folds and not _leaking_folds(names, folds)):
             continue
@@ -117,13 +119,15 @@ def find_likenesses(dataset: DatasetSpec, seen: Sequence[Measures], folds: Seque
     return found
 
 
-def _alike(seen: Sequence[Measures]) -> Iterator[tuple[int, int, float]]:
-    """Pairs of cases with alike thumbnails: positions in order, and the lower of both correlations."""
-    if len(seen) < FEWEST:
-        return
-    plain = _normalised(np.stack([entry.thumbnail for entry in seen]))
+def alike_pairs(thumbnails: Table) -> Iterator[tuple[int, int, float]]:
+    """Pairs of cases with alike thumbnails: their numbers in order, and the lower of both correlations.
+
+    Args:
+        thumbnails: One row per case.
+    """
+    plain = _normalised(thumbnails)
     special = _normalised(plain - plain.mean(axis=0))
-    for start in range(0, len(seen), BLOCK):
+    for start in range(0, len(plain), BLOCK):
         rows = slice(start, start + BLOCK)
         one, other = plain[rows] @ plain.T, special[rows] @ special.T
         for row, column in np.argwhere((one >= ALIKE) & (other >= ALIKE_BEYOND_OTHERS)):
@@ -133,7 +137,8 @@ def _alike(seen: Sequence[Measures]) -> Iterator[tuple[int, int, float]]:
 
 def _normalised(rows: Table) -> Table:
     """Each row with mean 0 and length 1, so that products of rows are correlations; rows without contrast become 0."""
-    centred = rows - rows.mean(axis=1, keepdims=True)
+    scaled = rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)  # squares of large numbers overflow
+    centred = scaled - scaled.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.asarray(np.where(lengths > 1e-6, centred / np.maximum(lengths, 1e-6), 0), np.float32)
 

@@ -109,7 +109,7 @@ def _unusable(look: Look, usual: int | None) -> list[Finding]:
 def _not_checked(seen: Sequence[Measures]) -> tuple[str, ...]:
     told = []
     if len(seen) < FEWEST:
-        told.append(f"what is unusual: {count(len(seen), 'case')} do not tell what is usual, at least {FEWEST} would")
+        told.append(f"what is unusual: that needs {FEWEST} cases to compare, here {'is' if len(seen) == 1 else 'are'} {len(seen)}")
     partly = sum(not entry.complete for entry in seen)
     if partly:
         told.append(f"shapes and sizes of structures in {count(partly, 'case')} with voxels that are not annotated (the ignore label)")

@@ -92,7 +92,7 @@ def find_inverted(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Findin
     """Cases in which structures that are usually brighter than their surroundings are darker, or the other way round."""
     found = []
     for number, channel in enumerate(dataset.channels):
-        table = np.array([entry.channels[number].contrasts for entry in seen], np.float64).reshape(len(seen), -1)
+        table = np.array([entry.channels[number].contrasts for entry in seen], np.float64).reshape(len(seen), len(dataset.labels.classes))
         signs = np.where(np.isnan(table) | (np.abs(table) < CLEAR), 0, np.sign(table))
         usual = _usual_signs(table, signs)
         telling = (usual != 0) & (signs != 0)

@@ -121,6 +121,6 @@ def thumbnail(image_zyx: npt.NDArray[np.float32], size_zyx: tuple[int, int, int]
         length = image_zyx.shape[axis]
         starts = np.arange(size) * length // size
         counts = np.maximum(np.diff(np.append(starts, length)), 1)
-        sums = np.add.reduceat(reduced, starts, axis=axis, dtype=np.float32)
-        reduced = sums / counts.astype(np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
+        sums = np.add.reduceat(reduced, starts, axis=axis, dtype=np.float64)
+        reduced = sums / counts.reshape([-1 if other == axis else 1 for other in range(3)])
     return np.asarray(reduced.ravel(), np.float32)

@@ -5,7 +5,7 @@ Drawn with Pillow: a slice, outlines and a ring need no plotting library, and a 
 
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,8 +37,11 @@ CAPTION_PIXELS, GAP_PIXELS = 20, 6
 LETTERS = 44
 """Of a caption, at most."""
 
-CONCERNED, OTHERS, RING, PAPER, INK = (213, 94, 0), (86, 180, 233), (240, 228, 66), (255, 255, 255), (31, 41, 51)
-"""Colours (red, green, blue): outlines of the classes concerned and of all others, the ring around the place, the page."""
+CONCERNED = ((213, 94, 0), (0, 158, 115), (204, 121, 167))
+"""Colours (red, green, blue) of the classes concerned, whose names then stand in the picture; of more, all have the first."""
+
+OTHERS, RING, PAPER, INK = (86, 180, 233), (240, 228, 66), (255, 255, 255), (31, 41, 51)
+"""Of the outlines of all other classes, the ring around the place, and the page."""
 
 RINGED: tuple[Kind, ...] = ("island", "hole", "outside the body", "cut off")
 """Kinds that are at one place and easily overlooked."""
@@ -98,8 +101,8 @@ def draw_pictures(health: Health, dataset: DatasetSpec, folder: Path, runtime: R
 def picture(finding: Finding, dataset: DatasetSpec) -> bytes | None:
     """A PNG of the slice where a finding is to be seen, and of a case beside it; None where nothing is to be seen.
 
-    The first channel is shown between 0.5 and 99.5 % of the slice's intensities, at its physical proportions. Structures are
-    outlined, those concerned in vermilion, others in blue.
+    The first channel is shown between 0.5 and 99.5 % of the slice's intensities, at its physical proportions, as radiologists see it;
+    other orientations as they are stored. Structures are outlined, those concerned in colours of their own, others in blue.
 
     Raises:
         ImageError: A file of the case cannot be read.
@@ -107,9 +110,10 @@ def picture(finding: Finding, dataset: DatasetSpec) -> bytes | None:
     cases = {case.id: case for case in dataset.cases}
     if finding.place_zyx is None or finding.case not in cases:
         return None
-    values = [value for entry in dataset.labels.classes if entry.name in finding.classes for value in entry.values]
-    shown = _slice(cases[finding.case], finding.place_zyx)
-    beside = _usual_slice(cases, finding, values) if finding.beside in cases else None
+    values = {value: name for entry in dataset.labels.classes if (name := entry.name) in finding.classes for value in entry.values}
+    as_stored = finding.kind == "orientation"
+    shown = _slice(cases[finding.case], finding.place_zyx, (), as_stored)
+    beside = _slice_beside(cases, finding, tuple(values), as_stored) if finding.beside in cases else None
     # An image in another unit looks like any other, unless the usual one sets what is black and white.
     window = _window(beside if beside is not None and finding.kind == "brightness" else shown)
     panels = [_panel(finding.case, shown, values, window, ringed=finding.kind in RINGED)]
@@ -120,34 +124,34 @@ def picture(finding: Finding, dataset: DatasetSpec) -> bytes | None:
     return _side_by_side(panels)
 
 
-def _slice(case: Case, place_zyx: tuple[int, int, int] | None, values: list[int] | None = None) -> _Slice:
+def _slice(case: Case, place_zyx: tuple[int, int, int] | None, values: Sequence[int], as_stored: bool) -> _Slice:
     """The slice at a place; without one, the slice with most voxels of these values, or of any label, or the middle one."""
     image, grid = read_image(case.images[0])
     labels, _ = read_labels(case.label)
     if place_zyx is None:
-        counts = np.isin(labels, values).sum(axis=(1, 2)) if values else np.zeros(len(labels), np.int64)
+        counts = np.isin(labels, tuple(values)).sum(axis=(1, 2)) if values else np.zeros(len(labels), np.int64)
         counts = counts if counts.any() else (labels > 0).sum(axis=(1, 2))
         z = int(counts.argmax()) if counts.any() else len(labels) // 2
         y, x = (size // 2 for size in labels.shape[1:])
     else:
         z, y, x = place_zyx
-    flips = tuple(axis - 1 for axis in grid.radiological_flips()) if grid.ndim == 3 else ()
+    flips = tuple(axis - 1 for axis in grid.radiological_flips()) if grid.ndim == 3 and not as_stored else ()
     y, x = (size - 1 - at if axis in flips else at for axis, (at, size) in enumerate(zip((y, x), labels.shape[1:], strict=True)))
     return _Slice(
         np.flip(image[0, z], flips), np.flip(labels[z], flips).astype(np.int64), grid.spacing_mm_zyx[1] / grid.spacing_mm_zyx[2], (y, x)
     )
 
 
-def _usual_slice(cases: Mapping[str, Case], finding: Finding, values: list[int]) -> _Slice:
+def _slice_beside(cases: Mapping[str, Case], finding: Finding, values: Sequence[int], as_stored: bool) -> _Slice:
     """Of a case that is a copy the same slice, of others the one that shows most."""
     alike = finding.beside in finding.others
     beside = cases[str(finding.beside)]
     if alike:
         try:
-            return _slice(beside, finding.place_zyx)
+            return _slice(beside, finding.place_zyx, (), as_stored)
         except IndexError:  # alike, but not of the same size
             pass
-    return _slice(beside, None, values)
+    return _slice(beside, None, values, as_stored)
 
 
 def _part(shown: _Slice) -> _Slice:
@@ -165,10 +169,10 @@ def _part(shown: _Slice) -> _Slice:
 def _window(shown: _Slice) -> tuple[float, float]:
     """The intensities that are drawn black and white."""
     low, high = np.percentile(shown.image, (0.5, 99.5)).tolist()
-    return low, high if high > low else low + 1.0
+    return low, high if high > low else low + max(1.0, 1e-6 * abs(low))
 
 
-def _panel(caption: str, shown: _Slice, values: list[int], window: tuple[float, float], ringed: bool) -> "Image":
+def _panel(caption: str, shown: _Slice, names: Mapping[int, str], window: tuple[float, float], ringed: bool) -> "Image":
     from PIL import Image, ImageDraw, ImageFont
 
     rows, columns = shown.image.shape
@@ -176,16 +180,23 @@ def _panel(caption: str, shown: _Slice, values: list[int], window: tuple[float, 
     width = round(PANEL_PIXELS * max(NARROWEST, min(1.0, 1 / ratio)))
     height = round(PANEL_PIXELS * max(NARROWEST, min(1.0, ratio)))
     low, high = window
-    scaled = np.clip((shown.image - low) / (high - low), 0, 1)
+    scaled = np.clip((shown.image.astype(np.float64) - low) / (high - low), 0, 1)
     grey = Image.fromarray(np.round(255 * scaled).astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(grey.convert("RGB")).copy()
     labels = shown.labels[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
-    for value in np.unique(labels[labels > 0]):
-        pixels[_outline(labels == value)] = CONCERNED if value in values else OTHERS
+    distinct = list(dict.fromkeys(names.values()))
+    named = distinct if len(distinct) <= len(CONCERNED) else []
+    colours = {value: CONCERNED[named.index(name) if named else 0] for value, name in names.items()}
+    for value in np.unique(labels[labels > 0]).tolist():
+        pixels[_outline(labels == value)] = colours.get(value, OTHERS)
     panel = Image.new("RGB", (width, height + CAPTION_PIXELS), PAPER)
     panel.paste(Image.fromarray(pixels), (0, CAPTION_PIXELS))
     draw = ImageDraw.Draw(panel)
-    draw.text((2, 3), _fitting(caption, width), INK, ImageFont.load_default(size=12))
+    font = ImageFont.load_default(size=12)
+    draw.text((2, 3), _fitting(caption, width), INK, font)
+    for number, name in enumerate(named):
+        place = (4, CAPTION_PIXELS + height - 16 * (len(named) - number))
+        draw.text(place, _fitting(name, width), CONCERNED[number], font, stroke_width=1, stroke_fill=INK)
     if ringed:
         y, x = ((at + 0.5) * size / count for at, size, count in zip(shown.place_yx, (height, width), (rows, columns), strict=True))
         y += CAPTION_PIXELS

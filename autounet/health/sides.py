@@ -8,6 +8,9 @@ from autounet.health.measure import Measures, usual_case
 from autounet.planners.laterality.pairs import exchanged_sides, mirrored_classes
 from autounet.planners.words import count
 
+FEW = 0.25
+"""Where more of the cases lie the other way round than the others, it is not plain which of them are wrong."""
+
 
 def find_exchanged(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Finding]:
     """Cases in which classes named left and right lie the other way round than in most."""
@@ -24,7 +27,7 @@ def find_exchanged(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Findi
             Finding(
                 case=case,
                 kind="exchanged sides",
-                severity="severe",
+                severity="severe" if len(exchanged) <= FEW * len(seen) else "warning",
                 what=f"'{names[0]}' and '{names[1]}'{more} lie the other way round than in most cases",
                 advice="exchange the labels, or correct the direction in the header of image and label map",
                 classes=tuple(names),

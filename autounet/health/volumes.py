@@ -41,11 +41,12 @@ def find_missing(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Finding
                 what=f"nothing is labelled; {filled} of {count(len(seen), 'case')} have labels"
                 if empty
                 else f"has no {shown}, which {have} of {count(len(others), 'case')} have",
-                advice="annotate the case, or remove it"
+                advice="annotate the case, unless it shows none of these structures"
                 if empty
                 else "annotate it; or, if it was not annotated here, say so under 'annotated' in dataset.json",
-                classes=() if empty else missing,
+                classes=missing,
                 place_zyx=middle_of(entry),
+                beside=next((other.fingerprint.case for other in others if other.fingerprint.class_voxels[missing[0]]), None),
             )
         )
     return found
@@ -53,9 +54,13 @@ def find_missing(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Finding
 
 def find_rare_classes(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Finding]:
     """Classes in so few cases that some of the five folds cannot hold one out and still learn it."""
-    found = []
+    if not any(any(entry.fingerprint.class_voxels.values()) for entry in seen):
+        what = f"nothing is labelled in any of {count(len(seen), 'case')}"
+        advice = "check that labelsTr holds the right files"
+        return [Finding(case="", kind="empty label map", severity="severe", what=what, advice=advice)] if seen else []
     if len(seen) < FEWEST:
         return []
+    found = []
     for name in dataset.labels.names:
         having = [entry.fingerprint.case for entry in seen if entry.fingerprint.class_voxels.get(name)]
         if len(having) >= FOLDS:

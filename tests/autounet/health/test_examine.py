@@ -11,6 +11,7 @@ import pytest
 from autounet.dataset import read_dataset
 from autounet.health.examine import examine
 from autounet.health.findings import Health
+from autounet.health.pictures import picture
 from autounet.phantom import write_phantom
 from autounet.runtime import Runtime
 from autounet.splits import five_folds
@@ -105,7 +106,7 @@ def test_a_label_map_of_another_case(bodies: Any, examined: Examined) -> None:
 def test_a_near_copy_matters_where_folds_separate_it(other: int, bodies: Any, examined: Examined) -> None:
     """The same image with other noise and brightness, as a second scan of the subject or another compression would give."""
     original, copy = bodies.cases["body_01"], bodies.cases[f"body_{other:02d}"]
-    noise = np.random.default_rng(9).normal(0, 10, original.image.shape)
+    noise = np.random.default_rng(9).normal(0, 4, original.image.shape)
     copy.image = np.clip(1.2 * original.image + noise, 0, None).astype(np.float32)
     copy.labels = original.labels.copy()
     copy.labels[9, 20, 33] = 0
@@ -130,6 +131,20 @@ def test_an_island(bodies: Any, examined: Examined) -> None:
     assert finding.classes == ("kidney_left",)
     assert finding.place_zyx is not None
     assert finding.place_zyx[:2] == (15, 30)
+
+
+def test_what_is_near_is_no_island(bodies: Any, examined: Examined) -> None:
+    """A voxel that is 4 mm away, as a ragged edge has them."""
+    labels = bodies.cases["body_03"].labels
+    edge = int(np.argwhere(labels[10, 20] == 1).max())
+    labels[10, 20, edge + 2] = 1
+    assert found(examined(bodies)) == set()
+
+
+def test_what_is_large_is_no_island(bodies: Any, examined: Examined) -> None:
+    """A far part of a tenth of the kidney: perhaps there are two."""
+    bodies.cases["body_03"].labels[14:17, 30:33, 8:12] = 1
+    assert found(examined(bodies)) == set()
 
 
 def test_islands_are_no_news_where_many_cases_have_them(bodies: Any, examined: Examined) -> None:
@@ -163,6 +178,25 @@ def test_a_structure_that_is_cut_off(bodies: Any, examined: Examined) -> None:
     assert "first slice" in health.findings[0].what
 
 
+@pytest.mark.parametrize(
+    ("kept", "side"),
+    [
+        (np.s_[:11], "last slice"),
+        (np.s_[:, 20:], "first row"),
+        (np.s_[:, :34], "last row"),
+        (np.s_[:, :, 15:], "first column"),
+        (np.s_[:, :, :33], "last column"),
+    ],
+)
+def test_the_side_of_a_cut(kept: Any, side: str, bodies: Any, examined: Examined) -> None:
+    """Through the middle of a kidney (slice 10, row 20, columns 15 and 33), or of the bladder (row 34)."""
+    case = bodies.cases["body_03"]
+    case.image, case.labels = case.image[kept], case.labels[kept]
+    health = examined(bodies)
+    assert found(health) == {("body_03", "cut off", "notice")}
+    assert all(f": {side} (" in finding.what for finding in health.findings)
+
+
 def test_missing_structures_and_an_empty_label_map(bodies: Any, examined: Examined) -> None:
     bodies.cases["body_03"].labels[bodies.cases["body_03"].labels == 3] = 0
     assert found(examined(bodies)) == {("body_03", "missing structure", "warning")}
@@ -180,9 +214,11 @@ def test_a_class_that_is_not_annotated_is_not_missing(bodies: Any, examined: Exa
         content = json.loads((root / "dataset.json").read_text())
         (root / "dataset.json").write_text(json.dumps({**content, "annotated": {"body_03": ["kidney_left", "kidney_right"]}}))
 
-    bodies.cases["body_03"].labels[bodies.cases["body_03"].labels == 3] = 0
+    for number in (3, 4):
+        labels = bodies.cases[f"body_{number:02d}"].labels
+        labels[labels == 3] = 0
     bodies.after.append(annotate)
-    assert found(examined(bodies)) == set()
+    assert found(examined(bodies)) == {("body_04", "missing structure", "warning")}
 
 
 @pytest.mark.parametrize(("cases", "expected"), [(0, ("", "rare class", "warning")), (2, ("body_00", "rare class", "notice"))])
@@ -202,6 +238,12 @@ def test_a_tiny_structure(bodies: Any, examined: Examined) -> None:
     health = examined(bodies)
     assert found(health) == {("body_03", "size of a structure", "warning")}
     assert "times less than usual" in health.findings[0].what
+
+
+def test_label_maps_with_nothing_in_them(bodies: Any, examined: Examined) -> None:
+    for case in bodies.cases.values():
+        case.labels[:] = 0
+    assert found(examined(bodies)) == {("", "empty label map", "severe")}
 
 
 # Grids
@@ -249,6 +291,22 @@ def test_shifted_intensities(bodies: Any, examined: Examined) -> None:
     assert found(examined(bodies)) == {("body_03", "brightness", "notice")}
 
 
+def test_numbers_of_any_size_do_no_harm(bodies: Any, examined: Examined, tmp_path: Path) -> None:
+    """From 1e-25 to 1e35, as floats may be; warnings of overflow would be errors here."""
+    for number, case in enumerate(bodies.cases.values()):
+        case.image *= np.float32(10.0 ** (5 * number - 27))
+    findings = examined(bodies).findings
+    assert {finding.kind for finding in findings} <= {"brightness"}
+    dataset = read_dataset(tmp_path / "Dataset021_Bodies")
+    assert all(picture(finding, dataset) is not None for finding in findings)
+
+
+def test_nothing_is_left_when_no_case_can_be_used(bodies: Any, examined: Examined) -> None:
+    for case in bodies.cases.values():
+        case.image[:] = 7
+    assert {finding.kind for finding in examined(bodies).findings} == {"constant image"}
+
+
 def test_inverted_contrast(bodies: Any, examined: Examined) -> None:
     image = bodies.cases["body_03"].image
     bodies.cases["body_03"].image = np.where(image > 20, np.clip(230 - image, 1, None), image).astype(np.float32)
@@ -265,7 +323,7 @@ def test_few_cases_say_what_cannot_be_told(bodies: Any, examined: Examined) -> N
     bodies.cases["body_03"].labels[15, 30, 9:11] = 1
     health = examined(bodies)
     assert health.findings == ()
-    assert health.not_checked == ("what is unusual: 5 cases do not tell what is usual, at least 8 would",)
+    assert health.not_checked == ("what is unusual: that needs 8 cases to compare, here are 5",)
 
 
 def test_threads_change_nothing(bodies: Any, examined: Examined) -> None:

@@ -1,12 +1,18 @@
 """What is measured of one case, against answers worked by hand or other ways to compute them."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.transform import downscale_local_mean
 
+from autounet.dataset import read_dataset
 from autounet.health.brightness import measure_brightness
-from autounet.health.measure import content_digest, thumbnail
+from autounet.health.copies import alike_pairs
+from autounet.health.measure import content_digest, look_at, thumbnail
 from autounet.health.robust import deviations, is_unusual
 from autounet.health.shapes import MOST_PARTS, Shape, find_hole, measure_shapes
 from autounet.health.surroundings import labels_in_air
@@ -29,6 +35,7 @@ def test_deviations_by_hand() -> None:
     """Median 5; distances from it 4 3 2 1 0 1 2 3 95, their median 2, so the robust deviation is 2.97 and six of them 17.8."""
     numbers = [1.0, 2, 3, 4, 5, 6, 7, 8, 100]
     assert deviations(numbers, 0).tolist() == [0] * 8 + [95]
+    assert not deviations([*numbers[:-1], 22], 0).any()  # 17 away
     assert not deviations(numbers, 96).any()  # it does not matter
     assert not deviations(numbers[2:], 0).any()  # seven numbers
 
@@ -148,6 +155,19 @@ def test_labels_in_air_count_from_its_third_voxel_on() -> None:
     assert outside.share == pytest.approx(20 / 80)
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_air_may_be_on_any_side(turns: int) -> None:
+    image = np.zeros((20, 20), np.float32)
+    image[8:, ::2], image[8:, 1::2] = 100, 110
+    image[:, [0, -1]] = 100  # a bay of air that is open to one side only
+    labels = np.zeros((20, 20), np.uint8)
+    labels[3:6, 5:15] = 1
+    image, labels = np.rot90(image, turns), np.rot90(labels, turns)
+    outside = labels_in_air(image[None, None], labels[None], 2)
+    assert outside is not None
+    assert outside.voxels == 30
+
+
 def test_dark_tissue_inside_is_no_air() -> None:
     image = np.full((1, 1, 40, 40), 100, np.float32)
     image[..., 0, :] = 0
@@ -195,6 +215,34 @@ def test_thumbnails_are_means_of_blocks() -> None:
 def test_thumbnails_of_images_that_are_smaller_repeat_voxels() -> None:
     image = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     assert thumbnail(image, (1, 4, 3)).reshape(4, 3).tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5]]
+
+
+def test_what_all_cases_share_makes_none_alike() -> None:
+    """Ten cases of one strong pattern and a little of their own: all correlate by 0.99, but only the last is a copy, of the first."""
+    rng = np.random.default_rng(0)
+    thumbnails = rng.normal(size=4000) + 0.1 * rng.normal(size=(10, 4000))
+    copy = 2 * thumbnails[:1] + 5 + 0.02 * rng.normal(size=4000)
+    rows = np.concatenate([thumbnails, copy]).astype(np.float32)
+    assert np.corrcoef(rows).min() > 0.98
+    ((first, second, value),) = alike_pairs(rows)
+    assert (first, second) == (0, 10)
+    special = np.corrcoef(rows)  # the lower of both numbers is that of what they have of their own
+    assert 0.97 < value < special[0, 10]
+
+
+def test_classes_that_are_not_annotated_are_not_measured(bodies: Any, tmp_path: Path) -> None:
+    """Of two regions that share a value, one is annotated."""
+    bodies.classes = {"all": [1, 2, 3], "both kidneys": [1, 2]}
+    root = bodies.write(tmp_path / "Dataset021_Bodies")
+    content = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps({**content, "regions_class_order": [1, 2], "annotated": {"body_00": ["all"]}}))
+    dataset = read_dataset(root)
+    part, whole = (look_at(case, dataset, ()).measures for case in dataset.cases[:2])
+    assert part is not None
+    assert whole is not None
+    assert [shape is None for shape in part.shapes] == [False, True]
+    assert np.isnan(part.channels[0].contrasts).tolist() == [False, True]
+    assert [shape is None for shape in whole.shapes] == [False, False]
 
 
 def test_digests_tell_contents_and_shapes_apart() -> None:

@@ -46,7 +46,7 @@ def test_a_slice_is_shown_as_radiologists_see_it(dataset: DatasetSpec) -> None:
     """48×48 square pixels on 320: the block of rows 8 to 15 and columns 4 to 11 begins at 53 and 27. Bright is the patient's left."""
     shown = pixels(picture(finding(), dataset))[CAPTION_PIXELS:, :PANEL_PIXELS]
     assert shown.shape[:2] == (PANEL_PIXELS, PANEL_PIXELS)
-    edge = where(shown, CONCERNED)
+    edge = where(shown[:280], CONCERNED[0])  # below stands the name, in the same colour
     assert abs(edge.min(axis=0) - (8 * 320 / 48, 4 * 320 / 48)).max() < 2
     assert abs(edge.max(axis=0) - (16 * 320 / 48, 12 * 320 / 48)).max() < 2
     assert len(where(shown, OTHERS))  # the kidney
@@ -61,13 +61,14 @@ def test_the_ring_is_around_the_place(dataset: DatasetSpec) -> None:
 
 
 def test_images_that_run_the_other_way_are_turned(bodies: Any, dataset: DatasetSpec, tmp_path: Path) -> None:
-    """The same body stored with its columns reversed looks the same."""
+    """The same body stored with its columns reversed looks the same, ring and all; how it is stored is shown where that is the matter."""
     case = bodies.cases["body_03"]
     case.image, case.labels, case.affine = case.image[:, :, ::-1], case.labels[:, :, ::-1], np.diag([2.0, -2.0, 3.0, 1.0])
     other = read_dataset(bodies.write(tmp_path / "Dataset022_Turned"))
-    plain = pixels(picture(finding(kind="size of a structure"), dataset))
-    turned = pixels(picture(finding(kind="size of a structure", place_zyx=(10, 12, 39)), other))
+    plain, turned = pixels(picture(finding(), dataset)), pixels(picture(finding(place_zyx=(10, 12, 39)), other))
     assert np.array_equal(plain, turned)
+    stored = pixels(picture(finding(kind="orientation"), other))
+    assert stored[CAPTION_PIXELS + 5, 5].tolist() == [255] * 3  # bright on the left, as in the file
 
 
 def test_long_voxels_are_shown_long(bodies: Any, tmp_path: Path) -> None:
