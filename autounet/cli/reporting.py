@@ -19,7 +19,7 @@ def run_report(session: Session, query: str, output: Path | None, overwrite: boo
     if path.is_dir():
         raise UsageError(f"-o {path}: is a folder", remedy="name a file, such as report.html")
     evidence = gather(layout)
-    if not overwrite and digest_of_page(path) == page_digest(evidence):
+    if not overwrite and digest_of_page(path) == page_digest(evidence, dataset is not None):
         session.screen.result(f"Up to date: {path}")
         session.screen.json({"report": str(path), "written": False, "bytes": path.stat().st_size})
         return

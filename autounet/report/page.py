@@ -34,10 +34,13 @@ SCRIPTS = ("core.js", "charts.js", "results.js", "viewer.js")
 TEMPLATES = "templates"
 
 
-def page_digest(evidence: Evidence) -> str:
-    """Hash of all that the page is made from, the page's own form among it: an equal one means that it is up to date."""
+def page_digest(evidence: Evidence, has_images: bool) -> str:
+    """Hash of all that the page is made from, the page's own form among it: an equal one means that it is up to date.
+
+    ``has_images``: whether the images are at hand, without which there are no slices.
+    """
     form = {entry.name: _resource(entry.name) for entry in resources.files("autounet.report").joinpath(TEMPLATES).iterdir()}
-    return digest_of([evidence.digest(), __version__, digest_of(form)])
+    return digest_of([evidence.digest(), has_images, __version__, digest_of(form)])
 
 
 def digest_of_page(path: Path) -> str | None:
@@ -123,7 +126,7 @@ def _render(
         style=style,
         script=script,
         policy=_policy(style, script),
-        digest=page_digest(evidence),
+        digest=page_digest(evidence, has_images),
         version=__version__,
     )
 

@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ MOST_VOXELS = 12_000_000
 
 WIDEST_SPRITE = 4096
 """Pixels; browsers refuse much larger pictures."""
+
+WINDOW_VOXELS = 2_000_000
+"""So many of a large volume are looked at for its intensity window."""
 
 CROP_MARGIN = 0.15
 """Of the structures' size, kept around them where a volume has to be cut down."""
@@ -73,9 +76,24 @@ class _Way:
     """Of JPEG; None keeps every grey value."""
 
     @property
+    def least_characters(self) -> float:
+        """Of a voxel: noisy grey values take five bits or so, JPEG hardly less than a fifth of a bit, both four thirds in base64."""
+        return 0.5 if self.quality is None else 0.03
+
+    @property
     def note(self) -> str:
+        """How a volume differs from the original, in words."""
         words = ["cut to the structures and their surroundings"] if self.cropped else []
         return ", ".join([*words, f"every {_nth(self.stride)} voxel"] if self.stride > 1 else words)
+
+
+WAYS = (
+    _Way(),
+    _Way(quality=90),
+    _Way(quality=75),
+    *(_Way(cropped=True, stride=stride, quality=quality) for stride in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32) for quality in (80, 55)),
+)
+"""In order of falling fidelity."""
 
 
 def pack(raw: Raw, most_characters: int) -> Packed | None:
@@ -84,34 +102,21 @@ def pack(raw: Raw, most_characters: int) -> Packed | None:
     Grey values are kept where there is room (PNG), else JPEG is used, at falling quality; then the volume is cut to the structures, and
     at last thinned out. Label maps are never changed but by cutting and thinning.
     """
-    windows = [intensity_window(channel) for channel in raw.channels]
-    for way in _ways(raw, most_characters):
-        packed = _pack(raw, windows, way, most_characters)
+    step = max(math.prod(raw.truth.shape) // WINDOW_VOXELS, 1)
+    windows = [intensity_window(channel.reshape(-1)[::step]) for channel in raw.channels]
+    box = _box_of_structures(raw)
+    for way in WAYS:
+        packed = _pack(raw, windows, way, box if way.cropped else (slice(None),) * 3, most_characters)
         if packed is not None:
             return packed
     return None
 
 
-def _ways(raw: Raw, most_characters: int) -> Iterator[_Way]:
-    """Ways in order of falling fidelity; those that cannot fit are left out before any work is done."""
-    voxels = math.prod(raw.truth.shape)
-    room = most_characters / max(len(raw.channels), 1)
-    if voxels <= MOST_VOXELS:
-        # Noisy grey values take five bits or so, four thirds of that in base64; JPEG hardly less than a fifth of a bit.
-        if voxels * 0.5 < room:
-            yield _Way()
-        if voxels * 0.03 < room:
-            yield _Way(quality=90)
-            yield _Way(quality=75)
-    for stride in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32):
-        yield _Way(cropped=True, stride=stride, quality=80)
-
-
-def _pack(raw: Raw, windows: Sequence[tuple[float, float]], way: _Way, most_characters: int) -> Packed | None:
-    part = _box_of_structures(raw) if way.cropped else (slice(None),) * 3
+def _pack(raw: Raw, windows: Sequence[tuple[float, float]], way: _Way, part: tuple[slice, ...], most_characters: int) -> Packed | None:
     truth, prediction = (labels[part][_thinned(labels[part].shape, way.stride)] for labels in (raw.truth, raw.prediction))
     shape = tuple(int(size) for size in truth.shape)
-    if math.prod(shape) > MOST_VOXELS:
+    voxels = math.prod(shape)
+    if voxels > MOST_VOXELS or voxels * len(raw.channels) * way.least_characters > most_characters:
         return None
     label_bytes = 1 if max(int(truth.max(initial=0)), int(prediction.max(initial=0))) < 256 else 2
     dtype = np.dtype("<u1" if label_bytes == 1 else "<u2")

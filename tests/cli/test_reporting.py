@@ -52,7 +52,10 @@ def test_a_run_folder_without_its_dataset(run: tuple[Path, Path], autounet: Auto
     ended = autounet("report", "-d", "12", "--runs", runs, "--data", tmp_path)
     assert ended.code == 0, ended
     assert "is not at hand: no slices" in ended.text
-    assert "The images are not at hand" in (runs / root.name / "report.html").read_text(encoding="utf-8")
+    page = runs / root.name / "report.html"
+    assert "The images are not at hand" in page.read_text(encoding="utf-8")
+    assert "Written to" in autounet("report", "-d", root, "--runs", runs).out, "with the dataset at hand there is more to show"
+    assert "The images are not at hand" not in page.read_text(encoding="utf-8")
 
 
 def test_a_failure_leaves_the_page_that_was_there(run: tuple[Path, Path], autounet: Autounet, monkeypatch: pytest.MonkeyPatch) -> None:

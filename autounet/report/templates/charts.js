@@ -61,7 +61,7 @@ function strips(element, groups, options) {
       picture.append(svg("line", { class: "grid", x1: at(tick), x2: at(tick), y1: 16, y2: height - 20 }), svg("text", { x: at(tick), y: height - 6, "text-anchor": "middle" }, brief(tick)));
     }
     drawn.forEach((group, number) => picture.append(strip(group, number * lane, lane, at, options, total, width)));
-    element.replaceChildren(picture);
+    element.replaceChildren(picture, ...thinned(total));
   };
   redrawn(element, draw);
 }
@@ -97,6 +97,8 @@ function few(points, total) {
   return [...points].sort((a, b) => a.value - b.value).filter((_, number) => number < 5 || number % step === 0);
 }
 
+const thinned = (total) => (total > MOST_DOTS ? [make("p", { class: "caption" }, `Of ${total.toLocaleString("en")} points one in ${Math.ceil(total / MOST_DOTS)} is drawn, and the lowest.`)] : []);
+
 function shortened(text, length) {
   return text.length <= length ? text : `${text.slice(0, Math.max(length - 1, 4))}…`;
 }
@@ -127,7 +129,7 @@ function scatter(element, groups, points, options) {
       const group = groups[point.group];
       if (!hidden.has(group.name)) picture.append(dot(x(point.x), y(point.y), group.colour, `${point.case}\n${group.name}: ${fixed(point.y, options.digits)} at ${brief(point.x)} ${options.unit}`, point.case, options.pick, there.length > 240 ? 3 : 4));
     }
-    element.replaceChildren(picture, legend);
+    element.replaceChildren(picture, legend, ...thinned(there.length));
   };
   redrawn(element, draw);
 }
@@ -150,6 +152,7 @@ function legendOf(groups, hidden, changed) {
       changed();
     } }, swatch(group.colour), ` ${group.name}`));
   }
+  if (groups.length > 24) legend.append(make("span", { class: "caption" }, `and ${groups.length - 24} more`));
   return legend;
 }
 
@@ -203,11 +206,12 @@ function drawCurve(picture, line, x, y) {
 {
   const { data, classes, training } = payload;
   const axisGroups = (place) => data.axes.map((axis, number) => ({ name: `along ${axis}`, colour: FOLD_COLOURS[number], points: data.cases.map((entry) => ({ case: entry[0], value: entry[place][number] })) }));
-  strips(byId("chart-shapes"), axisGroups(1), { label: "Size of each case in voxels" });
-  const spacings = axisGroups(2);
-  if (spacings.every((group) => group.points.every((point) => point.value === group.points[0].value))) {
-    byId("chart-spacings").replaceChildren(make("p", { class: "caption" }, `The same in every case: ${spacings.map((group) => `${brief(group.points[0].value)} ${group.name}`).join(", ")}.`));
-  } else strips(byId("chart-spacings"), spacings, { label: "Spacing of each case in millimetres" });
+  for (const [id, place, label] of [["chart-shapes", 1, "Size of each case in voxels"], ["chart-spacings", 2, "Spacing of each case in millimetres"]]) {
+    const groups = axisGroups(place);
+    if (groups.every((group) => group.points.every((point) => point.value === group.points[0].value))) {
+      byId(id).replaceChildren(make("p", { class: "caption" }, `The same in every case: ${groups.map((group) => `${brief(group.points[0].value)} ${group.name}`).join(", ")}.`));
+    } else strips(byId(id), groups, { label });
+  }
   strips(byId("chart-volumes"), classes.map((entry, number) => ({ ...entry, points: data.cases.map((row) => ({ case: row[0], value: row[3][number] })) })), { log: true, label: `Size of each class, ${data.unit}` });
 
   for (const configuration of new Set(training.map((fold) => fold.configuration))) {

@@ -241,7 +241,7 @@ if (byId("viewer")) {
     const results = payload.results[payload.main], row = results.rows.find((candidate) => candidate[0] === current.case);
     const heads = ["Class", ...results.metrics.map((entry) => (entry.unit ? `${entry.label}, ${entry.unit}` : entry.label)), `Truth, ${payload.data.unit}`, `Predicted, ${payload.data.unit}`];
     const number = (text) => make("td", { class: "n" }, text);
-    const body = payload.classes.map((entry, place) => make("tr", {}, make("th", { scope: "row" }, swatch(entry.colour), ` ${entry.name}`),
+    const body = payload.classes.map((entry, place) => make("tr", {}, make("th", { scope: "row" }, swatch(entry.colour), `\u00a0${entry.name}`),
       ...results.metrics.map((metric, at) => number(fixed(row[2][at][place], metric.digits))), ...[row[3][place], row[4][place]].map((size) => number(size === null ? "–" : brief(size)))));
     byId("viewer-scores").replaceChildren(make("thead", {}, make("tr", {}, ...heads.map((name, place) => make("th", { scope: "col", class: place ? "n" : "" }, name)))), make("tbody", {}, ...body));
   }

@@ -153,7 +153,7 @@ def test_the_worst_case_comes_first_and_its_slices_are_its_own(page: str, boxes)
 def test_only_what_is_there_is_shown(tmp_path: Path, boxes, runs: ModuleType) -> None:
     layout = runs.make_run(boxes.root, tmp_path, {})
     text = build_page(gather(layout), read_dataset(boxes.root), ALONE)
-    assert "Nothing is trained yet. Run `autounet train`." in text
+    assert "Nothing is trained yet. Run <code>autounet train</code>." in text
     assert 'id="plan"' in text
     assert 'id="results"' not in text
     assert read(text).open == []
@@ -195,12 +195,12 @@ def test_damaged_and_missing_parts_are_named(tmp_path: Path, boxes, runs: Module
 def test_an_equal_digest_means_up_to_date(tmp_path: Path, boxes, page: str) -> None:
     path = tmp_path / "report.html"
     path.write_text(page)
-    assert digest_of_page(path) == page_digest(gather(boxes.layout))
+    assert digest_of_page(path) == page_digest(gather(boxes.layout), True)
     layout = RunLayout(tmp_path / "run")
     shutil.copytree(boxes.layout.root, layout.root)
-    assert page_digest(gather(layout)) == digest_of_page(path), "the same evidence elsewhere"
+    assert page_digest(gather(layout), True) == digest_of_page(path), "the same evidence elsewhere"
     layout.fold("2d", "0").scores.unlink()
-    assert page_digest(gather(layout)) != digest_of_page(path)
+    assert page_digest(gather(layout), True) != digest_of_page(path)
     assert digest_of_page(tmp_path / "nothing.html") is None
     path.write_text("<html>")
     assert digest_of_page(path) is None
