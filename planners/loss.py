@@ -29,7 +29,7 @@ def plan_loss(fingerprint: Fingerprint, preset: Preset) -> tuple[LossSpec, Decis
         if weight:
             value += f"; voxels without a label count as background, {weight:g} of an annotated one"
             reason += (
-                f"; only {100 * weight:g} % of the voxels are annotated, and nothing tells that what is far from the strokes is background. "
+                f"; only {100 * weight:g} % of the voxels are annotated, and no stroke says that what is far away is background. "
                 "So little weight does, and is outvoted within a structure, where strokes are dense"
             )
         return LossSpec(unlabelled=weight), Decision(name="loss", value=value, reason=reason)
