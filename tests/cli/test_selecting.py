@@ -146,7 +146,7 @@ def test_nothing_to_select_from(trained: Any, runs_copy: Path, tmp_path: Path, r
     refused(2, ["no fold is trained and scored", "autounet train"], "select", "-d", trained.volumes, "--runs", runs_copy)
 
 
-@pytest.mark.parametrize("harm", ["scores", "selection", "prediction"])
+@pytest.mark.parametrize("harm", ["scores", "selection", "prediction", "folds", "plan"])
 def test_damaged_files_are_named(harm: str, selected: Any, both: Path, trained: Any, tmp_path: Path, refused: Run) -> None:
     runs = Path(shutil.copytree(both, tmp_path / "runs"))
     folder = runs / trained.volumes.name
@@ -162,6 +162,17 @@ def test_damaged_files_are_named(harm: str, selected: Any, both: Path, trained: 
         shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", images)
         command = ("predict", "-d", "11", "--runs", runs, "-i", images, "-o", tmp_path / "out")
         words = ["selection.json", "is not a selection"]
+    elif harm == "folds":
+        splits = json.loads((folder / "splits.json").read_text())
+        first, second = splits["folds"][:2]
+        first["validation"], first["train"] = second["validation"], second["train"]
+        (folder / "splits.json").write_text(json.dumps(splits))
+        words = ["scores.json", "of other cases than fold 0 holds out", "train it again"]
+    elif harm == "plan":
+        plan = json.loads((folder / "plan.json").read_text())
+        plan["configurations"]["2d"]["patch_size"] = [32, 32]
+        (folder / "plan.json").write_text(json.dumps(plan))
+        words = ["trained with another plan"]
     else:
         next((fold / "validation").glob("*.nii.gz")).write_bytes(b"no image")
         words = ["box_", "copy the file again"]
