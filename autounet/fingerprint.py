@@ -55,6 +55,8 @@ class CaseFingerprint(Frozen):
     orientation: Annotated[str, Field(pattern="^([LRAPSI]{3})?$")] = ""
     """Where the array axes z, y, x point in the patient, nearest of L(eft), R(ight), A(nterior), P(osterior), S(uperior), I(nferior):
     most NIfTI files are ``SAR`` or ``SPL``. Empty where the file does not know, as planar ones do not."""
+    annotated_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the voxels those with any label but the ignore label; None where labels have no such, or nobody counted."""
     components: dict[str, int] = Field(default_factory=dict)
     """Planar images only: connected components of each class and of the background, by name (4-neighbourhood, specks left out)."""
 

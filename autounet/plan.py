@@ -48,6 +48,8 @@ class LossSpec(Frozen):
     """See ``Preset.loss``."""
     class_weights: tuple[float, ...] = ()
     """Weight of each of the network's outputs, background first where there is one; empty for 1 each."""
+    unlabelled: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """``dice_ce``: what a voxel with the ignore label weighs as background, beside 1 for an annotated one; 0 leaves it out (nnU-Net)."""
     objects: tuple[int, ...] = ()
     """``border_ce``: label indices whose connected components are the objects that must not run into each other (0: background)."""
     border_weight: float = 10.0

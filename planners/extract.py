@@ -156,11 +156,17 @@ def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept:
             spacing_mm_zyx=grid.spacing_mm_zyx,
             class_voxels={name: volumes[name] for name in names},
             orientation=orientation,
+            annotated_share=annotated_share(labels, dataset.labels),
             components=count_components(labels, dataset.labels, extents) if grid.ndim == 2 else {},
         ),
         channels=_channel_facts(case.id, image, labels, box, dataset.labels, kept),
         sightings=sight(labels, dataset.labels, extents, grid.spacing_mm_zyx, orientation, pairs),
     )
+
+
+def annotated_share(labels_zyx: IntArray, spec: LabelSpec) -> float | None:
+    """Of the voxels those with any label but the ignore label; None where labels have no such."""
+    return None if spec.ignore_value is None else 1 - np.count_nonzero(labels_zyx == spec.ignore_value) / labels_zyx.size
 
 
 def _channel_facts(

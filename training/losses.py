@@ -50,6 +50,7 @@ class SegmentationLoss:
         batch_dice: Dice of the whole batch as one volume, rather than the mean over its samples.
         resolutions: Decoder resolutions that the network returns in training.
         class_weights: One for each of the network's outputs, in both terms; empty for 1 each.
+        unlabelled: What voxels with the ignore label weigh as background, in both terms; 0 leaves them out.
         total: Adds sums up over all processes that share a batch.
 
     Raises:
@@ -62,12 +63,13 @@ class SegmentationLoss:
         batch_dice: bool,
         resolutions: int,
         class_weights: Sequence[float] = (),
+        unlabelled: float = 0.0,
         total: Callable[[Tensor], Tensor] = one_process,
     ) -> None:
         if len(class_weights) not in (0, labels.outputs):
             expected = f"{labels.outputs}, one each for {', '.join(labels.output_names)}"
             raise UsageError(f"class weights: {len(class_weights)} numbers", expected=expected)
-        self._batch_dice, self._ignore, self._total = batch_dice, labels.ignore_index, total
+        self._batch_dice, self._ignore, self._unlabelled, self._total = batch_dice, labels.ignore_index, unlabelled, total
         self._regions = [labels.class_indices(entry) for entry in labels.classes] if labels.overlapping else None
         self._class_weights = torch.tensor(class_weights) if class_weights else None
         self.weights = deep_supervision_weights(resolutions)
@@ -90,26 +92,26 @@ class SegmentationLoss:
 
     def _sums(self, scores: Tensor, labels: Tensor, known: Tensor | None) -> Tensor:
         """Cross-entropy and what it is divided by, then the Dice's: what samples, or processes, add up to."""
-        annotated = None if self._ignore is None else (labels != self._ignore)
+        counted = self._counted(labels)
         space = tuple(range(2, scores.ndim))
         if self._regions is None:
-            entropy, count, probabilities = self._of_labels(scores, labels, annotated, known)
+            entropy, count, probabilities = self._of_labels(scores, labels, counted, known)
             masks = [labels == index for index in range(1, scores.shape[1])]
         else:
             masks = [_is_any(labels, indices) for indices in self._regions]
-            entropy, count = self._of_regions(scores, masks, annotated, known)
+            entropy, count = self._of_regions(scores, masks, counted, known)
             probabilities = scores.sigmoid().unbind(1)
-        if annotated is not None:
-            probabilities = tuple(each * annotated for each in probabilities)
+        if counted is not None:
+            probabilities = tuple(each * counted for each in probabilities)
         axes = tuple(axis - 1 for axis in space)
         common = torch.stack([(each * mask).sum(axes) for each, mask in zip(probabilities, masks, strict=True)], 1)
         predicted = torch.stack([each.sum(axes) for each in probabilities], 1)
         true = torch.stack([mask.sum(axes, dtype=torch.float32) for mask in masks], 1)
-        counted = torch.ones_like(true) if known is None else known.to(true.dtype)
+        taken = torch.ones_like(true) if known is None else known.to(true.dtype)
         if self._batch_dice:
-            dice = torch.stack([common * counted, predicted * counted, true * counted, counted]).sum(1)
+            dice = torch.stack([common * taken, predicted * taken, true * taken, taken]).sum(1)
         else:
-            dice = torch.stack([_dice(common, predicted, true) * counted, counted]).sum(1)
+            dice = torch.stack([_dice(common, predicted, true) * taken, taken]).sum(1)
         return torch.cat([torch.stack([entropy, count]), dice.flatten()])
 
     def _value(self, sums: Tensor) -> Tensor:
@@ -124,25 +126,35 @@ class SegmentationLoss:
             weight = weight * _on(sums, self._class_weights[-len(weight) :])
         return entropy - (dice * weight).sum() / weight.sum().clamp(min=LEAST)
 
+    def _counted(self, labels: Tensor) -> Tensor | None:
+        """What each voxel counts: None for 1 each, else 1 or 0, or 1 or what is without a label counts."""
+        if self._ignore is None:
+            return None
+        annotated = labels != self._ignore
+        return torch.where(annotated, 1.0, self._unlabelled) if self._unlabelled > 0 else annotated
+
     def _of_labels(
-        self, scores: Tensor, labels: Tensor, annotated: Tensor | None, known: Tensor | None
+        self, scores: Tensor, labels: Tensor, counted: Tensor | None, known: Tensor | None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Summed cross-entropy, the weight of its voxels, and the foreground's probabilities."""
         if known is not None:
             scores = _background_joined(scores, known)
-        index = labels.long()
-        if annotated is not None:
-            index = index.masked_fill(~annotated, -100)
-        weights = None if self._class_weights is None else _on(scores, self._class_weights)
-        entropy = functional.cross_entropy(scores, index, weight=weights, ignore_index=-100, reduction="sum")
+        index, weights = labels.long(), None if self._class_weights is None else _on(scores, self._class_weights)
+        weighted = counted is not None and self._unlabelled > 0
+        if self._ignore is not None:
+            index = index.masked_fill(labels == self._ignore, 0 if weighted else -100)
+        entropy = functional.cross_entropy(scores, index, weight=weights, ignore_index=-100, reduction="none" if weighted else "sum")
         if weights is not None:
             each = weights[index.clamp(min=0)]
-            count = (each if annotated is None else each * annotated).sum()
+            count = (each if counted is None else each * counted).sum()
         else:
-            count = scores.new_full((), float(index.numel())) if annotated is None else annotated.sum().to(scores.dtype)
+            count = scores.new_full((), float(index.numel())) if counted is None else counted.sum().to(scores.dtype)
+        if weighted:
+            assert counted is not None
+            entropy = (entropy * counted).sum()
         return entropy, count, scores.softmax(1).unbind(1)[1:]
 
-    def _of_regions(self, scores: Tensor, masks: Sequence[Tensor], annotated: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _of_regions(self, scores: Tensor, masks: Sequence[Tensor], counted: Tensor | None, known: Tensor | None) -> tuple[Tensor, Tensor]:
         """Summed binary cross-entropy of all regions, and what it is divided by."""
         weight = torch.ones(scores.shape[:2], device=scores.device) if known is None else known.to(scores.dtype)
         if self._class_weights is not None:
@@ -150,13 +162,13 @@ class SegmentationLoss:
         entropy = scores.new_zeros(())
         for position, (score, mask) in enumerate(zip(scores.unbind(1), masks, strict=True)):
             each = functional.binary_cross_entropy_with_logits(score, mask.to(score.dtype), reduction="none")
-            each = each if annotated is None else each * annotated
+            each = each if counted is None else each * counted
             entropy = entropy + (each.flatten(1).sum(1) * weight[:, position]).sum()
-        if annotated is None:
+        if counted is None:
             return entropy, weight.sum() * masks[0][0].numel()
         # nnU-Net's quirk, kept for parity: with an ignore label the regions' terms are summed, without one they are averaged.
         each_weight = weight.sum(1) / scores.shape[1] if known is not None or self._class_weights is not None else weight[:, 0]
-        return entropy, (annotated.flatten(1).sum(1) * each_weight).sum()
+        return entropy, (counted.flatten(1).sum(1) * each_weight).sum()
 
 
 def _dice(common: Tensor, predicted: Tensor, true: Tensor) -> Tensor:
@@ -235,7 +247,7 @@ def build_loss(
     """The plan's loss. Raises UsageError when it does not fit the labels."""
     if spec.kind == "border_ce":
         return BorderLoss(labels, spec, total)
-    return SegmentationLoss(labels, batch_dice, resolutions, spec.class_weights, total)
+    return SegmentationLoss(labels, batch_dice, resolutions, spec.class_weights, spec.unlabelled, total)
 
 
 def confusion_counts(scores: Tensor, labels: Tensor, spec: LabelSpec, known: Tensor | None = None) -> Tensor:

@@ -268,6 +268,46 @@ def preprocess(
     run_preprocess(session, dataset, configuration or (), Wanted(preset))
 
 
+@app.command("run")
+@guarded
+def run_command(
+    dataset: options.Dataset,
+    configuration: Annotated[
+        list[str] | None, typer.Option("-c", "--configuration", help="May be repeated. Default: all that can be trained.")
+    ] = None,
+    fold: Annotated[str, typer.Option("-f", "--fold", help="Folds, as 0,1,2.")] = "0,1,2,3,4",
+    preset: options.PresetName = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Time for everything: 2h, 8h. Folds get equal parts, a tenth is for the end.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, max=MOST, help="Number of epochs. Default: the plan's.")] = None,
+    iterations: Annotated[int, typer.Option("--iterations", min=1, max=MOST, help="Steps per epoch.")] = 250,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="default: the plan's. nnunet: nnU-Net's optimizer, augmentation and loss.")
+    ] = "default",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and do nothing but plan.")] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same run.")] = 1234,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Plan, prepare, train all folds of all configurations, select and report; what is done already is kept."""
+    common = {"data": data, "runs": runs, "device": device, "precision": precision, "workers": workers, "seed": seed}
+    session = _open(**common, quiet=quiet, verbose=verbose)
+    from autounet.cli.recipe import RecipeChoices
+    from autounet.cli.running import RunWish, run_everything
+    from autounet.cli.training import Wish
+    from autounet.cli.wanted import Wanted
+
+    training = Wish(epochs, iterations, None, None, True, False, RecipeChoices(recipe, None, None), None, ())
+    run_everything(session, dataset, Wanted(preset), training, RunWish(configuration or (), fold, budget, dry_run))
+
+
 @app.command()
 @guarded
 def select(

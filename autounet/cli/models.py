@@ -64,6 +64,8 @@ def choose_parts(session: Session, model: RunLayout | Bundle, wish: Wish) -> Cho
         groups.setdefault(planned(plan, entry.configuration, model).name, []).append(entry)
     steps = selection.postprocessing if selection is not None and wish.postprocess else ()
     made = max(entry.weights.stat().st_mtime for entry in trained)
+    if selection is not None and made > model.selection.stat().st_mtime:
+        session.screen.warn(f"folds were trained after {model.selection.name} was made: `autounet select` chooses anew")
     parts = [
         load
         for group in groups.values()

@@ -22,6 +22,9 @@ from autounet.splits import in_words
 UNCERTAINTY = "uncertainty"
 """Folder beside the label maps."""
 
+LEAST_SURE = 3
+"""Cases that are named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -72,6 +75,9 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     done = [job for job in todo if job.case not in failed]
     speed = "" if result is None else f" in {duration(result.seconds)}{figures_of(result)}"
     session.screen.result(f"{len(done)} predicted{speed}; {there} skipped, {len(failed)} failed: {request.output}")
+    doubtful = least_sure(result)
+    if doubtful:
+        session.screen.say(f"look at these first, of which the network is least sure (expected Dice): {doubtful}")
     session.screen.json(
         {
             "predicted": [str(job.output) for job in done],
@@ -126,6 +132,12 @@ def warn_of_probabilities(session: Session, jobs: Sequence[PredictionJob], todo:
     older = [job.case for job in todo if not request.probabilities and _probability_file(job.output).exists()]
     if older:
         session.screen.warn(f"files of probabilities are of an earlier prediction: {some(older)}; --probabilities makes them anew")
+
+
+def least_sure(result: Predicted | None) -> str:
+    """The cases with the lowest expected Dice, of several."""
+    known = [] if result is None else [(value, case) for case, value in result.expected_dice.items() if value is not None]
+    return ", ".join(f"{case} {value:.2f}" for value, case in sorted(known)[:LEAST_SURE]) if len(known) > 1 else ""
 
 
 def figures_of(result: Predicted) -> str:

@@ -1,12 +1,13 @@
 """``autounet run``: from a dataset to a chosen model and its report, one stage after the other, as far as they are not done yet."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autounet.cli.console import duration
+from autounet.cli.reporting import run_report
 from autounet.cli.selecting import run_select
-from autounet.cli.session import Session, alone, parse_duration
+from autounet.cli.session import Session, alone, parse_duration, recorded
 from autounet.cli.stages import fresh_plan, load_dataset, parse_folds
 from autounet.cli.training import Wish, run_train
 from autounet.cli.wanted import Wanted
@@ -41,9 +42,7 @@ class RunWish:
     dry_run: bool
 
 
-def run_everything(
-    session: Session, query: str, wanted: Wanted, training: Wish, wish: RunWish, report: Callable[[Session, str], None]
-) -> None:
+def run_everything(session: Session, query: str, wanted: Wanted, training: Wish, wish: RunWish) -> None:
     """Plans, prepares, trains every fold of every configuration, selects and reports; what is done already is kept.
 
     Args:
@@ -52,7 +51,6 @@ def run_everything(
         wanted: Preset.
         training: How each fold is trained.
         wish: Which, and how long altogether.
-        report: Writes the report at the end.
 
     Raises:
         UsageError: There is no such configuration or fold, or too little time.
@@ -60,12 +58,14 @@ def run_everything(
     folds = parse_folds(wish.folds, FOLDS)
     if "all" in folds:
         raise UsageError("-f all: a model on all cases has nothing to be selected by", expected="some of 0,1,2,3,4")
+    if wish.budget is not None and training.epochs is not None:
+        raise UsageError("--epochs and --budget: two lengths of training", remedy="give one of them")
     total = None if wish.budget is None else parse_duration(wish.budget)
     wanted.check()
     training.check()
     dataset, layout = load_dataset(session, query)
     five_folds([case.id for case in dataset.cases])
-    with alone(session, layout):
+    with recorded(session, layout), alone(session, layout):
         plan, _ = fresh_plan(session, dataset, layout, wanted)
     schedule = make_schedule(plan, wish.configurations, folds, total)
     show_schedule(session, plan, layout, schedule)
@@ -81,7 +81,7 @@ def run_everything(
         session.screen.say(f"{number + 1} of {len(schedule.parts)}: {configuration} fold {fold}{more}")
         run_train(session, query, fold, configuration, wanted, each)
     run_select(session, query, "best", ensembles=True, overwrite=False)
-    report(session, query)
+    run_report(session, query, None, overwrite=False)
     session.screen.say(f"done in {duration(time.monotonic() - began)}")
 
 
@@ -99,7 +99,9 @@ def make_schedule(plan: Plan, wanted: Sequence[str], folds: Sequence[str], total
     parts = tuple((name, fold) for name in names for fold in folds)
     seconds = None if total_seconds is None else total_seconds * (1 - AFTER) / len(parts)
     if seconds is not None and seconds < 1:
-        raise UsageError(f"--budget: {total_seconds:.0f} s are too little for {count(len(parts), 'fold')}", remedy="give more, or fewer folds")
+        raise UsageError(
+            f"--budget: {total_seconds:.0f} s are too little for {count(len(parts), 'fold')}", remedy="give more, or fewer folds"
+        )
     return Schedule(parts, seconds)
 
 

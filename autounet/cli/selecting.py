@@ -6,9 +6,11 @@ from autounet.artefact import digest_of
 from autounet.bundle_text import describe_steps
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.session import Session, recorded
-from autounet.cli.stages import load_dataset, load_splits
+from autounet.cli.stages import load_dataset, load_splits, some
 from autounet.errors import ArtefactError, AutounetError, UsageError
+from autounet.evaluation.scores import Scores
 from autounet.inference.crossval import CrossValidation
+from autounet.inference.model import check_plan
 from autounet.inference.select import RULES, common_folds, scored_folds, select
 from autounet.layout import RunLayout
 from autounet.plan import Plan
@@ -39,6 +41,8 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
         )
     missing = tuple(missing_parts(plan, there, configurations, folds))
     validation = CrossValidation(dataset, plan, layout, splits, folds)
+    for name in configurations:
+        check_folds(validation, name)
     made_from = {
         "plan": plan.digest(),
         "weights": validation.weights(list(configurations)),
@@ -63,6 +67,21 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
         found.save(layout.selection)
     show_selection(session, plan, found, query)
     return found
+
+
+def check_folds(validation: CrossValidation, configuration: str) -> None:
+    """Raises ArtefactError where folds were trained with another plan, or scored on other cases than are held out now."""
+    for fold in validation.folds:
+        folder = validation.layout.fold(configuration, fold)
+        check_plan(folder.weights, validation.plan, configuration)
+        scored, held_out = set(Scores.load(folder.scores).cases), set(validation.splits.folds[int(fold)].validation)
+        if scored != held_out:
+            raise ArtefactError(
+                f"{folder.scores}: of other cases than fold {fold} holds out",
+                found=some(sorted(scored - held_out)) or f"without {some(sorted(held_out - scored))}",
+                expected=some(sorted(held_out)),
+                remedy=f"the dataset or splits.json has changed: train it again with -f {fold} --overwrite, or remove {folder.root}",
+            )
 
 
 def missing_parts(plan: Plan, there: dict[str, tuple[str, ...]], kept: dict[str, tuple[str, ...]], folds: Sequence[str]) -> list[str]:

@@ -1,6 +1,8 @@
 """``autounet select``, and what follows from it for ``predict``, ``export`` and ``ensemble``."""
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -144,7 +146,7 @@ def test_nothing_to_select_from(trained: Any, runs_copy: Path, tmp_path: Path, r
     refused(2, ["no fold is trained and scored", "autounet train"], "select", "-d", trained.volumes, "--runs", runs_copy)
 
 
-@pytest.mark.parametrize("harm", ["scores", "selection", "prediction"])
+@pytest.mark.parametrize("harm", ["scores", "selection", "prediction", "folds", "plan"])
 def test_damaged_files_are_named(harm: str, selected: Any, both: Path, trained: Any, tmp_path: Path, refused: Run) -> None:
     runs = Path(shutil.copytree(both, tmp_path / "runs"))
     folder = runs / trained.volumes.name
@@ -160,6 +162,17 @@ def test_damaged_files_are_named(harm: str, selected: Any, both: Path, trained: 
         shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", images)
         command = ("predict", "-d", "11", "--runs", runs, "-i", images, "-o", tmp_path / "out")
         words = ["selection.json", "is not a selection"]
+    elif harm == "folds":
+        splits = json.loads((folder / "splits.json").read_text())
+        first, second = splits["folds"][:2]
+        first["validation"], first["train"] = second["validation"], second["train"]
+        (folder / "splits.json").write_text(json.dumps(splits))
+        words = ["scores.json", "of other cases than fold 0 holds out", "train it again"]
+    elif harm == "plan":
+        plan = json.loads((folder / "plan.json").read_text())
+        plan["configurations"]["2d"]["patch_size"] = [32, 32]
+        (folder / "plan.json").write_text(json.dumps(plan))
+        words = ["trained with another plan"]
     else:
         next((fold / "validation").glob("*.nii.gz")).write_bytes(b"no image")
         words = ["box_", "copy the file again"]
@@ -176,3 +189,24 @@ def test_a_class_that_is_never_there(both: Path, trained: Any, tmp_path: Path) -
     assert run(["select", "-d", str(trained.volumes), "--runs", str(runs), "--device", "cpu", "--no-ensembles", "-q"]) == 0
     found = Selection.load(runs / trained.volumes.name / "selection.json")
     assert found.candidate("2d").classes["core"] is None
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "selecting.md"
+
+
+def test_the_page_as_written(both: Path, trained: Any, autounet: Run, tmp_path: Path) -> None:
+    """Every command of the page but the training, in a folder with a trained dataset of that name."""
+    blocks = re.findall(r"^```console\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    commands = [shlex.split(line)[2:] for block in blocks for line in block.splitlines()]
+    shutil.copytree(both, tmp_path / "autounet_runs")
+    (tmp_path / "images").mkdir()
+    shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", tmp_path / "images")
+    for arguments in commands:
+        arguments = [{"Task01": str(trained.volumes) if arguments[0] in ("run", "select") else "11"}.get(word, word) for word in arguments]
+        more = ["--device", "cpu"] if arguments[0] in ("predict", "select") else []
+        if arguments[0] == "run":
+            more = [] if "--dry-run" in arguments else ["--dry-run"]
+        ended = autounet(*arguments, *more, cwd=tmp_path)
+        assert ended.code == 0, (arguments, ended)
+    assert (tmp_path / "averaged" / "box_00.nii.gz").exists()
+    assert (tmp_path / "model.zip").exists()

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from autounet.errors import UsageError
 from autounet.labels import LabelSpec, StructureClass
@@ -155,3 +156,38 @@ def test_the_plan_chooses_the_loss(two_labels: LabelSpec) -> None:
     assert isinstance(build_loss(BORDER, two_labels, False, 3), BorderLoss)
     with pytest.raises(UsageError, match="overlapping regions"):
         build_loss(BORDER, _spec(2, False, [[1, 2], [2]]), False, 3)
+
+
+@pytest.mark.parametrize("batch_dice", [False, True])
+def test_voxels_without_a_label_may_count_a_little_as_background(batch_dice: bool) -> None:
+    """By hand: four voxels, background, class 1, and two that nobody has looked at, each of which counts 1/4 as background."""
+    spec = LabelSpec(classes=(StructureClass(name="one", values=(1,)),), ignore_value=2)
+    labels = torch.tensor([[[0, 1], [2, 2]]], dtype=torch.int16)
+    probability = torch.tensor([0.1, 0.8, 0.2, 0.6])
+    scores = torch.stack([torch.log(1 - probability), torch.log(probability)]).view(1, 2, 2, 2)
+    entropy = -(np.log(0.9) + np.log(0.8) + 0.25 * np.log(0.8) + 0.25 * np.log(0.4)) / 2.5
+    dice = 2 * 0.8 / (0.1 + 0.8 + 0.25 * 0.2 + 0.25 * 0.6 + 1)
+    loss = build_loss(LossSpec(unlabelled=0.25), spec, batch_dice, 1)
+    assert float(loss([scores], labels)) == pytest.approx(entropy - dice, abs=1e-4)
+
+
+def test_at_full_weight_they_are_background(wave, label_map) -> None:
+    """Labels, weights of classes among them, and regions: as if the label map had said so."""
+    plain = _spec(2, True, None)
+    regions = _spec(2, True, [[1, 2], [2]])
+    for spec, weights in ((plain, ()), (plain, (1.0, 2.0, 3.0)), (regions, ())):
+        labels = torch.from_numpy(label_map((2, 8, 8), 4))
+        scores = torch.from_numpy(3 * wave((2, spec.outputs, 8, 8), 0.7)).float()
+        filled = torch.where(labels == spec.ignore_index, 0, labels)
+        found = SegmentationLoss(spec, True, 1, weights, unlabelled=1.0)([scores], labels)
+        without = spec.model_copy(update={"ignore_value": None})
+        expected = float(SegmentationLoss(without, True, 1, weights)([scores], filled))
+        if spec.overlapping:  # nnU-Net sums the regions' cross-entropy where there is an ignore label, and averages it elsewhere
+            dice = expected - float(functional.binary_cross_entropy_with_logits(scores, _masks(filled)))
+            expected = dice + 2 * float(functional.binary_cross_entropy_with_logits(scores, _masks(filled)))
+        assert float(found) == pytest.approx(expected, abs=1e-5)
+
+
+def _masks(labels: torch.Tensor) -> torch.Tensor:
+    """Of the regions {1, 2} and {2}."""
+    return torch.stack([labels > 0, labels == 2], 1).float()
