@@ -5,13 +5,16 @@
 #
 # Environments are made again when pyproject.toml or constraints.txt change. Other places or another Python:
 #   make test PYTHON=python3.13 VENV_TEST=/elsewhere/venv
-# Options for the tests:  make test PYTEST="-k planners -x"
+# Tests run in as many processes as there are cores; options for them:  make test PYTEST="-k planners -x -n 0"
 
 PYTHON    ?= python3
 VENV_DEMO ?= .venv
 VENV_TEST ?= .venv-test
 VENV_DEV  ?= .venv-dev
 PYTEST    ?=
+
+# Files stay together: their tests share what was trained for them.
+IN_PROCESSES := -n auto --dist loadfile
 
 ROOMS     := autounet planners preprocessing training inference
 SOURCES   := $(shell find $(ROOMS) -type f -not -name '*.pyc')
@@ -31,7 +34,7 @@ demo: $(VENV_DEMO)/.installed-demo
 	$(VENV_DEMO)/bin/autounet demo
 
 test: $(VENV_TEST)/.installed-test
-	$(VENV_TEST)/bin/python -m pytest $(PYTEST)
+	$(VENV_TEST)/bin/python -m pytest $(IN_PROCESSES) $(PYTEST)
 
 lint: $(VENV_DEV)/.installed-dev
 	$(VENV_DEV)/bin/python -m ruff check .
@@ -39,7 +42,7 @@ lint: $(VENV_DEV)/.installed-dev
 	$(VENV_DEV)/bin/python -m mypy
 
 check: lint
-	$(VENV_DEV)/bin/python -m pytest $(PYTEST)
+	$(VENV_DEV)/bin/python -m pytest $(IN_PROCESSES) $(PYTEST)
 
 clean:
 	rm -rf .venv .venv-test .venv-dev build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

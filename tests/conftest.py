@@ -1,9 +1,14 @@
 """Fixtures that all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Where tests run in several processes (make test), each keeps to one core: threads of several processes would wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples for everyone: what fails fails because of a change. `pytest --hypothesis-profile explore` looks for new ones.
 settings.register_profile("repeatable", derandomize=True)
