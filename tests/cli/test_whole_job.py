@@ -132,6 +132,9 @@ def test_predict_as_json_is_one_object_and_all_else_is_on_standard_error(predict
     names = [f"box_{number:02d}.nii.gz" for number in range(6)]
     measured = {key: answer.pop(key) for key in ("seconds", "voxels", "peak_bytes")}
     assert all(value > 0 for value in measured.values())
+    expected = answer.pop("expected_dice")
+    assert list(expected) == [f"box_{number:02d}" for number in range(6)]
+    assert all(value is None or 0 <= value <= 1 for value in expected.values())
     assert answer == {
         "predicted": [str(predicted.folder / name) for name in names],
         "skipped": [],
