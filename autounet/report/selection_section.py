@@ -72,7 +72,7 @@ def selection_section(evidence: Evidence) -> SelectionSection | None:
                 "–" if entry.dice is None else f"{entry.dice.value:.4f}",
                 _limits(entry.dice),
                 tuple(_number(value) for value in entry.classes.values()),
-                f"{entry.cost:,.0f}",
+                f"{entry.cost:,.3g}" if entry.cost < 1000 else f"{entry.cost:,.0f}",
                 "" if compared is None else f"{compared.difference.value:+.4f} {_limits(compared.difference)}",
                 "" if compared is None else "–" if compared.p_value is None else f"{compared.p_value:.2g}",
             )
