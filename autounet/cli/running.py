@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autounet.cli.console import duration
+from autounet.cli.doctoring import fresh_health
 from autounet.cli.reporting import run_report
 from autounet.cli.selecting import run_select
 from autounet.cli.session import Session, alone, parse_duration, recorded
 from autounet.cli.stages import fresh_plan, load_dataset, parse_folds
 from autounet.cli.training import Wish, run_train
 from autounet.cli.wanted import Wanted
+from autounet.dataset import DatasetSpec
 from autounet.errors import UsageError
 from autounet.layout import RunLayout
 from autounet.plan import Plan
@@ -71,6 +73,7 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
     show_schedule(session, plan, layout, schedule)
     if wish.dry_run:
         return
+    examine_first(session, dataset, layout, query)
     began = time.monotonic()
     each = training if schedule.seconds is None else replace(training, budget=f"{schedule.seconds:.0f}s", epochs=None)
     for number, (configuration, fold) in enumerate(schedule.parts):
@@ -83,6 +86,16 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
     run_select(session, query, "best", ensembles=True, overwrite=False)
     run_report(session, query, None, overwrite=False)
     session.screen.say(f"done in {duration(time.monotonic() - began)}")
+
+
+def examine_first(session: Session, dataset: DatasetSpec, layout: RunLayout, query: str) -> None:
+    """Looks for mistakes in the data, which the report shows, before hours are spent on them; says what is severe and goes on."""
+    with recorded(session, layout), alone(session, layout):
+        health, _ = fresh_health(session, dataset, layout)
+    severe = [finding for finding in health.findings if finding.severity == "severe"]
+    if severe:
+        first = f"{severe[0].case or 'all cases'}: {severe[0].what}"
+        session.screen.warn(f"{count(len(severe), 'severe finding')} in the data, such as {first}; `autounet doctor -d {query}` shows all")
 
 
 def make_schedule(plan: Plan, wanted: Sequence[str], folds: Sequence[str], total_seconds: float | None) -> Schedule:
