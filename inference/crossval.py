@@ -58,6 +58,11 @@ class CrossValidation:
             found |= {case: folder / f"{case}{ending}" for case in self.splits.folds[int(fold)].validation}
         return dict(sorted(found.items()))
 
+    def previous(self, configuration: str) -> dict[str, Path]:
+        """Case → label map that the stage before predicted for it while it was held out; empty where there is no such stage."""
+        before = self.plan.configurations[configuration].previous_stage
+        return {} if before is None else self.predictions((before,))
+
     def pooled(self, configuration: str) -> Scores:
         """The scores of a configuration's folds as one.
 
@@ -128,7 +133,8 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
         for first in range(0, len(todo), AT_A_TIME):
             now = todo[first : first + AT_A_TIME]
             for name, model in models.items():
-                jobs = [_job(validation.cases[case], scratch / name) for case in now]
+                before = validation.previous(name)
+                jobs = [_job(validation.cases[case], scratch / name, before.get(case)) for case in now]
                 _raise(predict_cases(model, jobs, runtime).problems, len(jobs))
             for group in groups:
                 for case in now:
@@ -138,8 +144,8 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _job(case: Case, folder: Path) -> PredictionJob:
-    return PredictionJob(case.id, case.images, folder / f"{case.id}.nii.gz", probabilities=folder / f"{case.id}.npz")
+def _job(case: Case, folder: Path, previous: Path | None) -> PredictionJob:
+    return PredictionJob(case.id, case.images, folder / f"{case.id}.nii.gz", folder / f"{case.id}.npz", previous=previous)
 
 
 def _write(validation: CrossValidation, group: Sequence[str], case: str, scratch: Path, output: Path) -> None:

@@ -121,7 +121,7 @@ def test_the_cache_counts_all_channels_and_the_labels(two_labels, cases_of, tmp_
 def test_an_error_of_the_reader_arrives_as_it_was(prepared, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     loader = _loader(prepared, workers)
 
-    def broken(*arguments: object) -> None:
+    def broken(*arguments: object, **more: object) -> None:
         raise ArtefactError("case_0: cannot be read")
 
     monkeypatch.setattr(loader_module, "copy_patch", broken)
@@ -139,7 +139,7 @@ def test_mirrored_patches_equal_numpys_symmetric_padding(wave, label_map, start:
         np.zeros((6, 16, 8), np.int16),
         np.zeros((6, 16, 8), np.float32),
     )
-    copy_patch(OpenCase("a", image, labels, (), border), PatchRequest(0, start), found, found_labels, found_border, True)
+    copy_patch(OpenCase("a", image, labels, (), border), PatchRequest(0, start), found, found_labels, found_border, mirrored=True)
     window = tuple(slice(first + 60, first + 60 + side) for first, side in zip(start, (6, 16, 8), strict=True))
     np.testing.assert_array_equal(found, np.pad(image, ((0, 0), *((60, 60),) * 3), mode="symmetric")[(slice(None), *window)])
     np.testing.assert_array_equal(found_labels, np.pad(labels, 60, mode="symmetric")[window])
@@ -148,7 +148,7 @@ def test_mirrored_patches_equal_numpys_symmetric_padding(wave, label_map, start:
 
 def test_mirrored_patches_read_only_the_needed_part() -> None:
     case = OpenCase("a", _Recording(np.ones((1, 4, 30, 30))), _Recording(np.ones((4, 30, 30))), ())
-    copy_patch(case, PatchRequest(0, (1, -3, 20)), np.zeros((1, 2, 8, 8), np.float32), np.zeros((2, 8, 8), np.int16), None, True)
+    copy_patch(case, PatchRequest(0, (1, -3, 20)), np.zeros((1, 2, 8, 8), np.float32), np.zeros((2, 8, 8), np.int16), mirrored=True)
     # Rows -3, -2, -1 are rows 2, 1, 0 again.
     assert case.labels.asked == [(slice(1, 3), slice(0, 5), slice(20, 28))]
     assert case.image.asked == [(slice(None), slice(1, 3), slice(0, 5), slice(20, 28))]
