@@ -49,7 +49,7 @@ def out_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, plan:
     raise UsageError(
         f"-c {configuration.name}: learns from what {before} predicts for cases that it has not seen, which takes all its {FOLDS} folds",
         found=f"of {before}, {'; '.join(words)}",
-        remedy=f"autounet train -d {dataset.name} -c {before} -f {','.join(outdated or missing)}{again}",
+        remedy=f"run `autounet train -d {dataset.name} -c {before} -f {','.join(outdated or missing)}{again}`",
     )
 
 

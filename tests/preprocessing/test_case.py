@@ -79,6 +79,21 @@ def test_a_2d_configuration_leaves_the_slices_alone(make_plan: MakePlan) -> None
     assert [sorted(np.unique(part)) for part in case.labels_zyx] == [[0], [0], [1], [0]]
 
 
+def test_a_first_stages_labels_are_outside_beyond_the_mask_even_where_no_channel_is_masked(make_plan: MakePlan) -> None:
+    """As nnU-Net treats any label map that comes with an image to be predicted; the true labels stay as they are."""
+    plan, configuration = make_plan(transpose=(2, 0, 1))
+    image = np.full((1, 4, 5, 6), 3.0, np.float32)
+    image[0, :2, :2, :2] = 0
+    labels, previous = np.zeros((4, 5, 6), np.uint8), np.zeros((4, 5, 6), np.uint8)
+    labels[3], previous[0, 0, 0], previous[2, 2, 2] = 1, 2, 1
+    case = prepare_case(image, grid_of((4, 5, 6)), plan, configuration, labels, "case", previous)
+    expected = previous.astype(int)
+    expected[:2, :2, :2][expected[:2, :2, :2] == 0] = OUTSIDE
+    np.testing.assert_array_equal(case.previous_zyx, expected.transpose(2, 0, 1))
+    np.testing.assert_array_equal(case.labels_zyx, labels.transpose(2, 0, 1))
+    assert prepare_case(image, grid_of((4, 5, 6)), plan, configuration, labels, "case").previous_zyx is None
+
+
 def test_outside_the_mask_labels_say_so(make_plan: MakePlan) -> None:
     """A corner of the crop is empty, a hole is not: it counts as inside, as nnU-Net fills holes."""
     plan, configuration = make_plan(schemes=(Normalization(scheme="zscore", use_mask=True),))

@@ -171,3 +171,27 @@ def test_border_weights_come_with_the_batch(two_labels, cases_of, tmp_path, patc
 
 def test_batches_without_border_weights_have_none(prepared) -> None:
     assert next(iter(_loader(prepared).batches(0, 1))).border is None
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_the_first_stage_predicted_comes_with_the_batch(
+    two_labels, cases_of, tmp_path, monkeypatch: pytest.MonkeyPatch, mirrored: bool, cached: bool
+) -> None:
+    """Here it has taken one label for the other, so that the batch can be checked against itself."""
+    monkeypatch.setattr(loader_module, "CACHE_SHARE", 1.0 if cached else 0.0)
+    store, cases = cases_of(tmp_path, two_labels, [(20, 22, 24), (24, 20, 26)], previous=True)
+    loader = BatchLoader(
+        store, cases, batch_size=3, loaded=(28, 28, 28), patch_size=(16, 16, 16), workers=0, stream=0, seed=1, mirrored=mirrored
+    )
+    for batch in loader.batches(0, 3):
+        assert batch.previous is not None
+        assert batch.previous.dtype == torch.int16
+        expected = torch.where(batch.labels > 0, 3 - batch.labels, batch.labels)  # background and OUTSIDE are the same in both
+        assert batch.previous.equal(expected)
+        assert bool((batch.previous == OUTSIDE).any()) is not mirrored
+    assert store.open(cases[0]).in_memory().previous.shape == (20, 22, 24)
+
+
+def test_batches_of_a_single_stage_have_none(prepared) -> None:
+    assert next(iter(_loader(prepared).batches(0, 1))).previous is None
