@@ -206,15 +206,16 @@ def test_prepared_cases_equal_nnunets(make_plan: MakePlan, golden: dict[str, Any
         plan, configuration = make_plan(row["target"], transpose=tuple(row["transpose"]), schemes=chosen)
         image = raw_image(row["shape"], len(chosen))
         labels = np.where(image.any(0), blobs(row["shape"], 3), 0)
-        case = prepare_case(image, grid_of(row["shape"], row["spacing"]), plan, configuration, labels, name)
+        case = prepare_case(image, grid_of(row["shape"], row["spacing"]), plan, configuration, labels, name, previous_zyx=labels)
         assert [list(pair) for pair in zip(case.trace.box.start, case.trace.box.stop, strict=True)] == row["box"], name
         assert list(case.image_czyx.shape) == row["shape_prepared"], name
         expected = np.array(row["image"]).reshape(row["shape_prepared"])
         for found, channel in zip(case.image_czyx, expected, strict=True):
             np.testing.assert_allclose(found, channel, atol=1e-4 * np.ptp(channel), err_msg=name)
         assert case.labels_zyx is not None
-        # nnU-Net always marks what is outside the mask; here only a normalisation inside it does.
+        # nnU-Net always marks what is outside the mask, as here in a first stage's label map; in labels only a normalisation inside it does.
         golden_labels = np.array([int(digit) - 1 for digit in row["labels"]]).reshape(row["shape_prepared"][1:])
+        np.testing.assert_array_equal(case.previous_zyx, golden_labels, err_msg=name)
         if any(row["mask"]):
             np.testing.assert_array_equal(case.labels_zyx, golden_labels, err_msg=name)
         else:
