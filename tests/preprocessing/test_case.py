@@ -213,7 +213,7 @@ def test_prepared_cases_equal_nnunets(make_plan: MakePlan, golden: dict[str, Any
         for found, channel in zip(case.image_czyx, expected, strict=True):
             np.testing.assert_allclose(found, channel, atol=1e-4 * np.ptp(channel), err_msg=name)
         assert case.labels_zyx is not None
-        # nnU-Net always marks what is outside the mask, as here in a first stage's label map; in labels only a normalisation inside it does.
+        # nnU-Net always marks what is outside the mask. So do we in a first stage's label map; in labels only where a channel needs it.
         golden_labels = np.array([int(digit) - 1 for digit in row["labels"]]).reshape(row["shape_prepared"][1:])
         np.testing.assert_array_equal(case.previous_zyx, golden_labels, err_msg=name)
         if any(row["mask"]):
