@@ -75,8 +75,10 @@ class CrossValidation:
         return Scores.of(dict(sorted(cases.items())))
 
     def weights(self, configurations: Sequence[str]) -> str:
-        """Digest of the weights that the predictions are of."""
-        files = [self.layout.fold(name, fold).weights.stat() for name in configurations for fold in self.folds]
+        """Digest of the weights that the predictions are of, of cascades also those of the stage before."""
+        before = (self.plan.configurations[name].previous_stage for name in configurations)
+        names = [*configurations, *(name for name in before if name is not None)]
+        files = [self.layout.fold(name, fold).weights.stat() for name in names for fold in self.folds]
         return digest_of([[file.st_size, file.st_mtime_ns] for file in files])
 
 

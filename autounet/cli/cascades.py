@@ -1,5 +1,6 @@
 """What the second stage of a cascade learns from: what the first one predicts for cases that it has not seen."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from autounet.artefact import digest_of
@@ -8,7 +9,7 @@ from autounet.cli.session import Session
 from autounet.cli.stages import load_splits
 from autounet.dataset import DatasetSpec
 from autounet.errors import UsageError
-from autounet.inference.model import check_plan
+from autounet.inference.model import check_plan, find_trained
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
@@ -56,3 +57,12 @@ def out_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, plan:
 def _is_of_these_cases(weights: Path, splits: Splits, fold: str) -> bool:
     """Whether a fold was trained on the cases that it has now: else held-out ones might be among those it has seen."""
     return read_about(weights).get("cases") in (None, digest_of(sorted(splits.folds[int(fold)].train)))
+
+
+def older_than_first(layout: RunLayout, plan: Plan, name: str, folds: Sequence[str]) -> list[str]:
+    """Folds of a cascade's second stage that were trained before some fold of the first one was trained again."""
+    before = plan.configurations[name].previous_stage
+    if before is None:
+        return []
+    newest = max((entry.weights.stat().st_mtime_ns for entry in find_trained(layout) if entry.configuration == before), default=0)
+    return [fold for fold in folds if layout.fold(name, fold).weights.stat().st_mtime_ns < newest]

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from autounet.cli.cascades import out_of_fold
 from autounet.cli.console import duration
 from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import choose_configuration, fresh_plan, load_dataset
@@ -20,7 +20,12 @@ def run_preprocess(session: Session, dataset: str, configurations: Sequence[str]
         plan, _ = fresh_plan(session, spec, layout, wanted)
         names = configurations or [name for name, entry in plan.configurations.items() if entry.previous_stage is None]
         chosen = [choose_configuration(plan, name) for name in names]
-        previous = {case: path for entry in chosen for case, path in out_of_fold(session, spec, layout, plan, entry).items()}
+        previous: dict[str, Path] = {}
+        for entry in chosen:
+            if entry.previous_stage is not None:
+                from autounet.cli.cascades import out_of_fold  # takes torch, which many datasets do not need to be prepared
+
+                previous |= out_of_fold(session, spec, layout, plan, entry)
         began = time.monotonic()
         stored = prepare_dataset(spec, plan, {entry.name: layout.prepared(entry.name) for entry in chosen}, session.runtime, previous)
         for name, cases in stored.items():

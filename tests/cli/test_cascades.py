@@ -1,6 +1,7 @@
 """A cascade from its plan to a shared model: all folds of the low resolution first, then the second stage on what they predict."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from autounet import Predictor
 from autounet.bundle import Bundle
 from autounet.cli.running import make_schedule
 from autounet.errors import UsageError
@@ -140,6 +142,9 @@ def test_predicting_goes_through_all_folds_of_the_first_stage(cascade: SimpleNam
     assert Bundle.open(bundle).manifest.configurations == {CASCADE: ("0",), "3d_lowres": ("0", "1", "2", "3", "4")}
     assert autounet(*command, "-m", bundle, "-o", tmp_path / "bundle").code == 0
     np.testing.assert_array_equal(values(tmp_path / "folder" / "case_1.nii.gz"), values(tmp_path / "bundle" / "case_1.nii.gz"))
+    predictor = Predictor.load(run, device="cpu", precision="fp32", configuration=CASCADE)
+    image = nib.load(source / "case_1_0000.nii.gz")
+    np.testing.assert_array_equal(np.asarray(predictor.predict_image(image).dataobj), values(tmp_path / "folder" / "case_1.nii.gz"))
     ended = autounet(*command, "-m", run, "-c", CASCADE, "-f", "0", "--uncertainty", "-o", tmp_path / "one")
     assert ended.code == 0, ended
     one = tmp_path / "one.zip"
@@ -154,12 +159,17 @@ def test_predicting_without_the_first_stage(cascade: SimpleNamespace, copy: RunL
 
 
 def test_cascades_are_selected_among(cascade: SimpleNamespace, copy: RunLayout, autounet: Run) -> None:
-    """In an ensemble, a held-out case has the label map of the fold that held it out: alone, that gives what validation gave."""
+    """With the low resolution, and averaged with it; and where that was trained again, it is said."""
     ended = autounet("select", "-d", cascade.data, "--runs", copy.root.parent)
     assert ended.code == 0, ended
     found = Selection.load(copy.selection)
     assert {candidate.name for candidate in found.candidates} == {"3d_lowres", CASCADE, f"3d_lowres+{CASCADE}"}
     assert len(list(copy.ensemble(f"3d_lowres+{CASCADE}").glob("*.nii.gz"))) == 1
+    assert "trained again" not in ended.text
+    weights = copy.fold("3d_lowres", "4").weights
+    os.utime(weights, ns=(0, copy.fold(CASCADE, "0").weights.stat().st_mtime_ns + 10**9))
+    ended = autounet("select", "-d", cascade.data, "--runs", copy.root.parent, "--no-ensembles")
+    assert f"fold 0 of {CASCADE}: 3d_lowres was trained again since" in ended.text
 
 
 def test_a_schedule_has_all_folds_of_the_low_resolution(lowres: SimpleNamespace) -> None:
