@@ -184,3 +184,16 @@ def test_checking_data_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert run(arguments) == 0
     assert "8 cases examined, nothing found" in capfd.readouterr().out
     subprocess.run([sys.executable, "-c", blocks(page, "python")[0]], check=True)
+
+
+def test_the_report_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The page on the report, on the demo's data before any training."""
+    monkeypatch.chdir(tmp_path)
+    write_phantom(Path("data"), train=5, test=0)
+    Path("data/Dataset001_Phantom").rename("Task04_Hippocampus")
+    assert run(["plan", "-d", "Task04", "--preset", "small"]) == 0
+    capfd.readouterr()
+    for arguments in shown_commands(ROOT / "docs" / "how-to" / "report.md"):
+        assert run(arguments) == 0
+    assert capfd.readouterr().out.startswith("Written to autounet_runs/Task04_Hippocampus/report.html (")
+    assert "Nothing is trained yet" in Path("autounet_runs/Task04_Hippocampus/report.html").read_text(encoding="utf-8")

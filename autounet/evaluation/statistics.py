@@ -16,9 +16,6 @@ SEED = 20251128
 COVERED = (2.5, 97.5)
 """Percentiles between which an interval lies."""
 
-PER_BLOCK = 2**22
-"""Numbers held at a time while resampling."""
-
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -38,26 +35,52 @@ def dice_table(scores: Scores) -> FloatArray:
 
 
 def mean_spread(table: FloatArray) -> Spread | None:
-    """Mean over classes of the mean over cases, with its percentile bootstrap interval; None where nothing is defined.
+    """Mean over classes of the mean over cases, with its interval; None where nothing is defined.
 
     Args:
         table: (cases, classes), NaN where undefined.
     """
-    value = _mean_of_means(table[None])[0]
-    if np.isnan(value):
-        return None
-    return _spread(float(value), _resampled(table))
+    return spread(means_of(table)[-1], resampled_means(table)[:, -1])
 
 
 def difference_spread(first: FloatArray, second: FloatArray) -> Spread | None:
-    """First minus second of the means, where both see the same samples of cases; None where one has no mean.
+    """First minus second of these means, where both see the same samples of cases; None where one has no mean.
 
     Args:
         first: (cases, classes), NaN where undefined.
         second: The same cases and classes.
     """
-    value = _mean_of_means(first[None])[0] - _mean_of_means(second[None])[0]
-    return None if np.isnan(value) else _spread(float(value), _resampled(first) - _resampled(second))
+    return spread(means_of(first)[-1] - means_of(second)[-1], resampled_means(first)[:, -1] - resampled_means(second)[:, -1])
+
+
+def means_of(table: FloatArray) -> FloatArray:
+    """(cases, classes) → (classes + 1,): mean of each class over the cases that have it, and last the mean of these; NaN for none."""
+    classes = _mean_of_known(table, 0)
+    return np.append(classes, _mean_of_known(classes[None], 1))
+
+
+def resampled_means(table: FloatArray) -> FloatArray:
+    """``means_of`` of SAMPLES samples of as many cases, with replacement: (SAMPLES, classes + 1).
+
+    A case is drawn with all its classes, so that the mean over classes knows how they go together. For as many cases the draws are the
+    same, whatever the scores: differences of two tables are paired.
+    """
+    cases = len(table)
+    if not cases:
+        return np.full((SAMPLES, table.shape[1] + 1), np.nan)
+    times = np.random.default_rng(SEED).multinomial(cases, np.full(cases, 1 / cases), size=SAMPLES).astype(np.float64)
+    known = ~np.isnan(table)
+    with np.errstate(invalid="ignore"):
+        classes = (times @ np.where(known, table, 0.0)) / (times @ known)
+    return np.column_stack([classes, _mean_of_known(classes, 1)])
+
+
+def spread(value: float, samples: FloatArray) -> Spread | None:
+    """A number and the percentiles of its samples; None where it is NaN."""
+    if np.isnan(value):
+        return None
+    low, high = np.nanpercentile(samples, COVERED)
+    return Spread(float(value), float(low), float(high))
 
 
 def signed_rank_p(first: FloatArray, second: FloatArray) -> tuple[float | None, int]:
@@ -88,22 +111,6 @@ def case_dice(scores: Scores) -> Mapping[str, float]:
     return {case: value for case, value in found.items() if value is not None}
 
 
-def _resampled(table: FloatArray) -> FloatArray:
-    """The mean of each of SAMPLES samples, with replacement, of as many cases; the same draws for every table of this length."""
-    rng, cases = np.random.default_rng(SEED), len(table)
-    block = max(1, PER_BLOCK // max(1, table.size))
-    means = []
-    for first in range(0, SAMPLES, block):
-        drawn = rng.integers(cases, size=(min(block, SAMPLES - first), cases))
-        means.append(_mean_of_means(table[drawn]))
-    return np.concatenate(means)
-
-
-def _mean_of_means(tables: FloatArray) -> FloatArray:
-    """(samples, cases, classes) → (samples,): over the cases of each class that have it, then over the classes that have a mean."""
-    return _mean_of_known(_mean_of_known(tables, 1), 1)
-
-
 def _mean_of_known(values: FloatArray, axis: int) -> FloatArray:
     known = ~np.isnan(values)
     count = known.sum(axis)
@@ -113,8 +120,3 @@ def _mean_of_known(values: FloatArray, axis: int) -> FloatArray:
 
 def _case_means(table: FloatArray) -> FloatArray:
     return _mean_of_known(table, 1)
-
-
-def _spread(value: float, samples: FloatArray) -> Spread:
-    low, high = np.nanpercentile(samples, COVERED)
-    return Spread(value, float(low), float(high))

@@ -5,7 +5,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -96,7 +95,6 @@ def _render(
     colours = dict(zip(names, class_colours(len(names)), strict=True))
     script = "\n".join(_resource(name) for name in SCRIPTS)
     style = _resource("report.css")
-    rgb = _is_rgb(evidence)
     payload = {
         "classes": [{"name": name, "colour": colour} for name, colour in colours.items()],
         "indices": index_entries(evidence.fingerprint.labels, colours),
@@ -122,21 +120,13 @@ def _render(
         has_images=has_images,
         colours=colours,
         payload=_safe_json(payload),
-        cases=[_safe_json(viewer_payload(shown, rgb)) for shown in viewer.shown],
+        cases=[_safe_json(viewer_payload(shown)) for shown in viewer.shown],
         style=style,
         script=script,
         policy=_policy(style, script),
         digest=page_digest(evidence, has_images),
         version=__version__,
     )
-
-
-def _is_rgb(evidence: Evidence) -> bool:
-    """Whether the channels of an image are its colours."""
-    plan = evidence.plan
-    if plan is None or len(plan.channels) != 3:
-        return False
-    return all(entry.scheme == "rgb" for configuration in plan.configurations.values() for entry in configuration.normalization)
 
 
 def _is_partial(evidence: Evidence) -> bool:
@@ -176,6 +166,5 @@ def _drawings(evidence: Evidence, folder: Path) -> dict[str, str]:
     return drawings
 
 
-@cache
 def _resource(name: str) -> str:
     return resources.files("autounet.report").joinpath(TEMPLATES, name).read_text(encoding="utf-8")

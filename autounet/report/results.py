@@ -12,12 +12,10 @@ import numpy.typing as npt
 
 from autounet.evaluation.overlap import OverlapScore
 from autounet.evaluation.scores import Scores
+from autounet.evaluation.statistics import means_of, resampled_means, spread
 from autounet.report.evidence import Evidence
 
 Values = npt.NDArray[np.float64]
-
-RESAMPLES, SEED, CONFIDENCE = 2000, 20150518, 0.95
-"""Of the bootstrap. The seed is fixed, so that the same scores always have the same interval."""
 
 NO_METRICS = ("tp", "fp", "fn", "volume_truth", "volume_prediction", "lesions_true", "lesions_found", "lesions_false")
 """Fields of a score that are counts and sizes, and say how large the case is rather than how well it was predicted."""
@@ -135,6 +133,7 @@ def pool(evidence: Evidence) -> tuple[Results, ...]:
         ]
         if rows:
             metrics = metrics_of(rows, usable[0][0].tolerance_mm)
+            rows.sort(key=lambda row: row.case)  # as `select` has them: the same intervals
             found.append(Results(name, classes, metrics, tuple(rows), tuple(folder for _, _, folder in usable)))
     return tuple(found)
 
@@ -161,26 +160,17 @@ def bootstrap(values: Values) -> tuple[Interval, ...]:
     Returns:
         One interval per class, and last that of the mean over classes. ``low`` and ``high`` are None for fewer than two cases.
     """
-    cases, classes = values.shape
     defined = np.isfinite(values)
     counts = np.append(defined.sum(axis=0), defined.any(axis=1).sum())
-    means = _nanmean(values, axis=0)
-    means = np.append(means, _nanmean(means[None], axis=1))
-    draws = np.full((RESAMPLES, classes + 1), math.nan)
-    if cases:
-        times = np.random.default_rng(SEED).multinomial(cases, np.full(cases, 1 / cases), size=RESAMPLES).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            draws[:, :-1] = (times @ np.where(defined, values, 0.0)) / (times @ defined)
-        draws[:, -1] = _nanmean(draws[:, :-1], axis=1)
-    return tuple(_interval(*entry) for entry in zip(means.tolist(), draws.T, counts.tolist(), strict=True))
+    draws = resampled_means(values)
+    return tuple(_interval(*entry) for entry in zip(means_of(values).tolist(), draws.T, counts.tolist(), strict=True))
 
 
 def _interval(mean: float, draws: Values, cases: int) -> Interval:
-    if math.isnan(mean):
+    found = spread(mean, draws)
+    if found is None:
         return Interval(None, None, None, cases)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(draws, (tail, 100 - tail)).tolist() if cases > 1 else (None, None)
-    return Interval(mean, low, high, cases)
+    return Interval(mean, found.low, found.high, cases) if cases > 1 else Interval(mean, None, None, cases)
 
 
 def _nanmean(values: Values, axis: int) -> Values:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autounet.evaluation.statistics import SAMPLES, SEED
 from autounet.fingerprint import Fingerprint
-from autounet.planners.words import count, percent
+from autounet.planners.words import count
 from autounet.report.data_section import DataSection, data_section, figure
 from autounet.report.evidence import Evidence, Fold
 from autounet.report.progress import best_epoch
-from autounet.report.results import CONFIDENCE, RESAMPLES, SEED, Interval, Metric, Results
+from autounet.report.results import Interval, Metric, Results
 from autounet.splits import FOLDS, in_words
 
 MOST_COMMANDS = 40
@@ -110,7 +111,7 @@ def make_sections(evidence: Evidence, results: Sequence[Results], main: Results 
         _intensities(evidence.fingerprint),
         tuple(_fold_row(fold) for fold in evidence.folds),
         tuple(_score_table(entry) for entry in sorted(results, key=lambda entry: entry is not main)),
-        f"Means over cases; in brackets {percent(CONFIDENCE)} intervals: percentiles of {RESAMPLES} means over cases drawn with "
+        f"Means over cases; in brackets 95 % intervals: percentiles of {SAMPLES} means over cases drawn with "
         f"replacement (bootstrap, seed {SEED}). They say how much the mean depends on which cases there are, not how much training varies. "
         "Where it says of how many cases a mean is, the others have no such value: distances need the class in truth and prediction.",
         tuple(_command_row(entry) for entry in commands),

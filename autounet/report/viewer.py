@@ -44,6 +44,8 @@ class Shown:
     group: Group
     planes: tuple[str, ...]
     """Names of the planes across the axes z, y, x; one for planar images."""
+    is_colour: bool
+    """The channels are red, green and blue."""
     packed: Packed
 
 
@@ -84,11 +86,12 @@ def make_viewer(evidence: Evidence, results: Results, dataset: DatasetSpec, most
     files = {case: file for folder in results.folders for case, file in _predictions(folder).items()}
     shown: list[Shown] = []
     failed: list[tuple[str, str]] = []
+    is_colour = has_colours(evidence)
     left = most_characters - sum(FRAME + len(LONGEST_ESCAPE) * len(name) for name in chosen)
     with runtime.progress("Slices for the report", len(chosen)) as advance:
         for place, (name, group) in enumerate(chosen.items()):
             try:
-                raw, planes = _read(cases.get(name), files.get(name), name, evidence.fingerprint)
+                raw, planes = _read(cases.get(name), files.get(name), name, evidence.fingerprint, is_colour)
                 packed = pack(raw, left // (len(chosen) - place))
             except AutounetError as error:
                 failed.append((name, str(error)))
@@ -96,13 +99,13 @@ def make_viewer(evidence: Evidence, results: Results, dataset: DatasetSpec, most
                 if packed is None:
                     failed.append((name, "too large to be shown here"))
                 else:
-                    shown.append(Shown(name, folds[name], group, planes, packed))
+                    shown.append(Shown(name, folds[name], group, planes, is_colour, packed))
                     left -= packed.size
             advance(1, name)
     return Viewer(tuple(shown), tuple(failed))
 
 
-def viewer_payload(shown: Shown, colours_of_channels: bool) -> dict[str, Any]:
+def viewer_payload(shown: Shown) -> dict[str, Any]:
     """What the page's viewer needs of a case."""
     packed = shown.packed
     return {
@@ -114,16 +117,26 @@ def viewer_payload(shown: Shown, colours_of_channels: bool) -> dict[str, Any]:
         "sprites": list(packed.channels),
         "labels": packed.labels,
         "labelBytes": packed.label_bytes,
-        "colour": colours_of_channels,
+        "colour": shown.is_colour,
         "note": packed.note,
     }
+
+
+def has_colours(evidence: Evidence) -> bool:
+    """Whether the channels of an image are red, green and blue: by their names, or because the plan normalises them so."""
+    names = tuple(name.lower() for name in evidence.fingerprint.channels)
+    if names in (("r", "g", "b"), ("red", "green", "blue")):
+        return True
+    configurations = evidence.plan.configurations.values() if evidence.plan else ()
+    schemes = {entry.scheme for configuration in configurations for entry in configuration.normalization}
+    return len(names) == 3 and schemes == {"rgb"}
 
 
 def _predictions(folder: Path) -> dict[str, Path]:
     return {split_ending(file)[0]: file for file in image_files(folder)} if folder.is_dir() else {}
 
 
-def _read(case: Case | None, prediction: Path | None, name: str, fingerprint: Fingerprint) -> tuple[Raw, tuple[str, ...]]:
+def _read(case: Case | None, prediction: Path | None, name: str, fingerprint: Fingerprint, is_colour: bool) -> tuple[Raw, tuple[str, ...]]:
     """A case in the order in which it is shown, and the names of its planes. Raises AutounetError."""
     if case is None:
         raise ImageError(f"{name}: is not in the dataset any more")
@@ -139,7 +152,7 @@ def _read(case: Case | None, prediction: Path | None, name: str, fingerprint: Fi
     volumes = [np.flip(volume.transpose(order), flips) for volume in (*channels[:MOST_CHANNELS], truth, found)]
     z, y, x = (grid.spacing_mm_zyx[axis] for axis in order)
     planes = ("slice",) if grid.ndim == 2 else PATIENT_PLANES if known.get(name) else ARRAY_PLANES
-    return Raw(volumes[:-2], volumes[-2], volumes[-1], (z, y, x)), planes
+    return Raw(volumes[:-2], volumes[-2], volumes[-1], (z, y, x), one_window=is_colour), planes
 
 
 def _on_grid(path: Path, shape: Sequence[int]) -> IntArray:

@@ -42,6 +42,8 @@ class Raw:
     prediction: Volume
     """Label indices."""
     spacing_mm: tuple[float, float, float]
+    one_window: bool = False
+    """All channels have one intensity window, as colours must; else each has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ def pack(raw: Raw, most_characters: int) -> Packed | None:
     """
     step = max(math.prod(raw.truth.shape) // WINDOW_VOXELS, 1)
     windows = [intensity_window(channel.reshape(-1)[::step]) for channel in raw.channels]
+    if raw.one_window:
+        windows = [(min(low for low, _ in windows), max(high for _, high in windows))] * len(windows)
     box = _box_of_structures(raw)
     for way in WAYS:
         packed = _pack(raw, windows, way, box if way.cropped else (slice(None),) * 3, most_characters)

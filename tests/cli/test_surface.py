@@ -23,7 +23,7 @@ SURFACE = {
     | {"--overwrite", "--seed", "--device", "--precision", "--data", "--runs", "--workers"},
     "predict": COMMON
     | {"--input -i", "--output -o", "--dataset -d", "--model -m", "--configuration -c", "--fold -f", "--mirror --no-mirror"}
-    | {"--postprocessing --no-postprocessing", "--probabilities", "--memory"}
+    | {"--postprocessing --no-postprocessing", "--probabilities", "--uncertainty", "--memory"}
     | {"--overwrite", "--device", "--precision", "--runs", "--workers", "--json"},
     "export": COMMON
     | {"--dataset -d", "--output -o", "--configuration -c", "--fold -f", "--licence", "--description", "--overwrite", "--runs", "--json"},
@@ -32,6 +32,13 @@ SURFACE = {
     "preprocess": COMMON | {"--dataset -d", "--configuration -c", "--preset", "--data", "--runs", "--workers"},
     "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--latex", "--tolerance"}
     | {"--data", "--workers", "--json"},
+    "run": COMMON
+    | {"--dataset -d", "--configuration -c", "--fold -f", "--preset", "--budget", "--epochs", "--iterations", "--recipe", "--dry-run"}
+    | {"--seed", "--device", "--precision", "--data", "--runs", "--workers"},
+    "select": COMMON
+    | {"--dataset -d", "--rule", "--ensembles --no-ensembles", "--overwrite"}
+    | {"--device", "--precision", "--data", "--runs", "--workers", "--json"},
+    "ensemble": COMMON | {"--input -i", "--output -o", "--dataset -d", "--overwrite", "--data", "--runs", "--workers", "--json"},
     "doctor": COMMON | {"--dataset -d", "--data", "--runs", "--workers", "--json"},
     "report": COMMON | {"--dataset -d", "--output -o", "--overwrite", "--data", "--runs", "--json"},
     "demo": {"--output -o", "--budget", "--device", "--debug"},
@@ -45,6 +52,9 @@ REQUIRED = {
     "import": {"model", "--output -o"},
     "preprocess": {"--dataset -d"},
     "evaluate": {"--predictions -p", "--labels -g"},
+    "run": {"--dataset -d"},
+    "select": {"--dataset -d"},
+    "ensemble": {"--input -i", "--output -o", "--dataset -d"},
     "doctor": set(),
     "report": {"--dataset -d"},
     "demo": set(),

@@ -110,6 +110,8 @@ function redrawn(element, draw) {
   const watcher = new IntersectionObserver((entries) => {
     for (const entry of entries) entry.isIntersecting ? seen.add(entry.target.id) : seen.delete(entry.target.id);
     const current = [...links.keys()].find((id) => seen.has(id));
+    const bar = document.querySelector("nav ul");
+    if (current) bar.scrollLeft = links.get(current).offsetLeft - bar.offsetLeft - 60;
     for (const [id, link] of links) id === current ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
   }, { rootMargin: "-60px 0px -50% 0px" });
   for (const id of links.keys()) if (byId(id)) watcher.observe(byId(id));

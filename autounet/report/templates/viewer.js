@@ -218,6 +218,7 @@ if (byId("viewer")) {
   async function show(number) {
     state.number = number;
     pressed(byId("viewer-cases"), number);
+    byId("viewer-cases").scrollLeft = cases[number].offsetLeft - byId("viewer-cases").offsetLeft - 30; // a phone shows two of them
     byId("viewer-status").textContent = "Unpacking …";
     try {
       const volume = await unpack(number);

@@ -7,7 +7,6 @@ from scipy import stats
 from autounet.evaluation.overlap import OverlapScore
 from autounet.evaluation.scores import Scores
 from autounet.evaluation.statistics import (
-    SAMPLES,
     case_dice,
     dice_table,
     difference_spread,
@@ -63,13 +62,6 @@ def test_equal_and_undefined() -> None:
     assert mean_spread(nothing) is None
     assert difference_spread(nothing, table) is None
     assert signed_rank_p(nothing, table) == (None, 0)
-
-
-def test_large_tables_are_drawn_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    table = np.random.default_rng(4).uniform(size=(20, 3))
-    whole = mean_spread(table)
-    monkeypatch.setattr("autounet.evaluation.statistics.PER_BLOCK", 60 * SAMPLES // 7)
-    assert mean_spread(table) == whole
 
 
 def test_rank_correlation() -> None:

@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -205,16 +207,18 @@ def test_planes_and_other_cases(tab: Any) -> None:
     wait(tab, f"document.querySelector('#viewer-status').textContent.startsWith({first!r})")
 
 
+def wrong_voxels(tab: Any, boxes: Any) -> np.ndarray:
+    """Where truth and prediction of the shown case differ, as nibabel turns them: x, y, z towards the patient's right, front, head."""
+    name = status(tab).split(":")[0]
+    truth = boxes.root / "labelsTr" / f"{name}.nii.gz"
+    (prediction,) = (path for path in boxes.layout.root.glob("models/3d_fullres/fold_*/validation/*") if path.name == truth.name)
+    first, second = (np.asarray(nib.as_closest_canonical(nib.load(path)).dataobj) for path in (truth, prediction))
+    return first != second
+
+
 def test_errors_are_where_truth_and_prediction_differ(tab: Any, boxes: Any) -> None:
     """The number of wrong voxels of every axial slice against the files."""
-    from autounet.dataset import read_dataset
-    from autounet.images import read_labels
-
-    name = status(tab).split(":")[0]
-    case = next(case for case in read_dataset(boxes.root).cases if case.id == name.rstrip() or case.id == name)
-    truth = read_labels(case.label)[0]
-    (prediction,) = boxes.layout.root.glob(f"models/3d_fullres/fold_*/validation/*{case.id[-2:]}.nii.gz")
-    wrong = (truth != read_labels(prediction)[0]).sum(axis=(1, 2)).tolist()
+    wrong = wrong_voxels(tab, boxes).sum(axis=(0, 1)).tolist()
     tab.locator("#viewer-stage").focus()
     tab.keyboard.press("Home")
     shown = []
@@ -222,6 +226,29 @@ def test_errors_are_where_truth_and_prediction_differ(tab: Any, boxes: Any) -> N
         shown.append(int(re.search(r"([\d,]+) wrong", status(tab)).group(1).replace(",", "")))
         tab.keyboard.press("ArrowDown")
     assert shown == wrong
+
+
+COLOURED = """([rows, columns]) => {
+  const canvas = document.querySelector('[data-pane=errors] canvas'), {width, height} = canvas;
+  const pixels = canvas.getContext('2d').getImageData(0, 0, width, height).data;
+  const at = (row, column) => 4 * (Math.floor((row + 0.5) / rows * height) * width + Math.floor((column + 0.5) / columns * width));
+  const coloured = (place) => Math.max(...pixels.slice(place, place + 3)) - Math.min(...pixels.slice(place, place + 3)) > 25;
+  return [...Array(rows).keys()].map((row) => [...Array(columns).keys()].map((column) => coloured(at(row, column))));
+}"""
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal", "sagittal"])
+def test_planes_lie_as_radiologists_see_them(tab: Any, boxes: Any, plane: str) -> None:
+    """Coloured pixels of the panel of errors, where nibabel's axes say they are: front or head up, the patient's right on the left."""
+    wrong = wrong_voxels(tab, boxes)[::-1, ::-1, :]  # now towards the patient's left, back, head
+    tab.click(f"#viewer-planes >> text={plane}")
+    number = slice_of(tab) - 1
+    across = {"axial": 2, "coronal": 1, "sagittal": 0}[plane]
+    expected = wrong.take(number, axis=across).T
+    expected = expected if plane == "axial" else expected[::-1]
+    assert expected.any()
+    assert not np.array_equal(expected, expected[::-1])
+    np.testing.assert_array_equal(tab.evaluate(COLOURED, list(expected.shape)), expected)
 
 
 def test_overlays_are_switched(tab: Any) -> None:

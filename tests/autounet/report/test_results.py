@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from autounet.evaluation.overlap import OverlapScore
-from autounet.report.results import SEED, Results, Row, bootstrap, main_results, metrics_of
+from autounet.evaluation.statistics import SEED
+from autounet.report.results import Results, Row, bootstrap, main_results, metrics_of
 
 NAN = math.nan
 

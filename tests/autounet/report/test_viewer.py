@@ -1,13 +1,14 @@
 """Which cases are shown slice by slice, and how they lie."""
 
 import itertools
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from autounet.geometry import Grid
-from autounet.report.viewer import choose_cases, display_axes
+from autounet.report.viewer import choose_cases, display_axes, has_colours
 
 ORIENTATIONS = ["".join(letters) for axes in itertools.permutations(("SI", "PA", "LR")) for letters in itertools.product(*axes)]
 
@@ -43,6 +44,17 @@ def test_planes_are_those_of_the_patient(orientation: str) -> None:
     wanted = nib.orientations.axcodes2ornt(("S", "P", "L"), labels)
     expected = nib.orientations.apply_orientation(array, nib.orientations.ornt_transform(codes, wanted))
     np.testing.assert_array_equal(turned, expected)
+
+
+def test_colours_are_known_by_name_or_normalisation() -> None:
+    def evidence(channels: tuple[str, ...], *schemes: str) -> SimpleNamespace:
+        configuration = SimpleNamespace(normalization=[SimpleNamespace(scheme=scheme) for scheme in schemes])
+        return SimpleNamespace(fingerprint=SimpleNamespace(channels=channels), plan=SimpleNamespace(configurations={"2d": configuration}))
+
+    assert has_colours(evidence(("R", "G", "B"), "zscore", "zscore", "zscore"))
+    assert has_colours(evidence(("stain 1", "stain 2", "stain 3"), "rgb", "rgb", "rgb"))
+    assert not has_colours(evidence(("T1", "T2", "FLAIR"), "zscore", "zscore", "zscore"))
+    assert not has_colours(evidence(("light",), "rgb"))
 
 
 def test_planar_images_and_unknown_orientations_stay_as_they_are() -> None:

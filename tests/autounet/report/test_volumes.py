@@ -90,6 +90,17 @@ def test_thinned_labels_are_every_second_voxel_and_spacing_grows() -> None:
     assert packed.spacing_mm == (6.0, 2.0, 2.0)
 
 
+def test_colours_share_a_window() -> None:
+    """Red from 100 to 200, green at 150 alone: grey values 0 to 255, and half of that."""
+    red = np.linspace(100, 200, 400).reshape(1, 20, 20)
+    green = np.full(red.shape, 150.0)
+    zero = np.zeros(red.shape, np.uint8)
+    packed = pack(Raw([red, green], zero, zero, SPACING, one_window=True), 10**5)
+    assert packed is not None
+    assert np.unique(slices_of(packed, 1)).tolist() == pytest.approx([127.5], abs=1)
+    assert (slices_of(packed, 0).min(), slices_of(packed, 0).max()) == (0, 255)
+
+
 def test_not_finite_voxels_are_black_or_white() -> None:
     image = np.linspace(0, 100, 400).reshape(1, 20, 20)
     image[0, 0, :3] = (np.nan, -np.inf, np.inf)
