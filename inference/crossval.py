@@ -58,6 +58,11 @@ class CrossValidation:
             found |= {case: folder / f"{case}{ending}" for case in self.splits.folds[int(fold)].validation}
         return dict(sorted(found.items()))
 
+    def previous(self, configuration: str) -> dict[str, Path]:
+        """Case → label map that the stage before predicted for it while it was held out; empty where there is no such stage."""
+        before = self.plan.configurations[configuration].previous_stage
+        return {} if before is None else self.predictions((before,))
+
     def pooled(self, configuration: str) -> Scores:
         """The scores of a configuration's folds as one.
 
@@ -70,8 +75,10 @@ class CrossValidation:
         return Scores.of(dict(sorted(cases.items())))
 
     def weights(self, configurations: Sequence[str]) -> str:
-        """Digest of the weights that the predictions are of."""
-        files = [self.layout.fold(name, fold).weights.stat() for name in configurations for fold in self.folds]
+        """Digest of the weights that the predictions are of, of cascades also those of the stage before."""
+        before = (self.plan.configurations[name].previous_stage for name in configurations)
+        names = [*configurations, *(name for name in before if name is not None)]
+        files = [self.layout.fold(name, fold).weights.stat() for name in names for fold in self.folds]
         return digest_of([[file.st_size, file.st_mtime_ns] for file in files])
 
 
@@ -128,7 +135,8 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
         for first in range(0, len(todo), AT_A_TIME):
             now = todo[first : first + AT_A_TIME]
             for name, model in models.items():
-                jobs = [_job(validation.cases[case], scratch / name) for case in now]
+                before = validation.previous(name)
+                jobs = [_job(validation.cases[case], scratch / name, before.get(case)) for case in now]
                 _raise(predict_cases(model, jobs, runtime).problems, len(jobs))
             for group in groups:
                 for case in now:
@@ -138,8 +146,8 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _job(case: Case, folder: Path) -> PredictionJob:
-    return PredictionJob(case.id, case.images, folder / f"{case.id}.nii.gz", probabilities=folder / f"{case.id}.npz")
+def _job(case: Case, folder: Path, previous: Path | None) -> PredictionJob:
+    return PredictionJob(case.id, case.images, folder / f"{case.id}.nii.gz", folder / f"{case.id}.npz", previous=previous)
 
 
 def _write(validation: CrossValidation, group: Sequence[str], case: str, scratch: Path, output: Path) -> None:

@@ -52,6 +52,24 @@ def choose_trained(layout: RunLayout, configuration: str | None, folds: Sequence
     return [entry for name in names for entry in _chosen_folds(name, folds, trained)]
 
 
+def choose_before(layout: RunLayout, plan: Plan, trained: Sequence[TrainedFold], folds: Sequence[str] | None) -> list[TrainedFold]:
+    """The folds of the first stages of the cascades whose second stages are in ``trained``; empty where there are no cascades.
+
+    Folds that are named hold for both stages; ``all`` where the first one has it. Else all its folds of cross-validation are taken.
+
+    Raises:
+        UsageError: The first stage is not trained.
+    """
+    planned = (plan.configurations.get(entry.configuration) for entry in trained)
+    names = dict.fromkeys(entry.previous_stage for entry in planned if entry is not None and entry.previous_stage is not None)
+    there = find_trained(layout)
+    chosen: list[TrainedFold] = []
+    for name in names:
+        has_all = any((entry.configuration, entry.fold) == (name, "all") for entry in there)
+        chosen += _chosen_folds(name, None if folds is not None and "all" in folds and not has_all else folds, there)
+    return chosen
+
+
 def _chosen_folds(chosen: str, folds: Sequence[str] | None, trained: Sequence[TrainedFold]) -> list[TrainedFold]:
     usable = [entry for entry in trained if entry.configuration == chosen]
     if not usable:
@@ -133,18 +151,34 @@ def averaged(models: Sequence[Model], postprocessing: tuple[Step, ...] = ()) -> 
     return replace(models[0], averaged_with=tuple(models[1:]), postprocessing=postprocessing)
 
 
-def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime, postprocessing: tuple[Step, ...] = ()) -> Model:
+def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime, before: Sequence[TrainedFold] = ()) -> Model:
     """The model of some trained folds: of each configuration among them the mean scores, of several the mean probabilities.
+
+    Args:
+        plan: That they were trained with.
+        trained: The folds.
+        runtime: Device and precision.
+        before: Of the second stage of a cascade, those of the first (``choose_before``). Without them it is a model of one stage, which
+            is given the first one's label maps.
 
     Raises:
         ArtefactError: Weights are damaged or of another plan.
     """
     names = dict.fromkeys(entry.configuration for entry in trained)
     groups = [[entry for entry in trained if entry.configuration == name] for name in names]
-    return averaged([_load_group(plan, group, runtime) for group in groups], postprocessing)
+    stages = [_load_stage(plan, group, runtime) for group in groups]
+    first: dict[str, Stage] = {}
+    for stage in stages:
+        name = stage.configuration.previous_stage
+        group = [entry for entry in before if entry.configuration == name]
+        if name is not None and group and name not in first:
+            first[name] = _load_stage(plan, group, runtime)
+    device = pick_device(runtime)
+    chains = [(first[name], stage) if (name := stage.configuration.previous_stage) in first else (stage,) for stage in stages]
+    return averaged([Model(plan, chain, device) for chain in chains])
 
 
-def _load_group(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> Model:
+def _load_stage(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) -> Stage:
     if trained[0].configuration not in plan.configurations:
         raise ArtefactError(
             f"{trained[0].weights}: trained with a configuration that is not in plan.json",
@@ -159,8 +193,7 @@ def _load_group(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) ->
             check_plan(fold.weights, plan, configuration.name)
             yield str(fold.weights), load_weights(fold.weights)[0]
 
-    ensemble = Ensemble(configuration.network, states(), runtime)
-    return Model(plan, (Stage(configuration, ensemble),), ensemble.device)
+    return Stage(configuration, Ensemble(configuration.network, states(), runtime))
 
 
 def check_plan(weights: Path, plan: Plan, configuration: str) -> None:

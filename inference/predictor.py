@@ -16,7 +16,7 @@ from autounet.errors import ImageError, UsageError
 from autounet.geometry import Grid
 from autounet.images.stored import make_grid
 from autounet.inference.bundled import load_bundle
-from autounet.inference.model import Model, choose_trained, load_folds
+from autounet.inference.model import Model, choose_before, choose_trained, load_folds
 from autounet.inference.objects import label_object, read_object, to_float32
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.segment import WindowOptions, segment
@@ -92,8 +92,9 @@ class Predictor:
         path, runtime = Path(path), Runtime(device=device, precision=precision, workers=workers)
         pick_precision(runtime, pick_device(runtime))
         if path.is_dir():
-            trained = choose_trained(RunLayout(path), configuration, folds)
-            return cls(load_folds(Plan.load(RunLayout(path).plan), trained, runtime), runtime, mirror)
+            layout = RunLayout(path)
+            trained, plan = choose_trained(layout, configuration, folds), Plan.load(layout.plan)
+            return cls(load_folds(plan, trained, runtime, choose_before(layout, plan, trained, folds)), runtime, mirror)
         return cls(load_bundle(path, runtime, configuration, folds, postprocessing), runtime, mirror)
 
     @property

@@ -30,6 +30,7 @@ from autounet.memory import peak_bytes
 from autounet.parallel import Background, Gate, map_ordered
 from autounet.plan import Configuration
 from autounet.preprocessing.case import PreparedCase, target_spacing
+from autounet.preprocessing.previous import read_previous
 from autounet.runtime import Advance, Runtime
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class PredictionJob:
     """Where the probabilities go, too; see ``ProbabilityGrid.write``."""
     uncertainty: Path | None = None
     """Where a map of the predictive entropy goes, too, in percent: every format of label maps can hold it."""
+    previous: Path | None = None
+    """For a model that is the second stage of a cascade alone: the first one's label map, on the image's grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,8 @@ def _read(turn: int, job: PredictionJob, model: Model, budget: int, gate: Gate) 
     try:
         with _memory_of(job.case):
             image, grid = read_channels(job.images, len(model.plan.channels))
-            prepared = first_prepared(model, image, grid, str(job.images[0]) if len(job.images) == 1 else job.case)
+            previous = None if job.previous is None else read_previous(job.previous, grid, model.plan.labels, job.case)
+            prepared = first_prepared(model, image, grid, str(job.images[0]) if len(job.images) == 1 else job.case, previous)
     except BaseException:
         gate.leave(needs.most)
         raise

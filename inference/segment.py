@@ -19,9 +19,9 @@ from autounet.inference.postprocess import apply_postprocessing
 from autounet.inference.restore import LabelRestorer
 from autounet.inference.tiles import count_tiles, overlap_tiles
 from autounet.inference.window import predict_slabs
-from autounet.labels import LabelSpec
 from autounet.plan import Configuration
 from autounet.preprocessing.case import PreparedCase, prepare_case, target_spacing
+from autounet.preprocessing.previous import previous_indices
 
 PASS_VOXELS = {"cpu": 130_000, "cuda": 2**23}
 """Voxels of the patches in one forward pass, about. On a CPU (measured on two cores) small patches gain from company until here, and
@@ -96,10 +96,15 @@ def check_image(model: Model, image_czyx: npt.NDArray[np.float32], grid: Grid, n
         )
 
 
-def first_prepared(model: Model, image_czyx: npt.NDArray[np.float32], grid: Grid, name: str) -> PreparedCase:
-    """The image on the grid of the model's first stage. Raises ImageError."""
+def first_prepared(
+    model: Model, image_czyx: npt.NDArray[np.float32], grid: Grid, name: str, previous_zyx: npt.NDArray[Any] | None = None
+) -> PreparedCase:
+    """The image on the grid of the model's first stage. Raises ImageError.
+
+    ``previous_zyx`` for a model that is the second stage of a cascade alone: label indices of the first one, on the image's grid.
+    """
     check_image(model, image_czyx, grid, name)
-    return prepare_case(image_czyx, grid, model.plan, model.stages[0].configuration, None, name)
+    return prepare_case(image_czyx, grid, model.plan, model.stages[0].configuration, None, name, previous_zyx)
 
 
 def last_prepared(
@@ -128,8 +133,8 @@ def last_prepared(
         restorer = restorer_of(model, stage, prepared)
         for slab in stage_slabs(model, stage, prepared, options, advance):
             restorer.add(slab)
-        indices = _indices(restorer.labels_zyx(), model.plan.labels)
-        prepared = prepare_case(image_czyx, prepared.trace.grid, model.plan, following.configuration, indices, name, mark_outside=True)
+        indices = previous_indices(restorer.labels_zyx(), model.plan.labels)
+        prepared = prepare_case(image_czyx, prepared.trace.grid, model.plan, following.configuration, None, name, indices)
     return prepared
 
 
@@ -164,8 +169,8 @@ def stage_slabs(
         device=model.device,
         advance=tiles_done,
         overlap=overlap,
-        labels_zyx=None if prepared.labels_zyx is None else torch.from_numpy(prepared.labels_zyx),
-        foreground=0 if prepared.labels_zyx is None else len(model.plan.labels.foreground_values),
+        labels_zyx=None if prepared.previous_zyx is None else torch.from_numpy(prepared.previous_zyx),
+        foreground=0 if prepared.previous_zyx is None else len(model.plan.labels.foreground_values),
         limit_bytes=options.limit_bytes,
         scratch=options.scratch,
     )
@@ -175,10 +180,3 @@ def patches_per_pass(configuration: Configuration, device: torch.device) -> int:
     """Patches, mirrored copies counted, in one forward pass."""
     kind = "cpu" if device.type == "cpu" else "cuda"
     return min(max(PASS_VOXELS[kind] // math.prod(configuration.patch_size), 1), MOST_IN_A_PASS[kind])
-
-
-def _indices(values_zyx: npt.NDArray[Any], labels: LabelSpec) -> npt.NDArray[Any]:
-    """Label values → indices. A region may be painted with a value that is no label: nnU-Net's one-hot channels leave it out."""
-    unknown = labels.unknown_values(values_zyx)
-    known = np.where(np.isin(values_zyx, unknown), 0, values_zyx) if unknown else values_zyx
-    return labels.encode(known, "the first stage's label map")

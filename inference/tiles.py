@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from autounet.geometry import Triple, mirror_indices
+from autounet.networks.previous import one_hot
 from autounet.networks.scored import is_unpadded, scored_size
 from autounet.plan import Configuration
 
@@ -163,8 +164,7 @@ class Canvas:
         box = tuple(slice(start, start + side) for start, side in zip(tile.corner, self.window, strict=True))
         patch = self.image[(slice(None), *box)]
         if self.labels is not None:
-            indices = torch.arange(1, foreground + 1, dtype=self.labels.dtype, device=self.labels.device)
-            patch = torch.cat((patch, (self.labels[box] == indices[:, None, None, None]).to(patch.dtype)))
+            patch = torch.cat((patch, one_hot(self.labels[box][None], foreground, patch.dtype)[0]))
         return patch
 
 

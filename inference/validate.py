@@ -25,15 +25,22 @@ def validate_fold(
     layout: FoldLayout,
     runtime: Runtime,
     made_from: Mapping[str, str] | None = None,
+    previous: Mapping[str, Path] | None = None,
 ) -> Scores:
     """Writes a label map for every held-out case into the fold's ``validation`` folder, and ``scores.json``.
+
+    ``previous``, for the second stage of a cascade: by case, the label map of the first stage's fold that held the case out, too. The
+    first stage's other folds have learnt from it. Source: nnunetv2 2.8.1, ``nnUNetTrainer.py``, perform_actual_validation.
 
     Raises:
         DatasetError: Cases could not be predicted; ``problems`` has every failure.
     """
     cases: dict[str, Case] = {case.id: case for case in dataset.cases if case.id in set(held_out)}
     model = load_folds(plan, [TrainedFold(configuration.name, layout.root.name.removeprefix("fold_"), layout.weights)], runtime)
-    jobs = [PredictionJob(name, case.images, layout.validation / f"{name}{label_ending(plan.file_ending)}") for name, case in cases.items()]
+    ending, before = label_ending(plan.file_ending), previous or {}
+    jobs = [
+        PredictionJob(name, case.images, layout.validation / f"{name}{ending}", previous=before.get(name)) for name, case in cases.items()
+    ]
     # An interrupted validation goes on: what these weights have predicted is kept.
     trained = layout.weights.stat().st_mtime_ns
     todo = [job for job in jobs if not is_kept(job.output, trained)]

@@ -26,6 +26,8 @@ class PreparedCase:
     labels_zyx: npt.NDArray[Any] | None
     """Label indices, int8 or int16 (LabelSpec.encode), OUTSIDE for voxels that no class can have; None when predicting."""
     trace: Trace
+    previous_zyx: npt.NDArray[Any] | None = None
+    """Label indices that a cascade's first stage has predicted, as ``labels_zyx``; None where there is none."""
 
 
 def prepare_case(
@@ -35,7 +37,7 @@ def prepare_case(
     configuration: Configuration,
     labels_zyx: npt.NDArray[Any] | None,
     name: str,
-    mark_outside: bool = False,
+    previous_zyx: npt.NDArray[Any] | None = None,
     reuse_image: bool = False,
     before_resampling: Callable[[], None] = lambda: None,
 ) -> PreparedCase:
@@ -51,8 +53,8 @@ def prepare_case(
         configuration: For spacing and normalisation.
         labels_zyx: Label indices on the same grid, or None.
         name: The case, for messages.
-        mark_outside: Labels are OUTSIDE outside the nonzero mask even if no channel is normalised inside it, as nnU-Net has it for
-            the label map of a cascade's first stage.
+        previous_zyx: Label indices on the same grid that a cascade's first stage has predicted, or None. They are OUTSIDE outside the
+            nonzero mask even if no channel is normalised inside it, as nnU-Net has it.
         reuse_image: ``image_czyx`` is no longer needed: it is normalised in place where it can be, which saves a copy.
         before_resampling: Called only if something is resampled, which torch does.
 
@@ -68,33 +70,49 @@ def prepare_case(
     image = image_czyx.transpose(order)[(slice(None), *box.slices())]
     if not (reuse_image and image_czyx.flags.carray and plan.transpose == (0, 1, 2)):
         image = image.copy(order="C")
-    mask = nonzero_mask(image) if mark_outside or any(scheme.use_mask for scheme in configuration.normalization) else None
+    masked = any(scheme.use_mask for scheme in configuration.normalization)
+    mask = nonzero_mask(image) if masked or previous_zyx is not None else None
     trace = _trace(grid, plan, configuration, box, name)
     spacing, target = trace.transposed_spacing_mm, target_spacing(trace, configuration)
     image = normalize(image, configuration.normalization, mask)
-    labels = None
-    if labels_zyx is not None:
-        dtype = np.int8 if len(plan.labels.allowed_values) < 127 else np.int16
-        kept = np.array(labels_zyx.transpose(plan.transpose)[box.slices()], dtype=dtype, order="C")  # a copy: it is written to below
-        if mask is not None:
-            kept[~mask & (kept == 0)] = OUTSIDE
-        labels = kept
+    labels = None if labels_zyx is None else _cropped(labels_zyx, plan, box, mask if masked else None)
+    previous = None if previous_zyx is None else _cropped(previous_zyx, plan, box, mask)
     if trace.prepared_shape != box.shape:
         before_resampling()
-        image, labels = _resampled(image, labels, trace.prepared_shape, separate_axis(spacing, target))
-    return PreparedCase(np.ascontiguousarray(image), labels, trace)
+        axis = separate_axis(spacing, target)
+        labels, previous = (_resampled_labels(each, trace.prepared_shape, axis) for each in (labels, previous))
+        image = _resampled_image(image, trace.prepared_shape, axis)
+    return PreparedCase(np.ascontiguousarray(image), labels, trace, previous)
 
 
-def _resampled(
-    image_czyx: npt.NDArray[np.float32], labels_zyx: npt.NDArray[Any] | None, shape: Triple, separate: int | None
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any] | None]:
+def _cropped(indices_zyx: npt.NDArray[Any], plan: Plan, box: Box, mask_zyx: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
+    """A copy of label indices in the box, in transposed axes, with OUTSIDE for the background outside a mask."""
+    dtype = np.int8 if len(plan.labels.allowed_values) < 127 else np.int16
+    kept: npt.NDArray[Any] = np.array(indices_zyx.transpose(plan.transpose)[box.slices()], dtype=dtype, order="C")
+    if mask_zyx is not None:
+        kept[~mask_zyx & (kept == 0)] = OUTSIDE
+    return kept
+
+
+def _resampled_image(image_czyx: npt.NDArray[np.float32], shape: Triple, separate: int | None) -> npt.NDArray[np.float32]:
     # torch takes seconds to import, and many datasets lie on their grid as they are.
     import torch
 
-    from autounet.preprocessing.resample import resample_image, resample_labels
+    from autounet.preprocessing.resample import resample_image
 
-    image = resample_image(torch.from_numpy(image_czyx), shape, separate).numpy()
-    return image, None if labels_zyx is None else resample_labels(torch.from_numpy(labels_zyx), shape, separate).numpy()
+    resampled: npt.NDArray[np.float32] = resample_image(torch.from_numpy(image_czyx), shape, separate).numpy()
+    return resampled
+
+
+def _resampled_labels(labels_zyx: npt.NDArray[Any] | None, shape: Triple, separate: int | None) -> npt.NDArray[Any] | None:
+    if labels_zyx is None:
+        return None
+    import torch
+
+    from autounet.preprocessing.resample import resample_labels
+
+    resampled: npt.NDArray[Any] = resample_labels(torch.from_numpy(labels_zyx), shape, separate).numpy()
+    return resampled
 
 
 def target_spacing(trace: Trace, configuration: Configuration) -> TripleMm:

@@ -17,6 +17,7 @@ from autounet.parallel import map_ordered
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.border import border_weights, check_loss, needs_border
 from autounet.preprocessing.case import prepare_case
+from autounet.preprocessing.previous import read_previous
 from autounet.preprocessing.store import SourceFile, Store, StoredCase
 from autounet.runtime import Runtime
 
@@ -34,10 +35,14 @@ def recipe_of(plan: Plan, configuration: Configuration) -> str:
     }
     if needs_border(plan.loss):
         parts["border"] = [plan.loss.objects, plan.loss.border_weight, plan.loss.border_sigma_px]
+    if configuration.previous_stage is not None:
+        parts["previous"] = configuration.previous_stage
     return digest_of(parts)
 
 
-def prepare_dataset(dataset: DatasetSpec, plan: Plan, folders: Mapping[str, Path], runtime: Runtime) -> dict[str, list[StoredCase]]:
+def prepare_dataset(
+    dataset: DatasetSpec, plan: Plan, folders: Mapping[str, Path], runtime: Runtime, previous: Mapping[str, Path] | None = None
+) -> dict[str, list[StoredCase]]:
     """Prepares every case that is missing, half-written or stale, and returns all, in the dataset's order.
 
     A case is read once for all configurations. One process at a time: what a killed one left half-written is removed.
@@ -47,6 +52,8 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, folders: Mapping[str, Path
         plan: How they are prepared.
         folders: Where, by the names of the plan's configurations.
         runtime: Workers and progress.
+        previous: For the second stage of a cascade, by case, the label map that the first stage has predicted for it. A case is made
+            again when this file has changed.
 
     Raises:
         UsageError: The plan's loss does not fit its labels.
@@ -54,18 +61,20 @@ def prepare_dataset(dataset: DatasetSpec, plan: Plan, folders: Mapping[str, Path
         ArtefactError: A store cannot be written to; no further case is tried.
     """
     check_loss(plan.loss, plan.labels)
+    chosen = [(plan.configurations[name], folder) for name, folder in folders.items()]
     targets = [
-        _Target(plan.configurations[name], Store(folder, recipe_of(plan, plan.configurations[name]))) for name, folder in folders.items()
+        _Target(entry, Store(folder, recipe_of(plan, entry)), None if entry.previous_stage is None else previous or {})
+        for entry, folder in chosen
     ]
     for target in targets:
         remove_leftovers(target.store.root)
-    found = {case.id: [_find(case, target.store, plan.labels) for target in targets] for case in dataset.cases}
+    found = {case.id: [_find(case, target, plan.labels) for target in targets] for case in dataset.cases}
     for number, target in enumerate(targets):
         stale = sum(stored[number] is None and target.store.files(case)[-1].exists() for case, stored in found.items())
         if stale:
             name = target.configuration.name
             what = "case is made again: it is" if stale == 1 else "cases are made again: they are"
-            log.warning("%s: %d prepared %s damaged, or the plan, the raw files or what is annotated have changed", name, stale, what)
+            log.warning("%s: %d prepared %s damaged, or the plan, %s or what is annotated have changed", name, stale, what, target.origin)
     todo = [case for case in dataset.cases if None in found[case.id]]
     problems: list[Problem] = []
     with runtime.progress(f"prepare {' and '.join(folders)}", len(todo)) as advance, _OneThread(bool(runtime.workers)) as one_thread:
@@ -98,9 +107,9 @@ def open_cases(plan: Plan, configuration: Configuration, folder: Path, cases: Se
     return store, [entry for entry in stored if entry is not None]
 
 
-def _find(case: Case, store: Store, labels: LabelSpec) -> StoredCase | None:
+def _find(case: Case, target: "_Target", labels: LabelSpec) -> StoredCase | None:
     try:
-        return store.find(case.id, _sources(case), _annotated(case, labels))
+        return target.store.find(case.id, target.sources(case), _annotated(case, labels))
     except ImageError:
         return None  # preparing it will say the same, together with what is wrong with other cases
 
@@ -111,13 +120,38 @@ class _Target:
 
     configuration: Configuration
     store: Store
+    previous: Mapping[str, Path] | None
+    """By case, what the stage before has predicted; None where there is no such stage."""
+
+    @property
+    def origin(self) -> str:
+        """What cases are made from, in words."""
+        return "the raw files" if self.previous is None else f"the raw files, what {self.configuration.previous_stage} predicts"
+
+    def previous_of(self, case: Case) -> Path | None:
+        """Raises ImageError where the stage before has not predicted the case."""
+        if self.previous is None:
+            return None
+        if case.id not in self.previous:
+            before = self.configuration.previous_stage
+            raise ImageError(f"{case.id}: no label map of {before} for {self.configuration.name}", remedy=f"train {before} first")
+        return self.previous[case.id]
+
+    def sources(self, case: Case) -> tuple[SourceFile, ...]:
+        """The files that the case is made from. Raises ImageError."""
+        before = self.previous_of(case)
+        try:
+            return tuple(SourceFile.of(path) for path in (*case.images, case.label, *(() if before is None else (before,))))
+        except OSError as error:
+            raise ImageError(f"{case.id}: {error.filename} has vanished", remedy="restore the file or remove the case") from None
 
 
 def _prepare(
     case: Case, targets: Sequence[_Target], there: Sequence[StoredCase | None], plan: Plan, one_thread: Callable[[], None]
 ) -> list[StoredCase | None]:
     """The case for all targets, as far as it is not there."""
-    sources = _sources(case)
+    missing = [number for number, stored in enumerate(there) if stored is None]
+    sources = {number: targets[number].sources(case) for number in missing}
     image, grid = read_channels(case.images, len(plan.channels))
     check_finite(image, case.id)
     values, label_grid = read_labels(case.label)
@@ -127,28 +161,30 @@ def _prepare(
     labels, results = plan.labels.encode(values, case.id), list(there)
     plan.labels.check_annotated(values, case.annotated, case.id)
     annotated = _annotated(case, plan.labels)
-    missing = [number for number, stored in enumerate(there) if stored is None]
     for number in missing:
-        configuration, last = targets[number].configuration, number == missing[-1]
-        prepared = prepare_case(image, grid, plan, configuration, labels, case.id, reuse_image=last, before_resampling=one_thread)
+        configuration, last, before = targets[number].configuration, number == missing[-1], targets[number].previous_of(case)
+        previous = None if before is None else read_previous(before, grid, plan.labels, case.id)
+        prepared = prepare_case(image, grid, plan, configuration, labels, case.id, previous, last, one_thread)
         assert prepared.labels_zyx is not None
         z, y, x = configuration.patch_size if configuration.ndim == 3 else (1, *configuration.patch_size)
         border = border_weights(prepared.labels_zyx, plan.loss) if needs_border(plan.loss) else None
         results[number] = targets[number].store.write(
-            case.id, prepared.image_czyx, prepared.labels_zyx, prepared.trace, plan.labels, sources, (z, y, x), border, annotated
+            case.id,
+            prepared.image_czyx,
+            prepared.labels_zyx,
+            prepared.trace,
+            plan.labels,
+            sources[number],
+            (z, y, x),
+            border,
+            annotated,
+            prepared.previous_zyx,
         )
     return results
 
 
 def _annotated(case: Case, labels: LabelSpec) -> tuple[int, ...] | None:
     return None if case.annotated is None else labels.positions(case.annotated)
-
-
-def _sources(case: Case) -> tuple[SourceFile, ...]:
-    try:
-        return tuple(SourceFile.of(path) for path in (*case.images, case.label))
-    except OSError as error:
-        raise ImageError(f"{case.id}: {error.filename} has vanished", remedy="restore the file or remove the case") from None
 
 
 class _OneThread:

@@ -1,7 +1,8 @@
 """The prepared cases on disk: compressed arrays of which a patch can be read alone, and one small JSON file per case.
 
 ``<case>.b2nd`` image (c, z, y, x) float32, ``<case>.seg.b2nd`` label indices (z, y, x) and, as metadata, the voxels of each class for
-oversampling, ``<case>.border.b2nd`` only where the loss asks for it: weight of nearness to two objects (z, y, x) float16;
+oversampling, ``<case>.border.b2nd`` only where the loss asks for it: weight of nearness to two objects (z, y, x) float16,
+``<case>.prev.b2nd`` only for the second stage of a cascade: label indices (z, y, x) that the first one has predicted;
 ``<case>.json`` written last: a case without it, or whose files do not have the sizes it names, is not there. Few files: making one can
 take longer than preparing a small case.
 """
@@ -73,6 +74,8 @@ class StoredCase(Artefact):
     """Stored voxels of anything annotated; None where labels have no ignore value."""
     annotated: tuple[int, ...] | None = None
     """Positions in LabelSpec.classes of the classes that are annotated in this case; None for all."""
+    previous_bytes: int | None = None
+    """Size of the file with what a cascade's first stage has predicted; None where there is none."""
 
     def origin(self) -> list[Any]:
         """Plain values that tell what the case was made from: its raw files, and which classes are annotated unless all are."""
@@ -96,6 +99,10 @@ class Store:
         """Border weights, of plans whose loss has such."""
         return self.root / f"{case}.border.b2nd"
 
+    def previous_file(self, case: str) -> Path:
+        """What a cascade's first stage has predicted."""
+        return self.root / f"{case}.prev.b2nd"
+
     def find(
         self, case: str, sources: Sequence[SourceFile] | None = None, annotated_classes: Sequence[int] | None = None
     ) -> StoredCase | None:
@@ -105,9 +112,11 @@ class Store:
             stored = StoredCase.load(description)
             sizes = tuple(path.stat().st_size for path in arrays)
             border = None if stored.border_bytes is None else self.border_file(case).stat().st_size
+            previous = None if stored.previous_bytes is None else self.previous_file(case).stat().st_size
         except (ArtefactError, OSError):
             return None
-        fresh = stored.made_from.get("recipe") == self.recipe and sizes == stored.file_bytes and border == stored.border_bytes
+        whole = (*sizes, border, previous) == (*stored.file_bytes, stored.border_bytes, stored.previous_bytes)
+        fresh = whole and stored.made_from.get("recipe") == self.recipe
         if not fresh or sources is None:
             return stored if fresh else None
         return stored if (tuple(sources), _as_stored(annotated_classes)) == (stored.sources, stored.annotated) else None
@@ -123,6 +132,7 @@ class Store:
         patch: Triple,
         border_zyx: npt.NDArray[np.float16] | None = None,
         annotated_classes: Sequence[int] | None = None,
+        previous_zyx: npt.NDArray[Any] | None = None,
     ) -> StoredCase:
         """Writes a case; half a ``patch`` (z, y, x) along each axis is read alone. Raises ArtefactError when the disk refuses.
 
@@ -132,6 +142,7 @@ class Store:
         try:
             description.unlink(missing_ok=True)
             self.border_file(case).unlink(missing_ok=True)
+            self.previous_file(case).unlink(missing_ok=True)
         except OSError as error:
             raise ArtefactError(
                 f"{description}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions"
@@ -145,6 +156,8 @@ class Store:
         )
         if border_zyx is not None:
             _write_array(self.border_file(case), border_zyx, blocks)
+        if previous_zyx is not None:
+            _write_array(self.previous_file(case), previous_zyx, blocks)
         stored = StoredCase(
             made_from={"recipe": self.recipe},
             case=case,
@@ -155,6 +168,7 @@ class Store:
             border_bytes=None if border_zyx is None else self.border_file(case).stat().st_size,
             annotated_count=None if annotated is None else len(annotated),
             annotated=_as_stored(annotated_classes),
+            previous_bytes=None if previous_zyx is None else self.previous_file(case).stat().st_size,
         )
         with atomic_path(description, durable=False) as temporary:
             temporary.write_text(stored.to_json(), encoding="utf-8")
@@ -173,6 +187,7 @@ class Store:
             voxels[: len(stored.foreground_counts)],
             None if stored.border_bytes is None else StoredArray.open(self.border_file(stored.case)),
             voxels[-1] if more else None,
+            None if stored.previous_bytes is None else StoredArray.open(self.previous_file(stored.case)),
         )
 
 
@@ -212,7 +227,7 @@ class StoredArray:
 
 @dataclass(frozen=True, slots=True)
 class OpenCase:
-    """Arrays of a stored case; indexing ``image``, ``labels`` or ``border`` reads only that part."""
+    """Arrays of a stored case; indexing ``image``, ``labels``, ``border`` or ``previous`` reads only that part."""
 
     case: str
     image: Any
@@ -225,16 +240,18 @@ class OpenCase:
     """(z, y, x) float16, None where the plan's loss has no such term."""
     annotated_voxels: npt.NDArray[np.int32] | None = None
     """(n, 3): voxels of any label but the ignore label; None where there is none."""
+    previous: Any = None
+    """(z, y, x) integer: label indices that a cascade's first stage has predicted; None but for its second stage."""
 
     @property
     def arrays(self) -> tuple[Any, ...]:
         """The large ones."""
-        return (self.image, self.labels) if self.border is None else (self.image, self.labels, self.border)
+        return tuple(array for array in (self.image, self.labels, self.border, self.previous) if array is not None)
 
     def in_memory(self) -> "OpenCase":
         """The same case with its arrays read into memory."""
-        border = None if self.border is None else self.border[:]
-        return replace(self, image=self.image[:], labels=self.labels[:], border=border)
+        border, previous = (None if array is None else array[:] for array in (self.border, self.previous))
+        return replace(self, image=self.image[:], labels=self.labels[:], border=border, previous=previous)
 
 
 def foreground_voxels(

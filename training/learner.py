@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autounet.device import autocast, pick_device, pick_precision
 from autounet.networks.build import build_network, memory_format
+from autounet.networks.previous import insert_channels, one_hot
 from autounet.networks.unet2015 import crop_to, reseed
 from autounet.runtime import Runtime
 from autounet.training.augmentation.pipeline import Augmentation
@@ -74,8 +75,8 @@ class Learner:
         reseed(self._network, int(rng.integers(2**62)) + self._processes.rank)
         if len(train.own) < train.batch_size:
             draw = draw.part(train.own)
-        image, labels, known = self._on_device(batch)
-        image, labels = self._augmentation.apply(image, labels, draw)
+        image, labels, previous, known = self._on_device(batch)
+        image, labels = self._augmentation.apply(image, labels, draw, previous)
         self._network.train()
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -101,7 +102,8 @@ class Learner:
         with self.averaged():
             self._network.eval()
             for batch in batches:
-                image, labels, known = self._on_device(batch)
+                image, labels, previous, known = self._on_device(batch)
+                image = self._with_previous(image, previous)
                 scores, labels, loss = self._forward(image, labels.clamp(min=0), known)
                 losses.append(loss)
                 annotated.append(torch.ones_like(loss) if ignore is None else (labels != ignore).any().to(loss.dtype))
@@ -123,7 +125,7 @@ class Learner:
             self._synchronise()
             times.append(time.perf_counter() - began)
         self._network.eval()
-        image = torch.zeros(1, batch.image.shape[1], *self._job.configuration.patch_size, device=self.device)
+        image = torch.zeros(1, self._job.configuration.network.in_channels, *self._job.configuration.patch_size, device=self.device)
         for _ in range(2):
             began = time.perf_counter()
             with torch.no_grad(), autocast(self.device, self.dtype):
@@ -186,15 +188,26 @@ class Learner:
         labels, weights = crop_to(labels, size), crop_to(image[:, channels:], size)
         return scores, labels, self._loss(scores, labels, weights[:, 0] if weights.shape[1] else None, known)
 
-    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Image, labels, and which classes are known; border weights are a last channel of the image, so that they are moved with it."""
+    def _with_previous(self, image: Tensor, previous: Tensor | None) -> Tensor:
+        """The image's channels, then one for each foreground label of what a cascade's first stage has predicted, as it stands."""
+        if previous is None:
+            return image
+        channels = len(self._job.configuration.normalization)
+        return insert_channels(image, one_hot(previous, self._job.configuration.network.in_channels - channels, image.dtype), channels)
+
+    def _on_device(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Image, labels, what a cascade's first stage has predicted, and which classes are known.
+
+        Border weights are a last channel of the image, so that they are moved with it.
+        """
         # Only CUDA's copies from pinned memory may go on in the background: elsewhere the source may be gone before they end.
         behind = self.device.type == "cuda"
         image, labels = batch.image.to(self.device, non_blocking=behind), batch.labels.to(self.device, non_blocking=behind)
         if batch.border is not None:
             image = torch.cat((image, batch.border.to(self.device, non_blocking=behind)), 1)
+        previous = None if batch.previous is None else batch.previous.to(self.device, non_blocking=behind)
         known = None if batch.known is None else batch.known.to(self.device, non_blocking=behind)
-        return image, labels, known
+        return image, labels, previous, known
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":

@@ -45,6 +45,9 @@ class Batch:
     """(n, 1, *loaded) float32 border weights, of plans whose loss has such."""
     known: Tensor | None = None
     """(n, classes) bool: which classes are annotated; None where all are, in every case of the fold."""
+    previous: Tensor | None = None
+    """(n, *loaded) int16 label indices that a cascade's first stage has predicted, beyond the case as ``labels``; None where there are
+    none."""
 
 
 class BatchLoader:
@@ -139,15 +142,24 @@ class BatchLoader:
         count, channels = len(requests), self._cases[0].image.shape[0]
         image = torch.zeros((count, channels, *self._loaded), device=self._device)
         labels = torch.full((count, *self._loaded), OUTSIDE, dtype=torch.int16, device=self._device)
+        previous = labels[: 0 if self._cases[0].previous is None else count].clone()
         border = torch.zeros((0 if self._cases[0].border is None else count, 1, *self._loaded), device=self._device)
         # On the CPU the arrays are filled through numpy, which leaves torch's threads to the network.
-        images, maps, weights = (each.numpy() if self._device.type == "cpu" else each for each in (image, labels, border))
+        images, maps, weights, before = (each.numpy() if self._device.type == "cpu" else each for each in (image, labels, border, previous))
         for sample, request in enumerate(requests):
             weight = weights[sample, 0] if len(weights) else None
-            copy_patch(self._cases[request.case], request, images[sample], maps[sample], weight, self._mirrored)
+            told = before[sample] if len(before) else None
+            copy_patch(self._cases[request.case], request, images[sample], maps[sample], weight, told, mirrored=self._mirrored)
         names = tuple(self._cases[request.case].case for request in every)
         known = None if self._known is None else self._known[[request.case for request in requests]]
-        return Batch(self._finished(image), self._finished(labels), names, self._finished(border) if len(border) else None, known)
+        return Batch(
+            self._finished(image),
+            self._finished(labels),
+            names,
+            self._finished(border) if len(border) else None,
+            known,
+            self._finished(previous) if len(previous) else None,
+        )
 
     def _finished(self, tensor: Tensor) -> Tensor:
         """Without the axis of one slice where the network is planar."""
@@ -174,16 +186,23 @@ def _on_device(case: OpenCase, device: torch.device) -> OpenCase:
         return None if array is None else torch.from_numpy(np.ascontiguousarray(array[:]).astype(NUMPY[dtype])).to(device)
 
     return replace(
-        case, image=moved(case.image, torch.float32), labels=moved(case.labels, torch.int16), border=moved(case.border, torch.float16)
+        case,
+        image=moved(case.image, torch.float32),
+        labels=moved(case.labels, torch.int16),
+        border=moved(case.border, torch.float16),
+        previous=moved(case.previous, torch.int16),
     )
 
 
-def copy_patch(case: OpenCase, request: PatchRequest, image: Any, labels: Any, border: Any = None, mirrored: bool = False) -> None:
+def copy_patch(
+    case: OpenCase, request: PatchRequest, image: Any, labels: Any, border: Any = None, previous: Any = None, *, mirrored: bool = False
+) -> None:
     """Copies the part of a patch that lies inside the case; of each array only the box that is needed is read.
 
-    ``image`` (c, z, y, x), ``labels`` and ``border`` (z, y, x) are numpy arrays or, where the case's are, tensors on its device.
+    ``image`` (c, z, y, x), ``labels``, ``border`` and ``previous`` (z, y, x) are numpy arrays or, where the case's are, tensors on its
+    device.
 
-    Beyond the case ``image``, ``labels`` and ``border`` stay as they are or, where ``mirrored``, get its mirror image.
+    Beyond the case they stay as they are or, where ``mirrored``, get its mirror image.
     """
     source: list[slice] = []
     target: list[Any] = []
@@ -198,7 +217,7 @@ def copy_patch(case: OpenCase, request: PatchRequest, image: Any, labels: Any, b
         else:
             target.append(slice(low - start, high - start))
         source.append(slice(low, high))
-    for array, patch in ((case.image, image), (case.labels, labels), (case.border, border)):
+    for array, patch in ((case.image, image), (case.labels, labels), (case.border, border), (case.previous, previous)):
         if patch is None:
             continue
         lead = (slice(None),) * (patch.ndim - 3)

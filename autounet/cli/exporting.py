@@ -14,7 +14,7 @@ from autounet.cli.models import named_folds, planned
 from autounet.cli.selecting import selected
 from autounet.cli.session import Session, check_writable
 from autounet.errors import UsageError
-from autounet.inference.model import TrainedFold, check_plan, choose_trained
+from autounet.inference.model import TrainedFold, check_plan, choose_before, choose_trained
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
@@ -50,9 +50,9 @@ def run_export(
     first = dict.fromkeys(fold.configuration for fold in chosen[0])
     trained = list(dict.fromkeys(fold for group in chosen for fold in group))
     for name in dict.fromkeys(fold.configuration for fold in trained):
-        before = planned(plan, name, layout).previous_stage
-        if before is not None and before not in {fold.configuration for fold in trained}:
-            trained += choose_trained(layout, before, named_folds(folds))
+        planned(plan, name, layout)
+    there = {fold.configuration for fold in trained}
+    trained += [fold for fold in choose_before(layout, plan, trained, named_folds(folds)) if fold.configuration not in there]
     for fold in trained:
         check_plan(fold.weights, plan, fold.configuration)
     path = output or Path(f"{plan.dataset}.zip")

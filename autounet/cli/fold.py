@@ -72,6 +72,8 @@ class FoldRun:
     split: Split
     prepared: Mapping[str, StoredCase]
     """All cases, by name."""
+    previous: Mapping[str, Path]
+    """For the second stage of a cascade, by case what the first one predicted while it was held out; else empty."""
 
     @property
     def title(self) -> str:
@@ -146,7 +148,8 @@ class FoldRun:
             return None
         screen.say(f"{self.title}: predicting {count(len(split.validation), 'held-out case')}")
         made_from = {"files": self._files(split.validation)}
-        scores = validate_fold(self.dataset, split.validation, self.plan, self.configuration, layout, self.session.runtime, made_from)
+        runtime = self.session.runtime
+        scores = validate_fold(self.dataset, split.validation, self.plan, self.configuration, layout, runtime, made_from, self.previous)
         show_scores(self.session, scores, f"{self.title}: held-out cases on their original grid")
         self._draw(scores, layout)
         screen.result(f"Weights, curves, predictions and a picture of them are in {layout.root}")
@@ -183,8 +186,14 @@ class FoldRun:
         }
 
     def _files(self, cases: Sequence[str]) -> str:
-        """Digest of what cases were prepared from: raw files as they were then, and which classes are annotated."""
+        """Digest of what cases were prepared from: raw files and a previous stage's label maps as they were then, annotated classes."""
         return digest_of([self.prepared[case].origin() for case in cases])
+
+    @property
+    def _origin(self) -> str:
+        """The files that cases are prepared from, in words."""
+        before = self.configuration.previous_stage
+        return "images or labels" if before is None else f"images, labels or label maps of {before}"
 
     def _scores_there(self, layout: FoldLayout) -> Scores | None:
         """The scores, if they are of the held-out files as they are now."""
@@ -197,7 +206,7 @@ class FoldRun:
             return None
         if scores.made_from.get("files") == self._files(self.split.validation):
             return scores
-        self.session.screen.warn("the held-out images or labels have changed since they were scored: predicting and scoring them again")
+        self.session.screen.warn(f"held-out {self._origin} have changed since they were scored: predicting and scoring them again")
         shutil.rmtree(layout.validation, ignore_errors=True)
         return None
 
@@ -209,7 +218,7 @@ class FoldRun:
         """
         about = read_about(layout.weights)
         if about.get("files") != self._files(self.split.train):
-            self.session.screen.warn(f"{layout.root}: trained on images or labels that have changed since; --overwrite trains anew")
+            self.session.screen.warn(f"{layout.root}: trained on {self._origin} that have changed since; --overwrite trains anew")
         if any(about.get(name) not in (None, digest) for name, digest in self._recipe_digests().items()):
             self.session.screen.warn(f"{layout.root}: trained with another recipe, see {layout.training.name}; --overwrite trains anew")
         found = about.get("cases")

@@ -250,7 +250,7 @@ def import_model(
 def preprocess(
     dataset: options.Dataset,
     configuration: Annotated[
-        list[str] | None, typer.Option("-c", "--configuration", help="2d or 3d_fullres; may be repeated. Default: all of the plan.")
+        list[str] | None, typer.Option("-c", "--configuration", help="May be repeated. Default: all that need no trained folds.")
     ] = None,
     preset: options.PresetName = None,
     data: options.Data = None,

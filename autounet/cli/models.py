@@ -13,7 +13,7 @@ from autounet.cli.stages import parse_folds, some
 from autounet.dataset import dataset_path, matching_folders
 from autounet.errors import UsageError
 from autounet.inference.bundled import load_bundle
-from autounet.inference.model import Model, TrainedFold, averaged, choose_trained, load_folds
+from autounet.inference.model import Model, TrainedFold, averaged, choose_before, choose_trained, load_folds
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.postprocessing import Postprocessing, Step
@@ -63,16 +63,13 @@ def choose_parts(session: Session, model: RunLayout | Bundle, wish: Wish) -> Cho
     for entry in trained:
         groups.setdefault(planned(plan, entry.configuration, model).name, []).append(entry)
     steps = selection.postprocessing if selection is not None and wish.postprocess else ()
-    made = max(entry.weights.stat().st_mtime for entry in trained)
+    members = [member for group in groups.values() for member in _members(model, plan, group, wish)]
+    made = max(entry.weights.stat().st_mtime for member in members for entry in member)
     if selection is not None and made > model.selection.stat().st_mtime:
         session.screen.warn(f"folds were trained after {model.selection.name} was made: `autounet select` chooses anew")
-    parts = [
-        load
-        for group in groups.values()
-        for load in _loads(wish, [entry.fold for entry in group], partial(_of_folds, plan, session.runtime, group))
-    ]
+    loads = [partial(_of_folds, plan, session.runtime, member) for member in members]
     folds_of = {key: tuple(entry.fold for entry in group) for key, group in groups.items()}
-    return Chosen(plan, folds_of, partial(_load_all, parts, steps), made, _words(plan, steps))
+    return Chosen(plan, folds_of, partial(_load_all, loads, steps), made, _words(plan, steps))
 
 
 Load = Callable[[], Model]
@@ -87,8 +84,20 @@ def _of_bundle(bundle: Bundle, runtime: Runtime, name: str, folds: Sequence[str]
     return load_bundle(bundle, runtime, name, folds, postprocess=False)
 
 
-def _of_folds(plan: Plan, runtime: Runtime, group: Sequence[TrainedFold], folds: Sequence[str]) -> Model:
-    return load_folds(plan, [entry for entry in group if entry.fold in folds], runtime)
+def _members(layout: RunLayout, plan: Plan, group: Sequence[TrainedFold], wish: Wish) -> list[list[TrainedFold]]:
+    """The folds of one configuration, or each by itself where they are to be seen to disagree; of a cascade with those of its first stage.
+
+    Chosen before any is read: a fold that is missing is told at once.
+    """
+    named = None if wish.folds is None else [entry.fold for entry in group]
+    apart = [[entry] for entry in group] if wish.apart else [list(group)]
+    return [[*choose_before(layout, plan, each, [each[0].fold] if wish.apart else named), *each] for each in apart]
+
+
+def _of_folds(plan: Plan, runtime: Runtime, member: Sequence[TrainedFold]) -> Model:
+    name = member[-1].configuration
+    trained = [entry for entry in member if entry.configuration == name]
+    return load_folds(plan, trained, runtime, [entry for entry in member if entry.configuration != name])
 
 
 def _load_all(loads: Sequence[Load], steps: tuple[Step, ...]) -> Model:

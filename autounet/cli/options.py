@@ -22,7 +22,7 @@ PresetName = Annotated[
 ]
 GpuMemory = Annotated[float | None, typer.Option("--gpu-memory", help="GPU memory to plan for, in GB.")]
 ConfigurationName = Annotated[
-    str | None, typer.Option("-c", "--configuration", help="2d, 3d_fullres or 3d_lowres. Default: 3d_fullres if planned.")
+    str | None, typer.Option("-c", "--configuration", help="One of the plan, such as 2d or 3d_lowres. Default: 3d_fullres if planned.")
 ]
 Licence = Annotated[str, typer.Option("--licence", help="Under which licence the model may be used; stands in the file.")]
 Description = Annotated[str, typer.Option("--description", help="What people should know about the model; stands in the file.")]

@@ -22,6 +22,8 @@ from autounet.splits import FOLDS, five_folds
 AFTER = 0.1
 """Of a budget so much is kept for selecting and for the report."""
 
+ALL_FOLDS = tuple(str(fold) for fold in range(FOLDS))
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -71,6 +73,9 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
         plan, _ = fresh_plan(session, dataset, layout, wanted)
     schedule = make_schedule(plan, wish.configurations, folds, total)
     show_schedule(session, plan, layout, schedule)
+    for name in left_out(plan, wish.configurations, folds):
+        before = plan.configurations[name].previous_stage
+        session.screen.warn(f"{name} is left out: it takes all folds of {before}. Without -f, or with -c {name}, it is trained too")
     if wish.dry_run:
         return
     examine_first(session, dataset, layout, query)
@@ -101,21 +106,36 @@ def examine_first(session: Session, dataset: DatasetSpec, layout: RunLayout, que
 def make_schedule(plan: Plan, wanted: Sequence[str], folds: Sequence[str], total_seconds: float | None) -> Schedule:
     """The folds of the configurations in the plan's order: all of a low resolution before what builds on it.
 
+    The second stage of a cascade takes all folds of the first, whichever folds are asked for. Where that is not all folds, it is done
+    only if it is named.
+
     Raises:
         UsageError: No such configuration, one that cannot be trained, or less than a second for a fold.
     """
-    trainable = [name for name, entry in plan.configurations.items() if entry.previous_stage is None]
-    unknown = [name for name in wanted if name not in trainable]
+    unknown = [name for name in wanted if name not in plan.configurations]
     if unknown:
-        raise UsageError(f"-c {unknown[0]}: cannot be trained with this plan", expected=" or ".join(trainable))
-    names = [name for name in trainable if not wanted or name in wanted]
-    parts = tuple((name, fold) for name in names for fold in folds)
+        raise UsageError(f"-c {unknown[0]}: cannot be trained with this plan", expected=" or ".join(plan.configurations))
+    names = [name for name in plan.configurations if name in wanted or not (wanted or name in left_out(plan, wanted, folds))]
+    first_stages = {entry.previous_stage for name, entry in plan.configurations.items() if name in names}
+    parts = tuple(
+        (name, fold)
+        for name in plan.configurations
+        if name in names or name in first_stages
+        for fold in (ALL_FOLDS if name in first_stages else folds)
+    )
     seconds = None if total_seconds is None else total_seconds * (1 - AFTER) / len(parts)
     if seconds is not None and seconds < 1:
         raise UsageError(
             f"--budget: {total_seconds:.0f} s are too little for {count(len(parts), 'fold')}", remedy="give more, or fewer folds"
         )
     return Schedule(parts, seconds)
+
+
+def left_out(plan: Plan, wanted: Sequence[str], folds: Sequence[str]) -> list[str]:
+    """Cascades that are not scheduled because they would take more folds than were asked for."""
+    if wanted or set(ALL_FOLDS) <= set(folds):
+        return []
+    return [name for name, entry in plan.configurations.items() if entry.previous_stage is not None]
 
 
 def is_done(layout: RunLayout, configuration: str, fold: str) -> bool:
@@ -134,9 +154,6 @@ def show_schedule(session: Session, plan: Plan, layout: RunLayout, schedule: Sch
     rows.append(("select, with ensembles and postprocessing", "done" if layout.selection.exists() else "a few minutes"))
     rows.append(("report", "done" if layout.report.exists() else "a minute"))
     session.screen.table(f"{plan.dataset}: what there is to do", ("stage", "time"), rows)
-    left_out = [name for name, entry in plan.configurations.items() if entry.previous_stage is not None]
-    if left_out:
-        session.screen.warn(f"{', '.join(left_out)}: cascades are planned, but this version cannot train them")
     session.screen.json(
         {
             "stages": [{"configuration": name, "fold": fold, "done": is_done(layout, name, fold)} for name, fold in schedule.parts],

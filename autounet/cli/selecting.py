@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from autounet.artefact import digest_of
 from autounet.bundle_text import describe_steps
+from autounet.cli.cascades import older_than_first
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.session import Session, recorded
 from autounet.cli.stages import load_dataset, load_splits, some
@@ -43,6 +44,10 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
     validation = CrossValidation(dataset, plan, layout, splits, folds)
     for name in configurations:
         check_folds(validation, name)
+        older = older_than_first(layout, plan, name, folds)
+        if older:
+            before = plan.configurations[name].previous_stage
+            session.screen.warn(f"{in_words(older)} of {name}: {before} was trained again since; train with --overwrite to learn from it")
     made_from = {
         "plan": plan.digest(),
         "weights": validation.weights(list(configurations)),

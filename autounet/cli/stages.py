@@ -106,13 +106,6 @@ def choose_configuration(plan: Plan, name: str | None) -> Configuration:
     chosen = name or ("3d_fullres" if "3d_fullres" in plan.configurations else next(iter(plan.configurations)))
     if chosen not in plan.configurations:
         raise UsageError(f"-c {chosen}: not in the plan", expected=" or ".join(plan.configurations))
-    if plan.configurations[chosen].previous_stage is not None:
-        others = [name for name, entry in plan.configurations.items() if entry.previous_stage is None]
-        raise UsageError(
-            f"-c {chosen}: cascades are planned, but this version cannot train them",
-            expected=" or ".join(others),
-            remedy="train 3d_fullres or 3d_lowres",
-        )
     return plan.configurations[chosen]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autounet.cli.cascades import out_of_fold
 from autounet.cli.fold import FoldRun, FoldWish
 from autounet.cli.recipe import RecipeChoices
 from autounet.cli.session import Session, alone, parse_duration, recorded
@@ -70,14 +71,16 @@ def run_train(session: Session, dataset: str, fold: str, configuration: str | No
             plan, _ = fresh_plan(session, spec, layout, wanted, wish.overwrite)
             chosen, recipe = choose_configuration(plan, configuration), wish.recipe.applied_to(plan)
             check_loss(recipe.loss, recipe.labels)
+            previous = out_of_fold(session, spec, layout, plan, chosen)
             splits = [cases_of_fold(session, spec, layout, name) for name in folds]
             if processes.writes:
                 for name in folds:  # a wish that is older than this command
                     layout.fold(chosen.name, name).stop.unlink(missing_ok=True)
-            prepared = prepare_dataset(spec, plan, {chosen.name: layout.prepared(chosen.name)}, session.runtime)[chosen.name]
+            folders = {chosen.name: layout.prepared(chosen.name)}
+            prepared = prepare_dataset(spec, plan, folders, session.runtime, previous)[chosen.name]
             by_name = {case.case: case for case in prepared}
         for name, split in zip(folds, splits, strict=True):
-            run = FoldRun(session, spec, layout, plan, recipe, chosen, name, split, by_name)
+            run = FoldRun(session, spec, layout, plan, recipe, chosen, name, split, by_name, previous)
             scores = run.run(wish.of(plan))
             if scores is not None:
                 record.setdefault("scores", {})[f"{chosen.name} fold {name}"] = scores.to_public()["mean"]

@@ -8,7 +8,7 @@ import torch
 
 from autounet.checkpoint import save_weights
 from autounet.errors import ArtefactError, UsageError
-from autounet.inference.model import TrainedFold, check_plan, choose_trained, find_trained, load_folds
+from autounet.inference.model import TrainedFold, check_plan, choose_before, choose_trained, find_trained, load_folds
 from autounet.inference.passes import Forward
 from autounet.labels import LabelSpec
 from autounet.layout import RunLayout
@@ -82,6 +82,61 @@ def test_not_what_was_asked_for(layout: RunLayout) -> None:
         choose_trained(layout, "3d_fullres", None)
     with pytest.raises(UsageError, match="fold 3, 4 of 2d: not trained: found folds 0, 1"):
         choose_trained(layout, "2d", ["0", "3", "4"])
+
+
+@pytest.fixture
+def cascade(make_plan: MakePlan) -> Plan:
+    """A low resolution, and a second stage that is told its labels, one and two."""
+    plan, low = make_plan()
+    low = low.model_copy(update={"name": "3d_lowres"})
+    network = low.network.model_copy(update={"in_channels": 3})
+    high = low.model_copy(update={"name": "3d_cascade_fullres", "network": network, "previous_stage": "3d_lowres"})
+    return plan.model_copy(update={"configurations": {low.name: low, high.name: high}})
+
+
+@pytest.mark.parametrize(
+    ("folds", "expected"), [(None, ["0", "1", "2"]), (["0"], ["0"]), (["0", "1"], ["0", "1"]), (["all"], ["0", "1", "2"])]
+)
+def test_which_folds_of_its_first_stage_a_cascade_takes(layout: RunLayout, cascade: Plan, folds: list[str], expected: list[str]) -> None:
+    """All of cross-validation, also for a second stage of fewer; those that are named; and instead of ``all``, where that is missing."""
+    train(layout, "3d_lowres", "0", "1", "2")
+    train(layout, "3d_cascade_fullres", "0", "1", "all")
+    second = choose_trained(layout, "3d_cascade_fullres", folds)
+    assert [entry.configuration for entry in second] == ["3d_cascade_fullres"] * len(second)
+    before = choose_before(layout, cascade, second, folds)
+    assert [(entry.configuration, entry.fold) for entry in before] == [("3d_lowres", fold) for fold in expected]
+    assert choose_before(layout, cascade, choose_trained(layout, "3d_lowres", None), None) == []
+
+
+def test_a_cascade_on_all_cases_takes_a_first_stage_on_all_cases(layout: RunLayout, cascade: Plan) -> None:
+    train(layout, "3d_lowres", "0", "all")
+    train(layout, "3d_cascade_fullres", "all")
+    second = choose_trained(layout, "3d_cascade_fullres", ["all"])
+    assert [entry.fold for entry in choose_before(layout, cascade, second, ["all"])] == ["all"]
+
+
+def test_a_cascade_without_its_first_stage(layout: RunLayout, cascade: Plan) -> None:
+    train(layout, "3d_cascade_fullres", "0")
+    with pytest.raises(UsageError, match="3d_lowres: not trained"):
+        choose_before(layout, cascade, choose_trained(layout, "3d_cascade_fullres", None), None)
+
+
+def test_a_cascade_has_two_stages_and_its_second_alone_has_one(layout: RunLayout, cascade: Plan) -> None:
+    low, high = cascade.configurations.values()
+    for fold in ("0", "1"):
+        save(layout.fold(low.name, fold).weights, cascade, low, int(fold))
+    save(layout.fold(high.name, "0").weights, cascade, high, 5)
+    second = choose_trained(layout, high.name, None)
+    before = choose_before(layout, cascade, second, None)
+    model = load_folds(cascade, second, FP32, before)
+    assert [stage.configuration.name for stage in model.stages] == [low.name, high.name]
+    patches = torch.rand(1, 1, 8, 8, 8)
+    alone = load_folds(cascade, before, FP32)
+    torch.testing.assert_close(model.stages[0].forward(patches), alone.stages[0].forward(patches))
+    assert model.stages[1].forward(torch.rand(1, 3, 8, 8, 8)).shape == (1, 3, 8, 8, 8)
+    assert len(load_folds(cascade, second, FP32).stages) == 1
+    both = load_folds(cascade, [*before, *second], FP32, before)  # an ensemble of the low resolution with the cascade on it
+    assert [len(member.stages) for member in both.members] == [1, 2]
 
 
 def save(path: Path, plan: Plan, configuration: Configuration, seed: int) -> Path:

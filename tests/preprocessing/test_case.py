@@ -79,6 +79,21 @@ def test_a_2d_configuration_leaves_the_slices_alone(make_plan: MakePlan) -> None
     assert [sorted(np.unique(part)) for part in case.labels_zyx] == [[0], [0], [1], [0]]
 
 
+def test_a_first_stages_labels_are_outside_beyond_the_mask_even_where_no_channel_is_masked(make_plan: MakePlan) -> None:
+    """As nnU-Net treats any label map that comes with an image to be predicted; the true labels stay as they are."""
+    plan, configuration = make_plan(transpose=(2, 0, 1))
+    image = np.full((1, 4, 5, 6), 3.0, np.float32)
+    image[0, :2, :2, :2] = 0
+    labels, previous = np.zeros((4, 5, 6), np.uint8), np.zeros((4, 5, 6), np.uint8)
+    labels[3], previous[0, 0, 0], previous[2, 2, 2] = 1, 2, 1
+    case = prepare_case(image, grid_of((4, 5, 6)), plan, configuration, labels, "case", previous)
+    expected = previous.astype(int)
+    expected[:2, :2, :2][expected[:2, :2, :2] == 0] = OUTSIDE
+    np.testing.assert_array_equal(case.previous_zyx, expected.transpose(2, 0, 1))
+    np.testing.assert_array_equal(case.labels_zyx, labels.transpose(2, 0, 1))
+    assert prepare_case(image, grid_of((4, 5, 6)), plan, configuration, labels, "case").previous_zyx is None
+
+
 def test_outside_the_mask_labels_say_so(make_plan: MakePlan) -> None:
     """A corner of the crop is empty, a hole is not: it counts as inside, as nnU-Net fills holes."""
     plan, configuration = make_plan(schemes=(Normalization(scheme="zscore", use_mask=True),))
@@ -191,15 +206,16 @@ def test_prepared_cases_equal_nnunets(make_plan: MakePlan, golden: dict[str, Any
         plan, configuration = make_plan(row["target"], transpose=tuple(row["transpose"]), schemes=chosen)
         image = raw_image(row["shape"], len(chosen))
         labels = np.where(image.any(0), blobs(row["shape"], 3), 0)
-        case = prepare_case(image, grid_of(row["shape"], row["spacing"]), plan, configuration, labels, name)
+        case = prepare_case(image, grid_of(row["shape"], row["spacing"]), plan, configuration, labels, name, previous_zyx=labels)
         assert [list(pair) for pair in zip(case.trace.box.start, case.trace.box.stop, strict=True)] == row["box"], name
         assert list(case.image_czyx.shape) == row["shape_prepared"], name
         expected = np.array(row["image"]).reshape(row["shape_prepared"])
         for found, channel in zip(case.image_czyx, expected, strict=True):
             np.testing.assert_allclose(found, channel, atol=1e-4 * np.ptp(channel), err_msg=name)
         assert case.labels_zyx is not None
-        # nnU-Net always marks what is outside the mask; here only a normalisation inside it does.
+        # nnU-Net always marks what is outside the mask. So do we in a first stage's label map; in labels only where a channel needs it.
         golden_labels = np.array([int(digit) - 1 for digit in row["labels"]]).reshape(row["shape_prepared"][1:])
+        np.testing.assert_array_equal(case.previous_zyx, golden_labels, err_msg=name)
         if any(row["mask"]):
             np.testing.assert_array_equal(case.labels_zyx, golden_labels, err_msg=name)
         else:

@@ -278,3 +278,54 @@ def test_a_store_that_cannot_be_written_is_no_fault_of_the_cases(dataset: Datase
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(ArtefactError, match="cannot be written"):
         prepare(dataset, chosen, tmp_path / "file" / "store")
+
+
+@pytest.fixture
+def second(chosen: Chosen) -> Chosen:
+    """The same, as the second stage of a cascade."""
+    plan, entry = chosen
+    entry = entry.model_copy(update={"name": "3d_cascade_fullres", "previous_stage": "3d_lowres"})
+    return plan.model_copy(update={"configurations": {entry.name: entry}}), entry
+
+
+def predicted(dataset: DatasetSpec, folder: Path, shift: float = 0.0) -> dict[str, Path]:
+    """By case, a first stage's label map: the true labels exchanged."""
+    folder.mkdir(exist_ok=True)
+    maps = {}
+    for case in dataset.cases:
+        truth = np.asarray(nibabel.load(case.label).dataobj)
+        maps[case.id] = folder / f"{case.id}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(np.array([0, 2, 1], np.uint8)[truth], np.diag([1.0, 1.2, 1.5 + shift, 1.0])), maps[case.id])
+    return maps
+
+
+def test_a_first_stages_label_maps_are_prepared_like_labels(dataset: DatasetSpec, second: Chosen, tmp_path: Path) -> None:
+    """Cropped and resampled with the image; a file that changes is prepared again, the other cases are kept."""
+    (plan, entry), maps, folder = second, predicted(dataset, tmp_path / "maps"), tmp_path / "store"
+    prepare_dataset(dataset, plan, {entry.name: folder}, Runtime(workers=0), maps)
+    store, stored = open_cases(plan, entry, folder, [case.id for case in dataset.cases])
+    for case in stored:
+        opened = store.open(case)
+        labels, previous = opened.labels[:], opened.previous[:]
+        assert previous.shape == labels.shape
+        np.testing.assert_array_equal(previous > 0, labels > 0)
+        np.testing.assert_array_equal(previous[labels > 0], 3 - labels[labels > 0])
+    before = written(folder)
+    prepare_dataset(dataset, plan, {entry.name: folder}, Runtime(workers=0), maps)
+    assert written(folder) == before
+    nibabel.save(nibabel.Nifti1Image(np.zeros((12, 11, 10), np.uint8), np.diag([1.0, 1.2, 1.5, 1.0])), maps["c1"])
+    prepare_dataset(dataset, plan, {entry.name: folder}, Runtime(workers=0), maps)
+    assert {name.split(".")[0] for name, when in written(folder).items() if before[name] != when} == {"c1"}
+    store, stored = open_cases(plan, entry, folder, ["c1"])
+    assert not (store.open(stored[0]).previous[:] > 0).any()
+
+
+def test_first_stages_label_maps_that_are_missing_or_on_another_grid(dataset: DatasetSpec, second: Chosen, tmp_path: Path) -> None:
+    (plan, entry), maps = second, predicted(dataset, tmp_path / "maps", shift=0.5)
+    with pytest.raises(DatasetError, match="4 of 4") as caught:
+        prepare_dataset(dataset, plan, {entry.name: tmp_path / "store"}, Runtime(workers=0), maps)
+    assert all("label map and the image differ in spacing" in problem.what for problem in caught.value.problems)
+    del maps["c2"]
+    with pytest.raises(DatasetError) as caught:
+        prepare_dataset(dataset, plan, {entry.name: tmp_path / "store"}, Runtime(workers=0), maps)
+    assert "c2: no label map of 3d_lowres" in str(caught.value.problems[2].what)

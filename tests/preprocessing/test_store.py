@@ -153,6 +153,25 @@ def test_border_weights_are_kept_where_there_are_any(store: Store, write: Write)
     assert len(store.open(plain).arrays) == 2
 
 
+def test_what_a_first_stage_predicted_is_kept_where_there_is_any(store: Store, write: Write) -> None:
+    image, labels = arrays((4, 5, 6))
+    previous = np.random.default_rng(1).integers(-1, 3, (4, 5, 6)).astype(np.int8)
+    stored = store.write("case", image, labels, trace_of((4, 5, 6)), LABELS, SOURCES, (4, 4, 4), previous_zyx=previous)
+    assert store.find("case", SOURCES) == stored
+    for opened in (store.open(stored), store.open(stored).in_memory()):
+        np.testing.assert_array_equal(opened.previous[:], previous)
+        assert opened.previous[:].dtype == np.int8
+        assert len(opened.arrays) == 3
+    path = store.previous_file("case")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.find("case") is None
+    write("case")
+    plain = store.find("case")
+    assert plain is not None
+    assert not path.exists()
+    assert store.open(plain).previous is None
+
+
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_case_whose_border_file_is_not_whole_is_not_there(store: Store, damage: str) -> None:
     image, labels = arrays((4, 5, 6))

@@ -90,9 +90,12 @@ def configuration() -> Callable[..., Configuration]:
 
 
 def write_cases(
-    folder: Path, labels: LabelSpec, shapes: Sequence[tuple[int, int, int]], channels: int = 1, border: bool = False
+    folder: Path, labels: LabelSpec, shapes: Sequence[tuple[int, int, int]], channels: int = 1, border: bool = False, previous: bool = False
 ) -> tuple[Store, list[StoredCase]]:
-    """Cases of noise with a bright ball (1) in a dim shell (2), prepared; border weights are half the label."""
+    """Cases of noise with a bright ball (1) in a dim shell (2), prepared; border weights are half the label.
+
+    With ``previous`` a cascade's first stage has predicted the ball as shell and the shell as ball.
+    """
     store, stored = Store(folder, "recipe"), []
     for number, shape in enumerate(shapes):
         rng = np.random.default_rng(number)
@@ -103,13 +106,15 @@ def write_cases(
         grid = Grid(shape_zyx=shape, spacing_mm_zyx=(1.0, 1.0, 1.0))
         trace = Trace(grid=grid, transpose=(0, 1, 2), box=Box(start=(0, 0, 0), stop=shape), prepared_shape=shape)
         weights = (0.5 * truth).astype(np.float16) if border else None
-        stored.append(store.write(f"case_{number}", image.astype(np.float32), truth, trace, labels, (), (16, 16, 16), weights))
+        told = np.array([0, 2, 1], np.uint8)[truth] if previous else None
+        arrays = image.astype(np.float32), truth
+        stored.append(store.write(f"case_{number}", *arrays, trace, labels, (), (16, 16, 16), weights, previous_zyx=told))
     return store, stored
 
 
 @pytest.fixture(scope="session")
 def cases_of() -> Callable[..., tuple[Store, list[StoredCase]]]:
-    """Writes prepared cases: folder, labels, shapes, ``channels``, ``border``."""
+    """Writes prepared cases: folder, labels, shapes, ``channels``, ``border``, ``previous``."""
     return write_cases
 
 

@@ -121,7 +121,7 @@ def test_the_cache_counts_all_channels_and_the_labels(two_labels, cases_of, tmp_
 def test_an_error_of_the_reader_arrives_as_it_was(prepared, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     loader = _loader(prepared, workers)
 
-    def broken(*arguments: object) -> None:
+    def broken(*arguments: object, **more: object) -> None:
         raise ArtefactError("case_0: cannot be read")
 
     monkeypatch.setattr(loader_module, "copy_patch", broken)
@@ -139,7 +139,7 @@ def test_mirrored_patches_equal_numpys_symmetric_padding(wave, label_map, start:
         np.zeros((6, 16, 8), np.int16),
         np.zeros((6, 16, 8), np.float32),
     )
-    copy_patch(OpenCase("a", image, labels, (), border), PatchRequest(0, start), found, found_labels, found_border, True)
+    copy_patch(OpenCase("a", image, labels, (), border), PatchRequest(0, start), found, found_labels, found_border, mirrored=True)
     window = tuple(slice(first + 60, first + 60 + side) for first, side in zip(start, (6, 16, 8), strict=True))
     np.testing.assert_array_equal(found, np.pad(image, ((0, 0), *((60, 60),) * 3), mode="symmetric")[(slice(None), *window)])
     np.testing.assert_array_equal(found_labels, np.pad(labels, 60, mode="symmetric")[window])
@@ -148,7 +148,7 @@ def test_mirrored_patches_equal_numpys_symmetric_padding(wave, label_map, start:
 
 def test_mirrored_patches_read_only_the_needed_part() -> None:
     case = OpenCase("a", _Recording(np.ones((1, 4, 30, 30))), _Recording(np.ones((4, 30, 30))), ())
-    copy_patch(case, PatchRequest(0, (1, -3, 20)), np.zeros((1, 2, 8, 8), np.float32), np.zeros((2, 8, 8), np.int16), None, True)
+    copy_patch(case, PatchRequest(0, (1, -3, 20)), np.zeros((1, 2, 8, 8), np.float32), np.zeros((2, 8, 8), np.int16), mirrored=True)
     # Rows -3, -2, -1 are rows 2, 1, 0 again.
     assert case.labels.asked == [(slice(1, 3), slice(0, 5), slice(20, 28))]
     assert case.image.asked == [(slice(None), slice(1, 3), slice(0, 5), slice(20, 28))]
@@ -171,3 +171,27 @@ def test_border_weights_come_with_the_batch(two_labels, cases_of, tmp_path, patc
 
 def test_batches_without_border_weights_have_none(prepared) -> None:
     assert next(iter(_loader(prepared).batches(0, 1))).border is None
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_the_first_stage_predicted_comes_with_the_batch(
+    two_labels, cases_of, tmp_path, monkeypatch: pytest.MonkeyPatch, mirrored: bool, cached: bool
+) -> None:
+    """Here it has taken one label for the other, so that the batch can be checked against itself."""
+    monkeypatch.setattr(loader_module, "CACHE_SHARE", 1.0 if cached else 0.0)
+    store, cases = cases_of(tmp_path, two_labels, [(20, 22, 24), (24, 20, 26)], previous=True)
+    loader = BatchLoader(
+        store, cases, batch_size=3, loaded=(28, 28, 28), patch_size=(16, 16, 16), workers=0, stream=0, seed=1, mirrored=mirrored
+    )
+    for batch in loader.batches(0, 3):
+        assert batch.previous is not None
+        assert batch.previous.dtype == torch.int16
+        expected = torch.where(batch.labels > 0, 3 - batch.labels, batch.labels)  # background and OUTSIDE are the same in both
+        assert batch.previous.equal(expected)
+        assert bool((batch.previous == OUTSIDE).any()) is not mirrored
+    assert store.open(cases[0]).in_memory().previous.shape == (20, 22, 24)
+
+
+def test_batches_of_a_single_stage_have_none(prepared) -> None:
+    assert next(iter(_loader(prepared).batches(0, 1))).previous is None

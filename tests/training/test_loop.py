@@ -98,6 +98,20 @@ def make_2015(cases_of, two_labels, configuration, tmp_path: Path) -> Make:
     return build
 
 
+@pytest.fixture
+def make_cascade(cases_of, two_labels, configuration, tmp_path: Path) -> Make:
+    """The same for the second stage of a cascade, whose first one has taken the ball for the shell and the shell for the ball."""
+    entry = configuration(3)
+    network = entry.network.model_copy(update={"in_channels": 3})
+    entry = entry.model_copy(update={"network": network, "previous_stage": "3d_lowres"})
+    prepared = cases_of(tmp_path / "prepared", two_labels, [(20, 22, 18)] * 6, previous=True)
+
+    def build(folder: Path, length: Length, runtime: Runtime = CPU, **changes: Any) -> FoldTraining:
+        return _build(prepared, entry, two_labels, folder, length, runtime, **changes)
+
+    return build
+
+
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_weights(FoldLayout(folder).weights)[0]
 
@@ -455,6 +469,49 @@ def test_the_network_of_2015_resumes_exactly_and_leaves_the_global_generator_alo
     again.resume()
     assert _numbers(again.run()) == _numbers(whole)
     assert _identical(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_the_second_stage_of_a_cascade_resumes_exactly(make_cascade: Make, tmp_path: Path) -> None:
+    length = Length(epochs=2, iterations=3)
+    whole = make_cascade(tmp_path / "whole", length).run()
+    asked: list[int] = []
+
+    def wish() -> str | None:
+        asked.append(1)
+        return "a wish" if len(asked) == 4 else None
+
+    with pytest.raises(Interrupted):
+        make_cascade(tmp_path / "stopped", length, stop=wish).run()
+    again = make_cascade(tmp_path / "stopped", length)
+    again.resume()
+    assert _numbers(again.run()) == _numbers(whole)
+    assert _identical(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_cascades_network_sees_the_image_then_a_channel_for_each_label(
+    make_cascade: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In training and in online validation alike; without augmentation the channels are the labels, one taken for the other."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    forward = Learner._forward
+
+    def recorded(self: Learner, image: torch.Tensor, labels: torch.Tensor, known: Any) -> Any:
+        seen.append((image, labels))
+        return forward(self, image, labels, known)
+
+    monkeypatch.setattr(Learner, "_forward", recorded)
+    make_cascade(tmp_path, Length(epochs=1, iterations=2), augmentation="none").run()
+    assert len(seen) > 2  # two steps, then the validation batches
+    for image, labels in seen:
+        assert image.shape[1] == 3
+        assert image[:, 1].equal((labels == 2).float())
+        assert image[:, 2].equal((labels == 1).float())
+
+
+def test_a_budget_for_a_cascade(make_cascade: Make, tmp_path: Path) -> None:
+    """Timing a forward pass takes all channels."""
+    step, forward = make_cascade(tmp_path, Length(budget_seconds=1.0))._learner.time_steps()
+    assert min(step, forward) > 0
 
 
 def test_dropout_differs_from_step_to_step(make_2015: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,12 +84,6 @@ def draw_cascade(rng: np.random.Generator, samples: int, labels: int, cascade: C
     return CascadeDraw(tuple(operations), tuple(removals))
 
 
-def one_hot(previous: Tensor, labels: int, dtype: torch.dtype) -> Tensor:
-    """Label indices (n, *space) → one channel for each of the ``labels`` foreground labels, 1 and up: (n, labels, *space)."""
-    indices = torch.arange(1, labels + 1, device=previous.device, dtype=previous.dtype).reshape(-1, *(1,) * (previous.ndim - 1))
-    return (previous[:, None] == indices).to(dtype)
-
-
 def apply_cascade(channels: Tensor, draw: CascadeDraw, cascade: Cascade) -> Tensor:
     """Changes (n, labels, *space) of zeros and ones in place and returns the tensor."""
     for sample, operations in zip(channels, draw.operations, strict=True):

@@ -7,11 +7,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from autounet.networks.previous import insert_channels, one_hot
 from autounet.networks.scored import is_unpadded
 from autounet.plan import Configuration
 from autounet.preset import AugmentationKind
 from autounet.rotation import rotation_rule
-from autounet.training.augmentation.cascade import CascadeDraw, apply_cascade, draw_cascade, one_hot
+from autounet.training.augmentation.cascade import CascadeDraw, apply_cascade, draw_cascade
 from autounet.training.augmentation.elastic import ElasticDraw, apply_elastic, draw_elastic
 from autounet.training.augmentation.intensity import IntensityDraw
 from autounet.training.augmentation.policy import POLICIES
@@ -96,5 +97,5 @@ class Augmentation:
         if previous is not None and draw.cascade is not None:
             channels = one_hot(previous, self._previous_labels, image.dtype)
             channels = apply_cascade(channels, draw.cascade, self._policy.cascade)
-            image = torch.cat((image[:, : self._channels], channels, image[:, self._channels :]), 1)
+            image = insert_channels(image, channels, self._channels)
         return image, labels.clamp(min=0)

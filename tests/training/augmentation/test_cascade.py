@@ -5,9 +5,10 @@ import pytest
 import torch
 from scipy import ndimage
 
+from autounet.networks.previous import one_hot
 from autounet.plan import Configuration
 from autounet.preprocessing.case import OUTSIDE
-from autounet.training.augmentation.cascade import apply_operator, ball, one_hot, remove_component
+from autounet.training.augmentation.cascade import apply_operator, ball, remove_component
 from autounet.training.augmentation.pipeline import Augmentation
 
 

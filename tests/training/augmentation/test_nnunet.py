@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from autounet.networks.previous import one_hot
 from autounet.rotation import RotationRule
-from autounet.training.augmentation.cascade import OPERATORS, Cascade, CascadeDraw, Operation, Removal, apply_cascade, draw_cascade, one_hot
+from autounet.training.augmentation.cascade import OPERATORS, Cascade, CascadeDraw, Operation, Removal, apply_cascade, draw_cascade
 from autounet.training.augmentation.intensity import IntensityDraw
 from autounet.training.augmentation.policy import POLICIES
 from autounet.training.augmentation.spatial import Affine, SpatialDraw, apply_mirror, apply_spatial, draw_spatial
