@@ -1,7 +1,9 @@
 """Selection: the artefact that says which configuration or ensemble is the model, and what is done to its label maps."""
 
 from collections.abc import Container
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
 
 from autounet.artefact import Artefact, Frozen
 from autounet.postprocessing import Step
@@ -12,7 +14,7 @@ JOIN = "+"
 
 def configurations_of(name: str, known: Container[str]) -> tuple[str, ...]:
     """The configurations that a candidate's name joins, without repetition; a known name is one, whatever is in it."""
-    return (name,) if name in known else tuple(dict.fromkeys(name.split(JOIN)))
+    return (name,) if name in known else tuple(dict.fromkeys(part.strip() for part in name.split(JOIN)))
 
 
 class Interval(Frozen):
@@ -68,6 +70,7 @@ class Selection(Artefact):
 
     KIND: ClassVar[str] = "selection"
     VERSION: ClassVar[int] = 1
+    REMEDY: ClassVar[str] = "run `autounet select --overwrite`, which makes it anew"
 
     kind: str = KIND
     schema_version: int = VERSION
@@ -78,7 +81,7 @@ class Selection(Artefact):
     cases: int
     missing: tuple[str, ...]
     """What is not trained or was left out, in words; empty where nothing is missing."""
-    candidates: tuple[Candidate, ...]
+    candidates: Annotated[tuple[Candidate, ...], Field(min_length=1)]
     """The best first."""
     chosen: str
     """Name of the candidate that predicts."""
@@ -95,6 +98,12 @@ class Selection(Artefact):
     """With it. Chosen on the same cases: a little hopeful."""
     confidence_rank_correlation: float | None = None
     """Spearman's correlation over cases of the expected Dice (from the probabilities alone) with the true mean Dice."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.chosen not in {entry.name for entry in self.candidates}:
+            raise ValueError(f"'{self.chosen}' is chosen, which is no candidate")
+        return self
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of a name. Raises KeyError."""

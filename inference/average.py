@@ -32,6 +32,8 @@ def read_probabilities(path: Path, labels: LabelSpec) -> npt.NDArray[Any]:
         raise ImageError(f"{path}: is damaged", found=error, remedy="make it again") from None
     if array.ndim != 4 or len(array) != labels.outputs or array.dtype.kind != "f":
         raise ImageError(f"{path}: probabilities of another shape", found=f"{array.shape} {array.dtype}", expected=expected)
+    if not np.isfinite(array).all():
+        raise ImageError(f"{path}: probabilities that are NaN or infinite", remedy="predict it again")
     return np.asarray(array)
 
 

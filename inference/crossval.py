@@ -7,7 +7,7 @@ from pathlib import Path
 
 from autounet.artefact import digest_of
 from autounet.dataset import Case, DatasetSpec
-from autounet.errors import ArtefactError, DatasetError, Problem
+from autounet.errors import DatasetError, Problem
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
 from autounet.images import read_size, write_labels
@@ -63,16 +63,21 @@ class CrossValidation:
         before = self.plan.configurations[configuration].previous_stage
         return {} if before is None else self.predictions((before,))
 
-    def pooled(self, configuration: str) -> Scores:
-        """The scores of a configuration's folds as one.
+    def scored(self, configurations: Sequence[str], runtime: Runtime) -> Scores:
+        """Scores of the label maps as they are now, against the truths as they are now.
 
         Raises:
-            ArtefactError: Scores are missing or damaged.
+            DatasetError: Label maps are missing, damaged, on another grid, or hold values that the dataset does not name.
         """
-        cases = {}
-        for fold in self.folds:
-            cases.update(Scores.load(self.layout.fold(configuration, fold).scores).cases)
-        return Scores.of(dict(sorted(cases.items())))
+        files = true_files(self, self.predictions(configurations))
+        return evaluate_cases(files, self.plan.labels, runtime, {"weights": self.weights(configurations)}, self.annotated)
+
+    def state(self, configurations: Sequence[str]) -> str:
+        """Digest of all that a selection among them depends on: weights, their label maps, the truths, and which classes are annotated."""
+        files = [path for name in configurations for path in self.predictions((name,)).values()]
+        files += [case.label for case in self.cases.values()]
+        stats = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [path.name] for path in files]
+        return digest_of([self.weights(configurations), stats, sorted(self.annotated.items()), list(self.cases)])
 
     def weights(self, configurations: Sequence[str]) -> str:
         """Digest of the weights that the predictions are of, of cascades also those of the stage before."""
@@ -90,34 +95,15 @@ def score_ensembles(validation: CrossValidation, groups: Sequence[Sequence[str]]
     Raises:
         DatasetError: Cases could not be predicted.
     """
+    shutil.rmtree(validation.layout.ensemble(SCRATCH), ignore_errors=True)  # of a run that was killed
+    for fold in validation.folds:
+        _predict_fold(validation, groups, fold, runtime)
     found: dict[str, Scores] = {}
-    todo: list[Sequence[str]] = []
     for group in groups:
-        there = _scores_there(validation, group)
-        if there is None:
-            todo.append(group)
-        else:
-            found[JOIN.join(group)] = there
-    if todo:
-        for fold in validation.folds:
-            _predict_fold(validation, todo, fold, runtime)
-    for group in todo:
         name = JOIN.join(group)
-        files = {case: (path, validation.cases[case].label) for case, path in validation.predictions(group).items()}
-        made_from = {"weights": validation.weights(group)}
-        found[name] = evaluate_cases(files, validation.plan.labels, runtime, made_from, validation.annotated)
+        found[name] = validation.scored(group, runtime)
         found[name].save(validation.layout.ensemble(name) / "scores.json")
     return found
-
-
-def _scores_there(validation: CrossValidation, group: Sequence[str]) -> Scores | None:
-    path = validation.layout.ensemble(JOIN.join(group)) / "scores.json"
-    try:
-        scores = Scores.load(path)
-    except ArtefactError:
-        return None
-    same = scores.made_from == {"weights": validation.weights(group)} and list(scores.cases) == list(validation.cases)
-    return scores if same and all(path.exists() for path in validation.predictions(group).values()) else None
 
 
 def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], fold: str, runtime: Runtime) -> None:

@@ -140,15 +140,25 @@ class Model:
     averaged_with: tuple["Model", ...] = ()
     """Further models of the same plan, whose probabilities are averaged with this one's on the image's own grid."""
 
+    weight: float = 1.0
+    """What it counts beside those that it is averaged with."""
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """What each member counts of the mean."""
+        total = sum(member.weight for member in self.members)
+        return tuple(member.weight / total for member in self.members)
+
     @property
     def members(self) -> tuple["Model", ...]:
         """This one and those that it is averaged with."""
         return (self, *self.averaged_with)
 
 
-def averaged(models: Sequence[Model], postprocessing: tuple[Step, ...] = ()) -> Model:
-    """One model whose probabilities are the mean of several's; a single one stays what it is."""
-    return replace(models[0], averaged_with=tuple(models[1:]), postprocessing=postprocessing)
+def averaged(models: Sequence[Model], postprocessing: tuple[Step, ...] = (), weights: Sequence[float] = ()) -> Model:
+    """One model whose probabilities are the mean of several's, weighted where weights are given; a single one stays what it is."""
+    first, *others = (replace(model, weight=weight) for model, weight in zip(models, weights or (1.0,) * len(models), strict=True))
+    return replace(first, averaged_with=tuple(others), postprocessing=postprocessing)
 
 
 def load_folds(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime, before: Sequence[TrainedFold] = ()) -> Model:

@@ -1,7 +1,7 @@
 """Probabilities of every class on the image's own grid, of one model or averaged over several, in a file instead of memory."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -34,11 +34,11 @@ class ProbabilityGrid:
         folder: Where the scratch file lies.
         grid: The image's own.
         labels: The dataset's labels.
-        models: Number of models whose probabilities are averaged.
+        shares: What the probabilities of each model count, in the order of ``taker``; their sum is 1.
     """
 
-    def __init__(self, folder: Path, grid: Grid, labels: LabelSpec, models: int = 1) -> None:
-        self._folder, self._labels, self._models = folder, labels, models
+    def __init__(self, folder: Path, grid: Grid, labels: LabelSpec, shares: Sequence[float] = (1.0,)) -> None:
+        self._folder, self._labels, self._shares = folder, labels, tuple(shares)
         self._shape = (labels.outputs, *grid.shape_zyx)
         self._streams: list[RowStream] = []
         self._draft: IO[bytes] | None = None
@@ -46,7 +46,7 @@ class ProbabilityGrid:
 
     def __enter__(self) -> Self:
         # Half precision is what is written for one model; the mean of several is kept exact enough that ties are decided as by nnU-Net.
-        self._draft, self._whole = scratch_array(self._folder, self._shape, np.float16 if self._models == 1 else np.float32)
+        self._draft, self._whole = scratch_array(self._folder, self._shape, np.float16 if len(self._shares) == 1 else np.float32)
         if not self._labels.overlapping:
             self._whole[0] = 1
         return self
@@ -64,13 +64,13 @@ class ProbabilityGrid:
             trace: How the image came to that network's grid.
             target_mm: Spacing of the network's grid, in transposed order.
         """
-        stream = RowStream(trace, target_mm)
+        stream, share = RowStream(trace, target_mm), self._shares[len(self._streams)]
         self._streams.append(stream)
         axes_of_image = (0, *(axis + 1 for axis in trace.transpose))
         cropped = self._whole.transpose(axes_of_image)[(slice(None), *trace.box.slices())]
         if not self._labels.overlapping:  # outside the crop it stays background
-            cropped[0] -= 1 / self._models
-        return _Taker(stream, cropped, self._labels, self._models)
+            cropped[0] -= share
+        return _Taker(stream, cropped, self._labels, share)
 
     def labels_zyx(self) -> npt.NDArray[Any]:
         """The label map in the dataset's label values: the most probable class, or every region above one half."""
@@ -120,8 +120,8 @@ class ProbabilityGrid:
             yield self._whole[:, first : first + step]
 
     def _check_complete(self) -> None:
-        if len(self._streams) != self._models:
-            raise ValueError(f"scores of {len(self._streams)} models of {self._models}")
+        if len(self._streams) != len(self._shares):
+            raise ValueError(f"scores of {len(self._streams)} models of {len(self._shares)}")
         for stream in self._streams:
             stream.check_complete()
 
@@ -143,8 +143,8 @@ def _percent(share: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 class _Taker:
     """Adds one model's probabilities to the mean."""
 
-    def __init__(self, stream: RowStream, cropped: npt.NDArray[Any], labels: LabelSpec, models: int) -> None:
-        self._stream, self._cropped, self._labels, self._models = stream, cropped, labels, models
+    def __init__(self, stream: RowStream, cropped: npt.NDArray[Any], labels: LabelSpec, share: float) -> None:
+        self._stream, self._cropped, self._labels, self._share = stream, cropped, labels, share
 
     def add(self, rows_czyx: Tensor) -> None:
         """The next rows of the network's grid: (outputs, rows, y, x), before softmax or sigmoid. Raises ImageError."""
@@ -159,4 +159,4 @@ class _Taker:
                     first = torch.lerp(first, after, share.expand_as(first))
                 dense = first
             probabilities = torch.sigmoid(dense) if self._labels.overlapping else torch.softmax(dense, 0)
-            self._cropped[:, start:stop] += (probabilities / self._models).to(torch.float32).cpu().numpy()
+            self._cropped[:, start:stop] += (probabilities * self._share).to(torch.float32).cpu().numpy()

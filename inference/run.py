@@ -208,7 +208,7 @@ def _score(case: _Case, model: Model, options: WindowOptions, budget: int, backg
         with _memory_of(case.job.case):
             if len(model.members) > 1 or case.job.probabilities is not None or case.job.uncertainty is not None:
                 assert case.grid is not None
-                grid = ProbabilityGrid(case.job.output.parent, case.grid, model.plan.labels, len(model.members))
+                grid = ProbabilityGrid(case.job.output.parent, case.grid, model.plan.labels, model.shares)
                 case.probabilities = case.takers.enter_context(grid)
             for member in model.members:
                 for slab in _slabs_of(case, member, model, options, tiles_done):

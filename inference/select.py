@@ -83,11 +83,9 @@ def select(
         made_from: Content hashes to note in the artefact.
 
     Raises:
-        ArtefactError: Scores are missing or damaged.
-        DatasetError: Cases could not be predicted.
-        ImageError: A label map cannot be read.
+        DatasetError: Cases could not be predicted, or label maps of held-out cases cannot be used.
     """
-    scores = {name: validation.pooled(name) for name in configurations}
+    scores = {name: validation.scored((name,), runtime) for name in configurations}
     if ensembles and len(configurations) > 1:
         scores |= score_ensembles(validation, groups_of(configurations), runtime)
     candidates = sorted((_candidate(name, each, validation.plan) for name, each in scores.items()), key=_order)

@@ -7,7 +7,7 @@ from autounet.cli.models import plan_of
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import image_files, split_ending
-from autounet.errors import AutounetError, DatasetError, Problem, UsageError
+from autounet.errors import AutounetError, DatasetError, ImageError, Problem, UsageError
 from autounet.images import read_size, write_labels
 from autounet.inference.average import average_labels
 from autounet.labels import LabelSpec
@@ -23,7 +23,8 @@ def run_ensemble(session: Session, inputs: Sequence[Path], output: Path, dataset
         DatasetError: Cases are missing in a folder, or could not be averaged; the others are written.
     """
     if len({path.resolve() for path in inputs}) < 2:
-        raise UsageError("-i: an ensemble needs two folders or more", found=count(len(inputs), "folder"), remedy="give -i several times")
+        different = len({path.resolve() for path in inputs})
+        raise UsageError("-i: an ensemble needs two folders or more", found=f"{different} (different)", remedy="give -i several times")
     if output.resolve() in {path.resolve() for path in inputs}:
         raise UsageError(f"-o {output}: is one of the folders to be averaged", remedy="choose another folder")
     labels = plan_of(session, dataset).labels
@@ -68,5 +69,9 @@ def _cases(folder: Path) -> dict[str, Path]:
 
 
 def _average(case: str, folders: Sequence[Path], like: Path, output: Path, labels: LabelSpec) -> None:
-    averaged = average_labels([folder / f"{case}.npz" for folder in folders], labels)
-    write_labels(output, averaged, read_size(like)[1], like=like)
+    averaged, grid = average_labels([folder / f"{case}.npz" for folder in folders], labels), read_size(like)[1]
+    if averaged.shape != grid.shape_zyx:
+        raise ImageError(
+            f"{case}: the probabilities are on another grid than the label map beside them", found=averaged.shape, expected=grid.shape_zyx
+        )
+    write_labels(output, averaged, grid, like=like)

@@ -17,6 +17,7 @@ from autounet.cli.initial import initial_weights
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.pictures import Files, draw_overlays
 from autounet.cli.session import Session, make_folder
+from autounet.cli.stages import some
 from autounet.cli.stopping import stop_wishes
 from autounet.cli.tracking import told_of, told_scores, tracked
 from autounet.dataset import DatasetSpec
@@ -203,6 +204,11 @@ class FoldRun:
             scores = Scores.load(layout.scores)
         except ArtefactError as error:
             self.session.screen.warn(f"{error.what}; the held-out cases are scored again")
+            return None
+        ending = label_ending(self.plan.file_ending)
+        gone = [case for case in self.split.validation if not (layout.validation / f"{case}{ending}").exists()]
+        if gone:
+            self.session.screen.warn(f"label maps of held-out cases are gone ({some(gone)}): predicting and scoring them again")
             return None
         if scores.made_from.get("files") == self._files(self.split.validation):
             return scores

@@ -158,7 +158,10 @@ def predict(
         Path | None,
         typer.Option("-m", "--model", help="A run folder, or a file made by export or import. Default: the only trained dataset."),
     ] = None,
-    configuration: options.ConfigurationName = None,
+    configuration: Annotated[
+        str | None,
+        typer.Option("-c", "--configuration", help="One, or 2d+3d_fullres for the mean. Default: what was selected, else 3d_fullres."),
+    ] = None,
     fold: Annotated[str | None, typer.Option("-f", "--fold", help="Folds to use, as 0,1,2. Default: all trained ones.")] = None,
     mirror: Annotated[bool, typer.Option("--mirror/--no-mirror", help="Average over mirrored copies: better, 4 to 8 times slower.")] = True,
     postprocessing: Annotated[
@@ -201,7 +204,7 @@ def export(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="The file. Default: the dataset's name and .zip.")] = None,
     configuration: Annotated[
         list[str] | None,
-        typer.Option("-c", "--configuration", help="May be repeated; the first predicts by default. Default: 3d_fullres if trained."),
+        typer.Option("-c", "--configuration", help="May be repeated; the first predicts by default. Default: what was selected."),
     ] = None,
     fold: Annotated[str | None, typer.Option("-f", "--fold", help="Folds to put in, as 0,1,2. Default: all trained ones.")] = None,
     licence: options.Licence = "",
@@ -285,6 +288,9 @@ def run_command(
     recipe: Annotated[
         str, typer.Option("--recipe", help="default: the plan's. nnunet: nnU-Net's optimizer, augmentation and loss.")
     ] = "default",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train anew folds of other cases or of another plan; the others are kept.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what there is to do, and do nothing but plan.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="The same seed gives the same run.")] = 1234,
     device: options.Device = "auto",
@@ -305,7 +311,7 @@ def run_command(
     from autounet.cli.wanted import Wanted
 
     training = Wish(epochs, iterations, None, None, True, False, RecipeChoices(recipe, None, None), None, ())
-    run_everything(session, dataset, Wanted(preset), training, RunWish(configuration or (), fold, budget, dry_run))
+    run_everything(session, dataset, Wanted(preset), training, RunWish(configuration or (), fold, budget, dry_run, overwrite))
 
 
 @app.command()

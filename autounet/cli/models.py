@@ -1,23 +1,26 @@
 """Which model a command means: of a run folder or a bundle, its configurations and folds, and what is done to its label maps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from autounet.artefact import digest_of
 from autounet.bundle import Bundle
+from autounet.bundle_check import fault_of_postprocessing
 from autounet.bundle_text import describe_steps
 from autounet.cli.selecting import selected
 from autounet.cli.session import Session
 from autounet.cli.stages import parse_folds, some
 from autounet.dataset import dataset_path, matching_folders
-from autounet.errors import UsageError
+from autounet.errors import ArtefactError, UsageError
 from autounet.inference.bundled import load_bundle
 from autounet.inference.model import Model, TrainedFold, averaged, choose_before, choose_trained, load_folds
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.postprocessing import Postprocessing, Step
 from autounet.runtime import Runtime
+from autounet.selection import JOIN, Selection
 from autounet.splits import FOLDS, split_names
 
 
@@ -30,6 +33,7 @@ class Wish:
     postprocess: bool
     apart: bool
     """Every fold as a member of its own, so that it is seen where they disagree."""
+    mirror: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +46,60 @@ class Chosen:
     load: Callable[[], Model]
     made: float
     """When its files were written, in seconds since 1970."""
+    identity: str
+    """Digest of all that decides what is predicted."""
     steps: tuple[str, ...] = ()
     """What is done to label maps before they are written, in words."""
 
 
 def choose_parts(session: Session, model: RunLayout | Bundle, wish: Wish) -> Chosen:
     """Configuration and folds of a run folder or a bundle. Raises UsageError or ArtefactError."""
+    if wish.configuration is not None and not all(part.strip() for part in wish.configuration.split(JOIN)):
+        raise UsageError(f"-c {wish.configuration!r}: names no configuration", expected="such as 3d_fullres, or 2d+3d_fullres")
     if isinstance(model, Bundle):  # which may have other folds than ours
         folds = None if wish.folds is None else split_names(wish.folds)
         used = model.choose(wish.configuration, folds)
         steps = model.postprocessing.steps if model.postprocessing is not None and wish.postprocess else ()
-        made = model.path.stat().st_mtime
-        parts = [load for name in used for load in _loads(wish, used[name], partial(_of_bundle, model, session.runtime, name))]
-        return Chosen(model.plan, used, partial(_load_all, parts, steps), made, _words(model.plan, steps))
+        groups = [_loads(wish, used[name], partial(_of_bundle, model, session.runtime, name)) for name in used]
+        identity = _identity(model.manifest.digest(), used, steps, wish)
+        load = partial(_load_all, groups, steps)
+        return Chosen(model.plan, used, load, model.path.stat().st_mtime, identity, _words(model.plan, steps))
     plan = Plan.load(model.plan)
     selection = selected(model) if wish.configuration is None else None
-    name = selection.chosen if selection is not None else wish.configuration
-    trained = choose_trained(model, name, named_folds(wish.folds))
-    groups: dict[str, list[TrainedFold]] = {}
+    trained = (
+        _selected_folds(model, selection, wish)
+        if selection is not None
+        else choose_trained(model, wish.configuration, named_folds(wish.folds))
+    )
+    entries: dict[str, list[TrainedFold]] = {}
     for entry in trained:
-        groups.setdefault(planned(plan, entry.configuration, model).name, []).append(entry)
+        entries.setdefault(planned(plan, entry.configuration, model).name, []).append(entry)
     steps = selection.postprocessing if selection is not None and wish.postprocess else ()
-    members = [member for group in groups.values() for member in _members(model, plan, group, wish)]
-    made = max(entry.weights.stat().st_mtime for member in members for entry in member)
+    if (fault := fault_of_postprocessing(Postprocessing(made_from={}, steps=steps), plan)) is not None:
+        raise ArtefactError(f"{model.selection}: its postprocessing cannot be carried out", found=fault, remedy=Selection.REMEDY)
+    members = [_members(model, plan, group, wish) for group in entries.values()]
+    files = [entry.weights.stat() for group in members for member in group for entry in member]
+    made = max(file.st_mtime for file in files)
     if selection is not None and made > model.selection.stat().st_mtime:
         session.screen.warn(f"folds were trained after {model.selection.name} was made: `autounet select` chooses anew")
-    loads = [partial(_of_folds, plan, session.runtime, member) for member in members]
-    folds_of = {key: tuple(entry.fold for entry in group) for key, group in groups.items()}
-    return Chosen(plan, folds_of, partial(_load_all, loads, steps), made, _words(plan, steps))
+    groups = [[partial(_of_folds, plan, session.runtime, member) for member in group] for group in members]
+    folds_of = {key: tuple(entry.fold for entry in group) for key, group in entries.items()}
+    state = digest_of([plan.digest(), [[file.st_size, file.st_mtime_ns] for file in files]])
+    identity = _identity(state, folds_of, steps, wish)
+    return Chosen(plan, folds_of, partial(_load_all, groups, steps), made, identity, _words(plan, steps))
+
+
+def _selected_folds(layout: RunLayout, selection: Selection, wish: Wish) -> list[TrainedFold]:
+    try:
+        return choose_trained(layout, selection.chosen, named_folds(wish.folds))
+    except UsageError as error:
+        what = f"{layout.selection} chooses {selection.chosen}: {error.what}"
+        raise UsageError(what, found=error.found, remedy="choose what is trained with -c, or run `autounet select` again") from None
+
+
+def _identity(model: str, folds: Mapping[str, Sequence[str]], steps: Sequence[Step], wish: Wish) -> str:
+    parts = [[name, list(each)] for name, each in folds.items()]
+    return digest_of([model, parts, [step.model_dump(mode="json") for step in steps], wish.apart, wish.mirror])
 
 
 Load = Callable[[], Model]
@@ -100,8 +130,9 @@ def _of_folds(plan: Plan, runtime: Runtime, member: Sequence[TrainedFold]) -> Mo
     return load_folds(plan, trained, runtime, [entry for entry in member if entry.configuration != name])
 
 
-def _load_all(loads: Sequence[Load], steps: tuple[Step, ...]) -> Model:
-    return averaged([load() for load in loads], steps)
+def _load_all(groups: Sequence[Sequence[Load]], steps: tuple[Step, ...]) -> Model:
+    """Every configuration counts as much, however many of its folds are members."""
+    return averaged([load() for group in groups for load in group], steps, [1 / len(group) for group in groups for _ in group])
 
 
 def _words(plan: Plan, steps: tuple[Step, ...]) -> tuple[str, ...]:

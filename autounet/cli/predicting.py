@@ -1,9 +1,11 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autounet.artefact import readable_json, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.models import Chosen, Wish, choose_parts
@@ -21,6 +23,9 @@ from autounet.splits import in_words
 
 UNCERTAINTY = "uncertainty"
 """Folder beside the label maps."""
+
+RECORD = ".predicted_by.json"
+"""In the folder of label maps."""
 
 LEAST_SURE = 3
 """Cases that are named."""
@@ -45,7 +50,9 @@ class Request:
 def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -> None:
     """Predicts every image that has no label map yet, and reports what was done and what failed."""
     pick_precision(session.runtime, pick_device(session.runtime))
-    chosen = choose_parts(session, model, Wish(request.configuration, request.folds, request.postprocess, request.uncertainty))
+    chosen = choose_parts(
+        session, model, Wish(request.configuration, request.folds, request.postprocess, request.uncertainty, request.mirror)
+    )
     plan = chosen.plan
     cases = find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
@@ -54,8 +61,16 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     }
     problems = [problem for found in faults.values() for problem in found]
     jobs = [_job(case, files, outputs[case], request) for case, files in cases.items() if not faults[case]]
-    todo = [job for job in jobs if request.overwrite or not _is_there(job.output)]
+    record = None if is_image_name(request.output) and not request.output.is_dir() else request.output / RECORD
+    known = read_record(record)
+    other = [job for job in jobs if known.get(job.output.name, chosen.identity) != chosen.identity and _is_there(job.output)]
+    if other and not request.overwrite:
+        session.screen.warn(f"predicted by another model or in another way, and predicted anew: {some([job.case for job in other])}")
+    todo = [job for job in jobs if request.overwrite or job in other or not _is_there(job.output)]
     warn_of_probabilities(session, jobs, todo, request)
+    unsure = [job.case for job in jobs if job not in todo and job.uncertainty is not None and not job.uncertainty.exists()]
+    if unsure:
+        session.screen.warn(f"predicted already, without uncertainty: {some(unsure)}; --overwrite predicts them anew")
     warn_of_age(session, chosen, [job for job in jobs if job not in todo])
     there = len(jobs) - len(todo)
     session.screen.say(
@@ -71,6 +86,8 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         check_writable(next(iter(outputs.values())).parent, "-o")
         result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb)
         problems += result.problems
+        failures = {problem.case for problem in result.problems}
+        write_record(record, known | {job.output.name: chosen.identity for job in todo if job.case not in failures})
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
     speed = "" if result is None else f" in {duration(result.seconds)}{figures_of(result)}"
@@ -97,6 +114,21 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             + ("; the others are done" if len(failed) < len(cases) else ""),
             problems=sorted(problems, key=lambda problem: problem.case),
         )
+
+
+def read_record(path: Path | None) -> dict[str, str]:
+    """Label map → what predicted it, as ``write_record`` noted; empty where nothing readable is there."""
+    try:
+        found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))["predicted_by"]
+        return {str(name): str(identity) for name, identity in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def write_record(path: Path | None, known: Mapping[str, str]) -> None:
+    """Notes what predicted each label map of a folder: those of another model are not taken for this one's. Raises ArtefactError."""
+    if path is not None:
+        write_text_atomic(path, readable_json({"predicted_by": dict(sorted(known.items()))}) + "\n")
 
 
 def _job(case: str, files: tuple[Path, ...], output: Path, request: Request) -> PredictionJob:

@@ -1,11 +1,11 @@
 """``autounet run``: from a dataset to a chosen model and its report, one stage after the other, as far as they are not done yet."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autounet.cli.console import duration
-from autounet.cli.doctoring import fresh_health
+from autounet.cli.doctoring import fresh_health, planned_folds
 from autounet.cli.reporting import run_report
 from autounet.cli.selecting import run_select
 from autounet.cli.session import Session, alone, parse_duration, recorded
@@ -13,11 +13,14 @@ from autounet.cli.stages import fresh_plan, load_dataset, parse_folds
 from autounet.cli.training import Wish, run_train
 from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec
-from autounet.errors import UsageError
+from autounet.errors import ArtefactError, UsageError
+from autounet.evaluation.scores import Scores
+from autounet.inference.model import check_plan
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
-from autounet.splits import FOLDS, five_folds
+from autounet.selection import Selection
+from autounet.splits import FOLDS, Split, five_folds
 
 AFTER = 0.1
 """Of a budget so much is kept for selecting and for the report."""
@@ -44,6 +47,8 @@ class RunWish:
     folds: str
     budget: str | None
     dry_run: bool
+    overwrite: bool = False
+    """Train anew what was trained on other cases, or with another plan."""
 
 
 def run_everything(session: Session, query: str, wanted: Wanted, training: Wish, wish: RunWish) -> None:
@@ -70,27 +75,43 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
     dataset, layout = load_dataset(session, query)
     five_folds([case.id for case in dataset.cases])
     with recorded(session, layout), alone(session, layout):
-        plan, _ = fresh_plan(session, dataset, layout, wanted)
+        plan, _ = fresh_plan(session, dataset, layout, wanted, wish.overwrite)
     schedule = make_schedule(plan, wish.configurations, folds, total)
-    show_schedule(session, plan, layout, schedule)
+    states = {part: state_of(plan, layout, planned_folds(dataset, layout), *part) for part in schedule.parts}
+    show_schedule(session, plan, states, schedule, training)
     for name in left_out(plan, wish.configurations, folds):
         before = plan.configurations[name].previous_stage
         session.screen.warn(f"{name} is left out: it takes all folds of {before}. Without -f, or with -c {name}, it is trained too")
     if wish.dry_run:
         return
+    stale = [part for part, state in states.items() if state not in (DONE, BEGUN, OPEN)]
+    if stale and not wish.overwrite:
+        name, fold = stale[0]
+        raise UsageError(
+            f"{count(len(stale), 'fold')} cannot be used: {name} fold {fold} {states[stale[0]]}",
+            remedy="put back what has changed, or train these folds anew with --overwrite; the others are kept",
+        )
     examine_first(session, dataset, layout, query)
     began = time.monotonic()
     each = training if schedule.seconds is None else replace(training, budget=f"{schedule.seconds:.0f}s", epochs=None)
-    for number, (configuration, fold) in enumerate(schedule.parts):
-        if is_done(layout, configuration, fold):
-            continue
-        left = [part for part in schedule.parts[number:] if not is_done(layout, *part)]
-        more = "" if schedule.seconds is None else f", at most {duration(len(left) * schedule.seconds)} of training left"
-        session.screen.say(f"{number + 1} of {len(schedule.parts)}: {configuration} fold {fold}{more}")
-        run_train(session, query, fold, configuration, wanted, each)
-    run_select(session, query, "best", ensembles=True, overwrite=False)
+    todo = [part for part in schedule.parts if states[part] != DONE]
+    for number, part in enumerate(todo):
+        more = "" if schedule.seconds is None else f", at most {duration((len(todo) - number) * schedule.seconds)} of training left"
+        session.screen.say(f"{number + 1} of {len(todo)}: {part[0]} fold {part[1]}{more}")
+        run_train(session, query, part[1], part[0], wanted, replace(each, overwrite=part in stale))
+    rule, ensembles = chosen_before(layout)
+    run_select(session, query, rule, ensembles, overwrite=False)
     run_report(session, query, None, overwrite=False)
     session.screen.say(f"done in {duration(time.monotonic() - began)}")
+
+
+def chosen_before(layout: RunLayout) -> tuple[str, bool]:
+    """Rule and ensembles as they were selected with before; nnU-Net's rule and ensembles where nothing was."""
+    try:
+        found = Selection.load(layout.selection)
+    except ArtefactError:
+        return "best", True
+    return found.rule, found.made_from.get("ensembles") != "False"
 
 
 def examine_first(session: Session, dataset: DatasetSpec, layout: RunLayout, query: str) -> None:
@@ -138,25 +159,38 @@ def left_out(plan: Plan, wanted: Sequence[str], folds: Sequence[str]) -> list[st
     return [name for name, entry in plan.configurations.items() if entry.previous_stage is not None]
 
 
-def is_done(layout: RunLayout, configuration: str, fold: str) -> bool:
-    """Whether a fold is trained and scored."""
+DONE, BEGUN, OPEN = "done", "begun", "open"
+
+
+def state_of(plan: Plan, layout: RunLayout, folds: Sequence[Split], configuration: str, fold: str) -> str:
+    """How far a fold is: done, begun, open; or in words why what is trained cannot be used."""
     folder = layout.fold(configuration, fold)
-    return folder.weights.exists() and folder.scores.exists()
+    if not folder.weights.exists():
+        return BEGUN if folder.resume.exists() else OPEN
+    try:
+        check_plan(folder.weights, plan, configuration)
+    except ArtefactError:
+        return "was trained with another plan"
+    try:
+        scored = set(Scores.load(folder.scores).cases)
+    except ArtefactError:
+        return BEGUN  # it is scored again
+    return DONE if scored == set(folds[int(fold)].validation) else "was scored on other cases than it holds out now"
 
 
-def show_schedule(session: Session, plan: Plan, layout: RunLayout, schedule: Schedule) -> None:
+def show_schedule(session: Session, plan: Plan, states: Mapping[tuple[str, str], str], schedule: Schedule, training: Wish) -> None:
     """What is done and what is to be done, with times."""
-    planned = "the plan's epochs" if schedule.seconds is None else f"{duration(schedule.seconds)} at most"
-    rows = []
-    for configuration, fold in schedule.parts:
-        state = "done" if is_done(layout, configuration, fold) else "begun" if layout.fold(configuration, fold).resume.exists() else planned
-        rows.append((f"train {configuration} fold {fold}", state))
-    rows.append(("select, with ensembles and postprocessing", "done" if layout.selection.exists() else "a few minutes"))
-    rows.append(("report", "done" if layout.report.exists() else "a minute"))
+    epochs = count(training.epochs or plan.epochs, "epoch") + f" of {count(training.iterations, 'step')}"
+    planned = epochs if schedule.seconds is None else f"{duration(schedule.seconds)} at most"
+    shown = {OPEN: planned, BEGUN: f"goes on; {planned}"}
+    rows = [(f"train {configuration} fold {fold}", shown.get(state, state)) for (configuration, fold), state in states.items()]
+    first = "" if all(state == DONE for state in states.values()) else "after that, "
+    rows.append(("select, with ensembles and postprocessing", f"{first}unless it is up to date"))
+    rows.append(("report", f"{first}unless it is up to date"))
     session.screen.table(f"{plan.dataset}: what there is to do", ("stage", "time"), rows)
     session.screen.json(
         {
-            "stages": [{"configuration": name, "fold": fold, "done": is_done(layout, name, fold)} for name, fold in schedule.parts],
+            "stages": [{"configuration": name, "fold": fold, "state": state} for (name, fold), state in states.items()],
             "seconds_each": schedule.seconds,
         }
     )

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-from autounet.artefact import digest_of
 from autounet.bundle_text import describe_steps
 from autounet.cli.cascades import older_than_first
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.session import Session, recorded
-from autounet.cli.stages import load_dataset, load_splits, some
-from autounet.errors import ArtefactError, AutounetError, UsageError
+from autounet.cli.stages import load_dataset, read_splits, some
+from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
 from autounet.evaluation.scores import Scores
 from autounet.inference.crossval import CrossValidation
 from autounet.inference.model import check_plan
 from autounet.inference.select import RULES, common_folds, scored_folds, select
-from autounet.layout import RunLayout
+from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
 from autounet.postprocessing import Postprocessing
@@ -33,7 +32,7 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
     if not layout.plan.exists():
         raise UsageError(f"{layout.root}: nothing is planned or trained yet", remedy="run `autounet train` first")
     plan = Plan.load(layout.plan)
-    splits = load_splits(session, dataset, layout)
+    splits = read_splits(dataset, layout)
     there = scored_folds(layout, plan)
     configurations, folds = common_folds(there)
     if not configurations:
@@ -48,13 +47,7 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
         if older:
             before = plan.configurations[name].previous_stage
             session.screen.warn(f"{in_words(older)} of {name}: {before} was trained again since; train with --overwrite to learn from it")
-    made_from = {
-        "plan": plan.digest(),
-        "weights": validation.weights(list(configurations)),
-        "scores": digest_of([validation.pooled(name).digest() for name in configurations]),
-        "ensembles": str(ensembles),
-        "code": "1",
-    }
+    made_from = {"plan": plan.digest(), "files": validation.state(list(configurations)), "ensembles": str(ensembles)}
     try:
         old = Selection.load(layout.selection)
         if not overwrite and (old.made_from, old.rule) == (made_from, rule):
@@ -66,9 +59,19 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
     busy = AutounetError(f"{layout.root}: another command is selecting", remedy="wait for it")
     with recorded(session, layout), one_at_a_time(layout.selecting, lambda: busy):
         session.screen.say(f"comparing {', '.join(configurations)} on {count(len(validation.cases), 'held-out case')}, {in_words(folds)}")
-        found = select(
-            validation, list(configurations), session.runtime, ensembles=ensembles, rule=RULES[rule], missing=missing, made_from=made_from
-        )
+        try:
+            found = select(
+                validation,
+                list(configurations),
+                session.runtime,
+                ensembles=ensembles,
+                rule=RULES[rule],
+                missing=missing,
+                made_from=made_from,
+            )
+        except DatasetError as error:
+            again = f"remove the damaged label maps and run `autounet train -d {query} -f {','.join(folds)} -c …`, which predicts them anew"
+            raise DatasetError(error.what, problems=error.problems, found=error.found, remedy=error.remedy or again) from None
         found.save(layout.selection)
     show_selection(session, plan, found, query)
     return found
@@ -79,7 +82,7 @@ def check_folds(validation: CrossValidation, configuration: str) -> None:
     for fold in validation.folds:
         folder = validation.layout.fold(configuration, fold)
         check_plan(folder.weights, validation.plan, configuration)
-        scored, held_out = set(Scores.load(folder.scores).cases), set(validation.splits.folds[int(fold)].validation)
+        scored, held_out = _scored_cases(folder), set(validation.splits.folds[int(fold)].validation)
         if scored != held_out:
             raise ArtefactError(
                 f"{folder.scores}: of other cases than fold {fold} holds out",
@@ -87,6 +90,14 @@ def check_folds(validation: CrossValidation, configuration: str) -> None:
                 expected=some(sorted(held_out)),
                 remedy=f"the dataset or splits.json has changed: train it again with -f {fold} --overwrite, or remove {folder.root}",
             )
+
+
+def _scored_cases(folder: FoldLayout) -> set[str]:
+    try:
+        return set(Scores.load(folder.scores).cases)
+    except ArtefactError as error:
+        remedy = f"remove it and run `autounet train` for {folder.root.parent.name}, {folder.root.name} again, which scores it anew"
+        raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=remedy) from None
 
 
 def missing_parts(plan: Plan, there: dict[str, tuple[str, ...]], kept: dict[str, tuple[str, ...]], folds: Sequence[str]) -> list[str]:

@@ -89,6 +89,13 @@ def open_session(
     return Session(screen, runtime, folders, runs, tuple(arguments))
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk does not let speak: what matters is said on the screen, too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Says nothing, where logging would print a traceback for every line."""
+
+
 @contextmanager
 def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     """Notes the command in the run folder's manifest and log, whether it ends well or not.
@@ -112,7 +119,7 @@ def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     }
     began = time.monotonic()
     make_folder(layout.root)
-    handler = logging.FileHandler(_writable(layout.log), encoding="utf-8")
+    handler = _LogFile(_writable(layout.log), encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("autounet")
     logger.addHandler(handler)

@@ -1,6 +1,7 @@
 """Artefacts brought up to date: what is there and fresh is used, what is missing or stale is made."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from autounet.artefact import digest_of
 from autounet.cli.session import Session
@@ -123,7 +124,7 @@ def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Sp
         if there.made_from == made_from:
             _check_splits(there, ids, layout)
             return there
-        kept = layout.splits.with_suffix(".before.json")
+        kept = _free_name(layout.splits)
         there.save(kept)
         session.screen.warn(f"the dataset's cases have changed: new folds; the old ones are kept in {kept}. Train all folds again.")
     except ArtefactError as error:
@@ -131,6 +132,33 @@ def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Sp
             raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=SPLITS_REMEDY) from None
     splits = Splits(made_from=made_from, folds=five_folds(ids))
     splits.save(layout.splits)
+    return splits
+
+
+def _free_name(splits: Path) -> Path:
+    """Where folds that are replaced are kept: people may have made them by hand."""
+    number = 1
+    while (kept := splits.with_suffix(f".before{'' if number == 1 else f'-{number}'}.json")).exists():
+        number += 1
+    return kept
+
+
+def read_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
+    """The five folds on disk, as they are; nothing is written.
+
+    Raises:
+        ArtefactError: There are none, or they are of other cases than the dataset has now.
+    """
+    splits, ids = Splits.load(layout.splits), [case.id for case in dataset.cases]
+    if splits.made_from != {"cases": digest_of(ids)}:
+        named = {case for fold in splits.folds for case in (*fold.train, *fold.validation)}
+        new, gone = sorted(set(ids) - named), sorted(named - set(ids))
+        raise ArtefactError(
+            f"{layout.splits}: the dataset's cases have changed since these folds were made",
+            found="; ".join(f"{word} {some(cases)}" for word, cases in (("new", new), ("gone", gone)) if cases) or "other cases",
+            remedy="put the cases back as they were, or train all folds again with --overwrite",
+        )
+    _check_splits(splits, ids, layout)
     return splits
 
 

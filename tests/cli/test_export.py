@@ -73,7 +73,7 @@ def test_planar_models_are_exported_under_the_datasets_name(trained: Any, autoun
     assert "it says nothing about its licence" in ended.err
     ended = autounet(*predict(trained.cells / "imagesTr" / "cell_1.png", tmp_path / "out", tmp_path / "Dataset012_Cells.zip"))
     assert ended.code == 0, ended
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["cell_1.png"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["cell_1.png"]
 
 
 def test_export_replaces_nothing_unless_told(exported: SimpleNamespace, refused: Refused, autounet: Autounet) -> None:

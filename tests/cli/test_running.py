@@ -1,5 +1,6 @@
 """``autounet run``: everything in order, as far as it is not done yet."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_a_dry_run_only_shows(trained: Any, kit: SimpleNamespace, runs_copy: Pat
     before = kit.made_in(runs_copy)
     ended = autounet("run", "-d", trained.volumes, "--runs", runs_copy, "--dry-run", "--budget", "2h", "-f", "0,1")
     assert ended.code == 0, ended
-    rows = [line.split("│")[1:3] for line in ended.out.splitlines() if "train " in line]
+    rows = [line.split("│")[1:3] for line in ended.out.splitlines() if "│ train " in line]
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["train 2d fold 0", "27 min 00 s at most"],
         ["train 2d fold 1", "27 min 00 s at most"],
@@ -83,6 +84,28 @@ def test_from_nothing_to_the_report_and_on_after_an_interruption(
     assert again.code == 0
     assert folds == ["0", "1", "1"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_folds_of_other_cases_are_not_used(trained: Any, kit: SimpleNamespace, tmp_path: Path, autounet: Run, refused: Run) -> None:
+    """A case is removed after training: told before anything is done, trained anew with --overwrite; hand-made folds are kept aside."""
+    data, runs = Path(shutil.copytree(trained.cells, tmp_path / trained.cells.name)), Path(shutil.copytree(trained.runs, tmp_path / "runs"))
+    kit.write_cells(tmp_path / "more", cases=6)
+    for folder in ("imagesTr", "labelsTr"):
+        shutil.copy(tmp_path / "more" / folder / "cell_5.png", data / folder)
+    content = json.loads((tmp_path / "more" / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(content))
+    command = ("run", "-d", data, "-f", "0", "--runs", runs, "--device", "cpu", "--workers", "1", "--epochs", "1", "--iterations", "2")
+    shown = autounet(*command, "--dry-run")
+    assert "was scored on other cases than it holds out now" in shown.out
+    before = (runs / data.name / "splits.json").read_bytes()
+    refused(2, ["1 fold cannot be used: 2d fold 0 was scored on other cases", "--overwrite"], *command)
+    assert (runs / data.name / "splits.json").read_bytes() == before
+    refused(1, ["cases have changed since these folds were made", "new cell_5"], "select", "-d", data, "--runs", runs)
+    assert (runs / data.name / "splits.json").read_bytes() == before
+    ended = autounet(*command, "--overwrite")
+    assert ended.code == 0, ended
+    assert (runs / data.name / "splits.before.json").read_bytes() == before
+    assert Selection.load(runs / data.name / "selection.json").cases == 2
 
 
 def test_lengths_and_folds_that_make_no_sense(trained: Any, tmp_path: Path, refused: Run) -> None:

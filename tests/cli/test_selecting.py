@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from autounet.cli.main import run
-from autounet.evaluation.scores import Scores
 from autounet.postprocessing import KeepLargest
 from autounet.selection import Selection
 
@@ -180,15 +179,18 @@ def test_damaged_files_are_named(harm: str, selected: Any, both: Path, trained: 
 
 
 def test_a_class_that_is_never_there(both: Path, trained: Any, tmp_path: Path) -> None:
-    """Its Dice is undefined; the others decide."""
-    runs = Path(shutil.copytree(both, tmp_path / "runs"))
-    file = runs / trained.volumes.name / "models" / "2d" / "fold_0" / "scores.json"
-    scores = Scores.load(file)
-    undefined = {case: {**each, "core": each["core"].from_counts(0, 0, 0)} for case, each in scores.cases.items()}
-    Scores.of(undefined, scores.made_from).save(file)
-    assert run(["select", "-d", str(trained.volumes), "--runs", str(runs), "--device", "cpu", "--no-ensembles", "-q"]) == 0
-    found = Selection.load(runs / trained.volumes.name / "selection.json")
+    """Neither in the truth nor in the predictions: its Dice is undefined, and the others decide."""
+    data, runs = Path(shutil.copytree(trained.volumes, tmp_path / trained.volumes.name)), Path(shutil.copytree(both, tmp_path / "runs"))
+    for name in ("2d", "3d_fullres"):
+        for file in (runs / data.name / "models" / name / "fold_0" / "validation").glob("*.nii.gz"):
+            for path in (file, data / "labelsTr" / file.name):
+                image = nibabel.load(path)  # type: ignore[attr-defined]
+                values = np.asarray(image.dataobj)
+                nibabel.save(nibabel.Nifti1Image(np.where(values == 3, 1, values).astype(np.uint8), image.affine), path)  # type: ignore[attr-defined]
+    assert run(["select", "-d", str(data), "--runs", str(runs), "--device", "cpu", "--no-ensembles", "-q"]) == 0
+    found = Selection.load(runs / data.name / "selection.json")
     assert found.candidate("2d").classes["core"] is None
+    assert found.candidate("2d").classes["box"] is not None
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "selecting.md"
@@ -210,3 +212,79 @@ def test_the_page_as_written(both: Path, trained: Any, autounet: Run, tmp_path: 
         assert ended.code == 0, (arguments, ended)
     assert (tmp_path / "averaged" / "box_00.nii.gz").exists()
     assert (tmp_path / "model.zip").exists()
+
+
+def test_corrected_labels_are_noticed(both: Path, trained: Any, tmp_path: Path, autounet: Run, kit: SimpleNamespace) -> None:
+    """Candidates, postprocessing and what is told of both are of the same truth."""
+    data, runs = Path(shutil.copytree(trained.volumes, tmp_path / trained.volumes.name)), Path(shutil.copytree(both, tmp_path / "runs"))
+    command = ("select", "-d", data, "--runs", runs, "--device", "cpu", "--workers", "1", "--no-ensembles")
+    assert autounet(*command).code == 0
+    file = runs / data.name / "selection.json"
+    first = Selection.load(file)
+    held_out = next((runs / data.name / "models" / "2d" / "fold_0" / "validation").glob("*.nii.gz")).name
+    truth = data / "labelsTr" / held_out
+    image = nibabel.load(truth)  # type: ignore[attr-defined]
+    values = np.asarray(image.dataobj).copy()
+    values[:10] = 0
+    nibabel.save(nibabel.Nifti1Image(values, image.affine), truth)  # type: ignore[attr-defined]
+    again = autounet(*command)
+    assert again.code == 0
+    assert "up to date" not in again.text
+    second = Selection.load(file)
+    chosen = second.candidate(second.chosen).dice
+    assert chosen is not None
+    assert chosen.value == second.dice_before
+    assert second.dice_before != first.dice_before
+
+
+@pytest.mark.parametrize("harm", ["geometry", "value", "gone"])
+def test_label_maps_that_cannot_be_ours(harm: str, both: Path, trained: Any, tmp_path: Path, refused: Run, autounet: Run) -> None:
+    runs = Path(shutil.copytree(both, tmp_path / "runs"))
+    validation = runs / trained.volumes.name / "models" / "2d" / "fold_0" / "validation"
+    file = next(validation.glob("*.nii.gz"))
+    image = nibabel.load(file)  # type: ignore[attr-defined]
+    values, affine = np.asarray(image.dataobj).copy(), image.affine.copy()
+    if harm == "geometry":
+        affine[0, 3] += 5
+    if harm == "value":
+        values[0, 0, 0] = 7
+    nibabel.save(nibabel.Nifti1Image(values, affine), file)  # type: ignore[attr-defined]
+    if harm == "gone":
+        file.unlink()
+    words = {"geometry": ["differ in", "origin"], "value": ["label values that the dataset does not name: 7"], "gone": [file.name]}[harm]
+    refused(1, [*words, "predicts them anew"], "select", "-d", trained.volumes, "--runs", runs, "--device", "cpu")
+    if harm == "gone":
+        ended = autounet("train", "-d", trained.volumes, "-f", "0", "-c", "2d", "--runs", runs, "--device", "cpu", "--workers", "1")
+        assert "label maps of held-out cases are gone" in ended.text
+        assert file.exists()
+
+
+def test_label_maps_of_another_model_are_predicted_anew(both: Path, trained: Any, tmp_path: Path, autounet: Run) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    shutil.copy(trained.volumes / "imagesTr" / "box_00_0000.nii.gz", images)
+    command = ("predict", "-d", "11", "--runs", both, "-i", images, "-o", tmp_path / "out", "--device", "cpu", "--no-mirror")
+    assert "1 predicted" in autounet(*command, "-c", "2d").text
+    first = (tmp_path / "out" / "box_00.nii.gz").read_bytes()
+    assert "0 predicted" in autounet(*command, "-c", "2d").text
+    other = autounet(*command, "-c", "3d_fullres")
+    assert "predicted by another model or in another way, and predicted anew: box_00" in other.text
+    assert (tmp_path / "out" / "box_00.nii.gz").read_bytes() != first
+
+
+def test_a_selection_that_was_tampered_with(both: Path, selected: Any, trained: Any, tmp_path: Path, refused: Run) -> None:
+    runs = Path(shutil.copytree(both, tmp_path / "runs"))
+    file = runs / trained.volumes.name / "selection.json"
+    command = ("predict", "-d", "11", "--runs", runs, "-i", trained.volumes / "imagesTr", "-o", tmp_path / "out", "--device", "cpu")
+    content = json.loads(file.read_text())
+    for changed, words in (
+        ({"chosen": "nope"}, ["is chosen, which is no candidate", "autounet select"]),
+        ({"candidates": []}, ["selection.json", "autounet select"]),
+        ({"postprocessing": [{"kind": "fill_holes", "values": [300, 1]}]}, ["cannot be carried out", "300"]),
+    ):
+        file.write_text(json.dumps({**content, **changed}))
+        refused(1, words, *command)
+    file.write_text(json.dumps(content))
+    shutil.rmtree(runs / trained.volumes.name / "models" / content["chosen"].split("+")[0])
+    refused(2, ["selection.json chooses", "not trained", "autounet select"], *command)
+    refused(2, ["names no configuration"], *command, "-c", "2d+")

@@ -33,7 +33,8 @@ SURFACE = {
     "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--latex", "--tolerance"}
     | {"--data", "--workers", "--json"},
     "run": COMMON
-    | {"--dataset -d", "--configuration -c", "--fold -f", "--preset", "--budget", "--epochs", "--iterations", "--recipe", "--dry-run"}
+    | {"--dataset -d", "--configuration -c", "--fold -f", "--preset", "--budget", "--epochs", "--iterations", "--recipe"}
+    | {"--dry-run", "--overwrite"}
     | {"--seed", "--device", "--precision", "--data", "--runs", "--workers"},
     "select": COMMON
     | {"--dataset -d", "--rule", "--ensembles --no-ensembles", "--overwrite"}

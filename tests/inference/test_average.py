@@ -62,6 +62,11 @@ def other_classes(path: Path) -> Path:
     return path
 
 
+def not_finite(path: Path) -> Path:
+    np.savez(path, probabilities=np.array([0, np.nan, 0], np.float16).reshape(3, 1, 1, 1))
+    return path
+
+
 def gone(path: Path) -> Path:
     path.unlink()
     return path
@@ -72,7 +77,10 @@ def other_grid(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("harm", [damaged, text, pickled, other_name, other_classes, gone, other_grid], ids=lambda each: each.__name__)
+HARMS = (damaged, not_finite, text, pickled, other_name, other_classes, gone, other_grid)
+
+
+@pytest.mark.parametrize("harm", HARMS, ids=lambda each: each.__name__)
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, harm: Callable[[Path], Path]) -> None:
     good = file(tmp_path, "good", [[1.0, 0.0, 0.0]])
     bad = harm(file(tmp_path, "bad", [[1.0, 0.0, 0.0]]))

@@ -295,7 +295,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
         grid.taker(trace, (2.0, 2.0, 2.0)).add(torch.zeros(4, 1, 2, 2))
         with pytest.raises(ValueError, match="1 rows of 2"):
             grid.write(tmp_path / "case.npz")
-    with ProbabilityGrid(tmp_path, trace.grid, GAPS, models=2) as grid:
+    with ProbabilityGrid(tmp_path, trace.grid, GAPS, shares=(0.5, 0.5)) as grid:
         grid.taker(trace, (2.0, 2.0, 2.0)).add(torch.zeros(4, 2, 2, 2))
         with pytest.raises(ValueError, match="scores of 1 models of 2"):
             grid.labels_zyx()
