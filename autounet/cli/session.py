@@ -92,7 +92,7 @@ def open_session(
 class _LogFile(logging.FileHandler):
     """A log that a full disk does not let speak: what matters is said on the screen, too."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         """Says nothing, where logging would print a traceback for every line."""
 
 
