@@ -60,9 +60,15 @@ def epoch_line(last: EpochRecord, epochs: int | None, seconds_left: float) -> st
     return begin + end
 
 
+NOTHING = 0.01
+"""A mean Dice below this is no model."""
+
+
 def show_scores(session: Session, scores: Scores, title: str) -> None:
     """Mean Dice and IoU of every class, and of all."""
     public = scores.to_public()
     rows = [(name, number(entry["dice"]), number(entry["iou"])) for name, entry in public["classes"].items()]
     rows.append(("mean", number(public["mean"]["dice"]), number(public["mean"]["iou"])))
     session.screen.table(f"{title} ({count(len(public['cases']), 'case')})", ("class", "Dice", "IoU"), rows, right=(1, 2))
+    if scores.mean.dice is not None and scores.mean.dice < NOTHING:
+        session.screen.warn("next to nothing of the structures is found: train longer, or look at the data with `autounet doctor`")

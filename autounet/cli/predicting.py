@@ -92,6 +92,9 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     done = [job for job in todo if job.case not in failed]
     speed = "" if result is None else f" in {duration(result.seconds)}{figures_of(result)}"
     session.screen.result(f"{len(done)} predicted{speed}; {there} skipped, {len(failed)} failed: {request.output}")
+    empty = [] if result is None else [case for case, value in result.expected_dice.items() if value is None]
+    if empty:
+        session.screen.say(f"nothing but background was found in {count(len(empty), 'image')}: {some(empty)}")
     doubtful = least_sure(result)
     if doubtful:
         session.screen.say(f"look at these first, of which the network is least sure (expected Dice): {doubtful}")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from autounet.bundle_text import describe_steps
 from autounet.cli.cascades import older_than_first
+from autounet.cli.epochs import NOTHING
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.session import Session, recorded
 from autounet.cli.stages import load_dataset, read_splits, some
@@ -139,6 +140,9 @@ def show_selection(session: Session, plan: Plan, found: Selection, query: str) -
     screen.table(f"{plan.dataset}: {count(found.cases, 'held-out case')}, {in_words(found.folds)}", columns, rows)
     screen.say("95 % intervals by resampling cases; p of Wilcoxon's signed-rank test; cost in billion multiplications for a typical image")
     screen.result(f"chosen: {found.chosen}, {found.reason}")
+    best = found.candidates[0].dice
+    if best is not None and best.value < NOTHING:
+        screen.warn("no candidate finds more than next to nothing: train longer before you choose")
     steps = describe_steps(plan, Postprocessing(made_from={}, steps=found.postprocessing))
     if steps:
         gain = f"mean Dice {_number(found.dice_before)} to {_number(found.dice_after)} on the cases that it was chosen on"

@@ -288,3 +288,13 @@ def test_a_selection_that_was_tampered_with(both: Path, selected: Any, trained: 
     shutil.rmtree(runs / trained.volumes.name / "models" / content["chosen"].split("+")[0])
     refused(2, ["selection.json chooses", "not trained", "autounet select"], *command)
     refused(2, ["names no configuration"], *command, "-c", "2d+")
+
+
+def test_a_model_that_finds_nothing_is_not_praised(both: Path, trained: Any, tmp_path: Path, autounet: Run) -> None:
+    runs = Path(shutil.copytree(both, tmp_path / "runs"))
+    for file in (runs / trained.volumes.name / "models").glob("*/fold_0/validation/*.nii.gz"):
+        image = nibabel.load(file)  # type: ignore[attr-defined]
+        nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), file)  # type: ignore[attr-defined]
+    ended = autounet("select", "-d", trained.volumes, "--runs", runs, "--device", "cpu", "--no-ensembles")
+    assert ended.code == 0
+    assert "no candidate finds more than next to nothing: train longer" in ended.text
