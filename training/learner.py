@@ -115,8 +115,11 @@ class Learner:
         counted = self._total(torch.stack(annotated)) > 0
         return float(torch.stack(losses)[counted].mean()) if counted.any() else None, dice
 
-    def time_steps(self) -> tuple[float, float]:
-        """Seconds of a step, and of a forward pass of one patch; nothing is left of what was learnt thereby."""
+    def time_steps(self, limit_seconds: float = float("inf")) -> tuple[float, float]:
+        """Seconds of a step, and of a forward pass of one patch; nothing is left of what was learnt thereby.
+
+        ``limit_seconds``: after two steps, no further one is begun beyond it; of several processes none may stop before the others.
+        """
         before = copy.deepcopy(self.state())
         times, forward = [], 0.0
         for step, batch in enumerate(self._job.train.batches(0, WARM_UP_STEPS + TIMED_STEPS)):
@@ -124,6 +127,8 @@ class Learner:
             self.step(batch, 0, step, self._job.optimizer.learning_rate)
             self._synchronise()
             times.append(time.perf_counter() - began)
+            if self._processes.count == 1 and len(times) > 1 and sum(times) > limit_seconds:
+                break
         self._network.eval()
         image = torch.zeros(1, self._job.configuration.network.in_channels, *self._job.configuration.patch_size, device=self.device)
         for _ in range(2):
@@ -134,7 +139,7 @@ class Learner:
             forward = time.perf_counter() - began
         self.begin()
         self.load(before)
-        return float(np.median(times[WARM_UP_STEPS:])), forward
+        return float(np.median(times[min(WARM_UP_STEPS, len(times) - 1) :])), forward
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

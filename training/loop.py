@@ -18,6 +18,9 @@ from autounet.training.schedule import Position, Schedule, plateau
 log = logging.getLogger(__name__)
 
 EMA = 0.9
+TIMING_SHARE = 0.05
+"""Of a budget: timing steps takes no more, but for the first two."""
+
 VALIDATION_SHARE = 0.2
 """Validation patches per training step: nnU-Net's 50 for 250."""
 
@@ -168,7 +171,7 @@ class FoldTraining:
         if budget is None:
             self._iterations = self._job.length.iterations
             return
-        step_seconds, forward_seconds = self._learner.time_steps()
+        step_seconds, forward_seconds = self._learner.time_steps(TIMING_SHARE * budget)
         step_seconds *= 1 + VALIDATION_SHARE / 3
         reserve, step_seconds = agreed([self._job.reserve(forward_seconds), step_seconds], self._processes)
         self._reserved = min(reserve, 0.5 * budget)

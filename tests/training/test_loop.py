@@ -536,9 +536,9 @@ def test_a_budget_for_the_network_of_2015(make_2015: Make, tmp_path: Path, monke
     sizes: list[tuple[int, ...]] = []
     original = Learner.time_steps
 
-    def timed(self: Learner) -> tuple[float, float]:
+    def timed(self: Learner, limit_seconds: float) -> tuple[float, float]:
         hook = self._network.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape)))
-        seconds = original(self)
+        seconds = original(self, limit_seconds)
         hook.remove()
         return seconds
 
@@ -618,3 +618,22 @@ def test_on_a_gpu_a_training_goes_on_in_mid_epoch_also_from_a_cpu(make: Make, tm
     again = make(tmp_path / "stopped", length, gpu)
     again.resume()
     assert [record.train_loss for record in again.run()] == pytest.approx([record.train_loss for record in whole], abs=0.02)
+
+
+def test_timing_ends_early_where_steps_are_slow(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps are timed whatever they take; nothing is left of them."""
+    learner = make(tmp_path, Length(epochs=1, iterations=1))._learner
+    steps, real = list[int](), learner.step
+
+    def counted(*arguments: Any) -> Any:
+        steps.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(learner, "step", counted)
+    before = {name: tensor.clone() for name, tensor in learner.weights().items()}
+    seconds, forward = learner.time_steps(0.0)
+    assert len(steps) == 2
+    assert min(seconds, forward) > 0
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learner.weights().items())
+    learner.time_steps()
+    assert len(steps) == 2 + 8
