@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.runtime import Advance
@@ -26,6 +28,28 @@ PLAIN_WIDTH = 120
 MOST_PROBLEMS = 60
 
 log = logging.getLogger(__name__)
+
+
+class TimesColumn(ProgressColumn):
+    """What a task took so far, and what is left of it: ``0:00:38, 0:01:20 left``."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """The first alone until the rest can be guessed."""
+        left = "" if task.time_remaining is None else f", {timedelta(seconds=int(task.time_remaining))} left"
+        return Text(f"{timedelta(seconds=int(task.elapsed or 0))}{left}")
+
+
+class NoteColumn(ProgressColumn):
+    """The note of a task. Where there is no room for the whole line this is what is cut: rich shortens columns that may wrap."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=False))
+
+    def render(self, task: Task) -> Text:
+        """One line, whatever its width."""
+        return Text(task.fields["note"], style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class PipedConsole(Console):
@@ -113,7 +137,7 @@ class Screen:
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Advance]:
-        """A progress bar with time left; a task inside another task is drawn below it."""
+        """A progress bar with the time it took and the time left; a task inside another task is drawn below it."""
         if self.quiet or total == 0:
             yield lambda steps=1, note="": None
         elif self.err.is_terminal:
@@ -124,17 +148,16 @@ class Screen:
     def _bar(self, title: str, total: int) -> Iterator[Advance]:
         outer = self._live is None
         if self._live is None:
-            columns = (
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim"),
-            )  # fmt: skip
+            whole = Column(no_wrap=True)
+            bar = BarColumn(20 if self.err.width >= 80 else 8, table_column=whole)
+            columns = (TextColumn("{task.description}"), bar, MofNCompleteColumn(table_column=whole), TimesColumn(whole), NoteColumn())
             self._live = Progress(*columns, console=self.err, transient=True)
             self._live.start()
         live = self._live
         task: TaskID = live.add_task(escape(title), total=total, note="")
 
         def advance(steps: int = 1, note: str = "") -> None:
-            live.update(task, advance=steps, note=escape(note))
+            live.update(task, advance=steps, note=note)
 
         try:
             yield advance

@@ -20,6 +20,9 @@ from autounet.splits import FOLDS, Split, Splits, five_folds
 MOST_OF_A_KIND = 6
 """So many findings of one kind have a row of their own."""
 
+MOST_OTHERS = 5
+"""So many further cases of a finding are named."""
+
 
 def run_doctor(session: Session, dataset: str | None) -> None:
     """Examines a dataset and shows the findings; ends with 1 when some are severe."""
@@ -94,7 +97,10 @@ def _show(session: Session, health: Health) -> None:
 def _cases(finding: Finding) -> str:
     if not finding.case:
         return "all"
-    return finding.case + (f" and {len(finding.others)} more" if finding.others else "")
+    named, more = finding.others[:MOST_OTHERS], len(finding.others) - MOST_OTHERS
+    if more > 0:
+        return f"{', '.join([finding.case, *named])} and {more} more"
+    return " and ".join([", ".join([finding.case, *named[:-1]]), *named[-1:]])
 
 
 def _listed(cases: Sequence[str], most: int = 12) -> str:

@@ -41,12 +41,16 @@ class Outputs:
             write_latex(scores, self.latex)
 
 
-def run_evaluate(session: Session, predictions: Path, truths: Path, dataset: str | None, outputs: Outputs, tolerance: str) -> None:
-    """Scores two folders and shows the tables."""
+def run_evaluate(
+    session: Session, predictions: Path, truths: Path, dataset: str | None, outputs: Outputs, tolerance: str, present_only: bool = False
+) -> None:
+    """Scores two folders and shows the tables; with ``present_only`` the truths that have a prediction."""
     tolerance_mm = parse_tolerance(tolerance)
     outputs.check()
     labels, annotated = _labels(session, dataset, truths)
-    scores = evaluate_folders(predictions, truths, labels, session.runtime, annotated=annotated, tolerance_mm=tolerance_mm)
+    scores = evaluate_folders(
+        predictions, truths, labels, session.runtime, annotated=annotated, tolerance_mm=tolerance_mm, present_only=present_only
+    )
     outputs.write(scores)
     _show_cases(session, scores)
     _show_classes(session, scores)

@@ -371,6 +371,7 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option("--csv", help="Write all scores to this file.")] = None,
     latex: Annotated[Path | None, typer.Option("--latex", help="Write a table of the means by class to this file.")] = None,
     tolerance: Annotated[str, typer.Option("--tolerance", help="Of the normalised surface Dice.")] = "1mm",
+    present: Annotated[bool, typer.Option("--present", help="Score the cases that have a prediction, though others have none.")] = False,
     data: options.Data = None,
     workers: options.Workers = None,
     json: options.Json = False,
@@ -388,7 +389,7 @@ def evaluate(
     session = _open(data=data, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
     from autounet.cli.evaluating import Outputs, run_evaluate
 
-    run_evaluate(session, predictions, truths, dataset, Outputs(csv, latex), tolerance)
+    run_evaluate(session, predictions, truths, dataset, Outputs(csv, latex), tolerance, present)
 
 
 @app.command()

@@ -20,6 +20,9 @@ from autounet.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
+MOST_NAMES = 5
+"""So many cases are named where many are concerned."""
+
 ALL_ANNOTATED: Mapping[str, Sequence[str]] = MappingProxyType({})
 """All classes in all cases."""
 
@@ -49,10 +52,12 @@ def evaluate_folders(
     made_from: Mapping[str, str] | None = None,
     annotated: Mapping[str, Sequence[str]] = ALL_ANNOTATED,
     tolerance_mm: float = TOLERANCE_MM,
+    present_only: bool = False,
 ) -> Scores:
     """Scores every label map of ``truths`` against the file of the same name, whatever its ending, in ``predictions``.
 
-    Predictions without a truth are named in a warning and not scored.
+    Predictions without a truth are named in a warning and not scored. A truth without a prediction is a problem, as leaving it out could
+    raise the means unseen.
 
     Args:
         predictions: Folder of predicted label maps.
@@ -62,6 +67,7 @@ def evaluate_folders(
         made_from: Content hashes to note in the artefact.
         annotated: Names of the annotated classes by the name of the truth; of cases not named, all are. Others are undefined there.
         tolerance_mm: Of the normalised surface Dice.
+        present_only: Score the truths that have a prediction; a warning tells how many have none.
 
     Raises:
         UsageError: A folder does not exist.
@@ -71,15 +77,22 @@ def evaluate_folders(
     true_files, found_files = (_by_stem(folder, problems) for folder in (truths, predictions))
     if not true_files:
         raise DatasetError(f"{truths}: no label maps in this folder", remedy="give the folder of the true label maps")
-    problems.extend(
-        Problem(case, f"no prediction for {file.name} in {predictions}", "predict this case, or remove its truth from the folder")
-        for case, file in true_files.items()
-        if case not in found_files
-    )
+    missing = [case for case in true_files if case not in found_files]
+    if len(missing) == len(true_files):
+        raise DatasetError(
+            f"{predictions}: no prediction for any of the {len(missing)} label maps in {truths}",
+            found=_some([file.name for file in found_files.values()]) or "no label maps",
+            expected=f"files named like the true ones: {_some(missing)}",
+        )
+    if missing and present_only:
+        logger.warning("no prediction for %d of %d truths, which are not scored (%s)", len(missing), len(true_files), _some(missing))
+    elif missing:
+        whose = missing[0] if len(missing) == 1 else f"{len(missing)} cases"
+        what = f"no prediction in {predictions} for {len(missing)} of {len(true_files)} truths: {_some(missing)}"
+        problems.append(Problem(whose, what, "predict them too; or score those that are there with --present"))
     extra = [file.name for case, file in found_files.items() if case not in true_files]
     if extra:
-        shown = ", ".join(extra[:5]) + (", …" if len(extra) > 5 else "")
-        logger.warning("not scored, as %s has no truth for them: %d predictions (%s)", truths, len(extra), shown)
+        logger.warning("not scored, as %s has no truth for them: %d predictions (%s)", truths, len(extra), _some(extra))
     pairs = [Pair(case, found_files[case], file) for case, file in true_files.items() if case in found_files]
     return _evaluate(pairs, labels, runtime, problems, made_from, annotated, tolerance_mm)
 
@@ -185,6 +198,10 @@ def _with_all_classes(cases: Mapping[str, Mapping[str, ClassScore]]) -> dict[str
     """Every case with every class of all cases, in ascending order; a class not seen in a case is undefined there."""
     names = sorted({name for scores in cases.values() for name in scores}, key=int)
     return {case: {name: scores.get(name, ABSENT) for name in names} for case, scores in cases.items()}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
 
 
 def _by_stem(folder: Path, problems: list[Problem]) -> dict[str, Path]:

@@ -85,8 +85,8 @@ class Results:
 
     @property
     def folds(self) -> tuple[str, ...]:
-        """Names of the folds that have scores."""
-        return tuple(dict.fromkeys(row.fold for row in self.rows))
+        """Names of the folds that have scores, sorted."""
+        return tuple(sorted({row.fold for row in self.rows}))
 
     def values(self, key: str) -> Values:
         """One metric: (case, class), NaN where undefined."""
@@ -99,6 +99,19 @@ class Results:
         """Mean Dice of each case over the classes that are defined in it."""
         means = _nanmean(self.values("dice"), axis=1)
         return {row.case: None if math.isnan(mean) else float(mean) for row, mean in zip(self.rows, means, strict=True)}
+
+    @property
+    def empty(self) -> tuple[str, ...]:
+        """Cases in which nothing is predicted, though the truth has something."""
+        sums = {row.case: (sum(score.tp + score.fp for score in row.scores), sum(score.fn for score in row.scores)) for row in self.rows}
+        return tuple(case for case, (predicted, missed) in sums.items() if missed and not predicted)
+
+    @property
+    def undefined(self) -> tuple[Metric, ...]:
+        """Metrics that these scores could have, and that are defined in no case."""
+        shown = {metric.key for metric in self.metrics}
+        fields = {key for row in self.rows for score in row.scores[:1] for key in type(score).model_fields}
+        return tuple(metric for key, metric in KNOWN.items() if key in fields and key not in shown)
 
     def summary(self, key: str) -> tuple[Interval, ...]:
         """Mean and interval of a metric for each class, and last for the mean over the classes."""

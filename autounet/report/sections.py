@@ -1,5 +1,6 @@
 """The tables of the page that are written as HTML, as frozen values for the template."""
 
+import itertools
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,12 @@ MOST_COMMANDS = 40
 
 LOW_DICE = 0.5
 """Cases below this mean Dice are counted as failures in the overview."""
+
+NO_DICE = 0.01
+"""A model none of whose classes has a higher mean Dice has learnt nothing."""
+
+NOT_REPEATED = {"--dry-run", "--help"}
+"""Commands with these flags lead nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,8 @@ class ScoreTable:
     """Class (empty for the mean over all), cases where it is defined, and a cell per metric."""
     fold_rows: tuple[tuple[str, int, tuple[str, ...]], ...]
     """Fold, its cases, and the mean Dice of each class and of all."""
+    undefined: str
+    """Metrics that have no column, as they are defined in no case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,8 @@ class Sections:
     """Everything the template prints."""
 
     tiles: tuple[Tile, ...]
+    failures: tuple[str, ...]
+    """What says that the shown model is of no use yet, in words."""
     data: DataSection
     intensities: tuple[tuple[str, tuple[str, ...]], ...]
     """Channel, and its mean, standard deviation, median, and two ranges inside the classes."""
@@ -107,6 +118,7 @@ def make_sections(evidence: Evidence, results: Sequence[Results], main: Results 
     commands = evidence.commands[-MOST_COMMANDS:]
     return Sections(
         _tiles(evidence, main),
+        () if main is None else _failures(main),
         data_section(evidence.fingerprint),
         _intensities(evidence.fingerprint),
         tuple(_fold_row(fold) for fold in evidence.folds),
@@ -144,6 +156,26 @@ def _tiles(evidence: Evidence, main: Results | None) -> tuple[Tile, ...]:
     return tuple(tiles)
 
 
+def _failures(main: Results) -> tuple[str, ...]:
+    """Empty predictions, though there is something in the truth; and a model that finds no class at all."""
+    empty = main.empty
+    where = f"in {len(empty)} of {count(len(main.rows), 'held-out case')} of {main.configuration}"
+    means = [interval.mean for interval in main.summary("dice")[:-1] if interval.mean is not None]
+    failures = []
+    if empty:
+        advice = "train longer" if len(empty) == len(main.rows) else f"look at {_in_short(empty)} below"
+        failures.append(f"Nothing but background is predicted {where}: {advice}.")
+    if means and max(means) < NO_DICE and len(empty) < len(main.rows):
+        which = f"No class of {main.configuration} has a mean Dice of {NO_DICE:g} or more"
+        failures.append(f"{which}: train longer, and look at the slices, whether truth and image lie on each other.")
+    return tuple(failures)
+
+
+def _in_short(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def _intensities(fingerprint: Fingerprint) -> tuple[tuple[str, tuple[str, ...]], ...]:
     rows = []
     for name, entry in zip(fingerprint.channels, fingerprint.intensities, strict=True):
@@ -170,7 +202,10 @@ def _score_table(results: Results) -> ScoreTable:
     for fold in results.folds:
         values = [_number(value) for value in results.fold_means("dice", fold).tolist()]
         fold_rows.append((fold, sum(row.fold == fold for row in results.rows), tuple(values)))
-    return ScoreTable(results.configuration, len(results.rows), in_words(results.folds), results.metrics, tuple(rows), tuple(fold_rows))
+    return ScoreTable(
+        results.configuration, len(results.rows), in_words(results.folds), results.metrics, tuple(rows), tuple(fold_rows),
+        ", ".join(metric.label for metric in results.undefined),
+    )  # fmt: skip
 
 
 def _cell(interval: Interval, digits: int, cases: int) -> Cell:
@@ -221,8 +256,15 @@ def _versions(commands: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], .
 
 
 def _recipe(commands: Sequence[Mapping[str, Any]]) -> str:
-    """Commands that ended well, in order, each once: the last time that it was given."""
-    lines = [shlex.join(entry["command"]) for entry in commands if entry.get("status") == "done"]
+    """Commands that ended well, in order, each once: the last time that it was given.
+
+    A command of several stages (``run``) has an entry for each, one after the other; it ended as the last of them did.
+    """
+    lines = []
+    for command, entries in itertools.groupby(commands, key=lambda entry: entry["command"]):
+        *_, last = entries
+        if last.get("status") == "done" and not NOT_REPEATED & set(command):
+            lines.append(shlex.join(command))
     return "\n".join(reversed(dict.fromkeys(reversed(lines))))
 
 

@@ -31,6 +31,9 @@ FRAME, LONGEST_ESCAPE = 1500, "\\ud83d\\ude00"
 """Characters of a case in the page beside its slices, and what a character of its name may become in JSON."""
 
 PATIENT_PLANES = ("axial", "coronal", "sagittal")
+PATIENT_EDGES = ("APRL", "SIRL", "SIAP")
+"""What is at the top, bottom, left and right edge of these planes: rows and columns grow as ``display_axes`` says, but head is up."""
+
 ARRAY_PLANES = ("x–y", "x–z", "y–z")
 """Where a file does not know how it lies in the patient."""
 
@@ -113,6 +116,7 @@ def viewer_payload(shown: Shown) -> dict[str, Any]:
         "shape": list(packed.shape),
         "spacing": [float(f"{value:.5g}") for value in packed.spacing_mm],
         "planes": list(shown.planes),
+        "edges": list(PATIENT_EDGES) if shown.planes == PATIENT_PLANES else [],
         "columns": packed.tile_columns,
         "sprites": list(packed.channels),
         "labels": packed.labels,

@@ -232,16 +232,7 @@ def test_evaluate_faults(trained: Any, refused: Autounet, kit: SimpleNamespace, 
     kit.save_nifti(predictions / "box_01.nii.gz", labels[:-1])
     kit.save_nifti(predictions / "box_02.nii.gz", np.where(labels == 1, 5, labels).astype(np.uint8))
     (predictions / "box_03.nii.gz").write_text("")
-    words = [
-        "4 problems",
-        "no prediction for box_00.nii.gz",
-        "box_01",
-        "shape 19×24×28 and 20×24×28",
-        "box_02",
-        "does not name",
-        "5",
-        "box_03",
-    ]
+    words = ["4 problems", "truths: box_00", "box_01", "shape 19×24×28 and 20×24×28", "box_02", "does not name", "5", "box_03"]
     refused(1, words, "evaluate", "-p", predictions, "-g", truths, "--csv", tmp_path / "scores.csv")
     assert not (tmp_path / "scores.csv").exists()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from autounet.cli import console
 from autounet.cli.console import Screen, ScreenHandler, duration, number
@@ -169,7 +170,7 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.Captu
     ]
 
 
-def test_progress_in_a_terminal_has_a_bar_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_in_a_terminal_is_one_bar_below_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stderr", terminal)
@@ -182,7 +183,42 @@ def test_progress_in_a_terminal_has_a_bar_and_time_left(monkeypatch: pytest.Monk
             assert len(screen._live.tasks) == 2
     assert screen._live is None
     assert "outer" in terminal.getvalue()
-    assert "left" in terminal.getvalue()
+    assert "1/2" in terminal.getvalue()
+    assert "0:00:00" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_count_and_times_are_never_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step a second: after 38 of 114 there are 76 s left. The note gives way."""
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr("sys.stderr", terminal)
+    now = 0.0
+    screen = Screen()
+    screen.err.get_time = lambda: now  # type: ignore[method-assign]
+    note = "loss -0.8123, online Dice 0.756, 2.31 steps a second, 4.1 GB of 11 GB"
+    with screen.progress("epoch 12", 114) as advance:
+        assert "0:00:00" in shown(screen)
+        assert "left" not in shown(screen)  # nothing is known yet
+        for _ in range(38):
+            now += 1
+            advance(1, note)
+        line = shown(screen)
+    assert len(line) <= width
+    assert " 38/114 " in line
+    assert "0:00:38, 0:01:16 left" in line
+    assert line.endswith("…")
+
+
+def shown(screen: Screen) -> str:
+    """The line of the only task."""
+    live = screen._live
+    assert live is not None
+    paper = io.StringIO()
+    Console(file=paper, width=screen.err.width).print(live.make_tasks_table(live.tasks))
+    (line,) = paper.getvalue().splitlines()
+    return line.rstrip()
 
 
 def record(dice: dict[str, float | None], validation_loss: float | None = 0.2) -> EpochRecord:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from autounet.artefact import digest_of
-from autounet.health.findings import Health, pictured
+from autounet.cli.doctoring import _cases
+from autounet.health.findings import Finding, Health, pictured
 from autounet.layout import RunLayout
 from autounet.phantom import write_phantom
 from autounet.splits import Split, Splits
@@ -109,6 +110,17 @@ def test_many_findings_of_a_kind_are_summed_up(clean: Path, autounet: Autounet, 
     assert "7 severe" in ended.out
     assert "1 more" in ended.out
     assert "phantom_007" in ended.text
+
+
+def test_further_cases_of_a_finding_are_named() -> None:
+    """Five at most, as a table has to be read."""
+
+    def named(*others: str) -> str:
+        return _cases(Finding(case="a", kind="copy", severity="severe", what="is", advice="do", others=others))
+
+    assert [named(), named("b"), named("b", "c")] == ["a", "a and b", "a, b and c"]
+    assert named(*"bcdef") == "a, b, c, d, e and f"
+    assert named(*"bcdefgh") == "a, b, c, d, e, f and 2 more"
 
 
 def test_without_a_dataset(refused: Autounet) -> None:

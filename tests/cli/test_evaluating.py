@@ -51,6 +51,20 @@ def test_the_numbers_are_in_the_tables_the_json_and_the_csv(autounet: Autounet, 
     assert f"{moved['nsd']:.4f}" in table
 
 
+def test_missing_predictions_are_one_problem_and_no_reason_to_delete_labels(autounet: Autounet, folders: tuple[Path, Path]) -> None:
+    (folders[0] / "b.nii.gz").unlink()
+    command = ("evaluate", "-p", folders[0], "-g", folders[1])
+    refused = autounet(*command)
+    assert refused.code == 1
+    assert "for 1 of 2 truths: b" in refused.text
+    assert "score those that are there with --present" in refused.text
+    assert "remove" not in refused.text
+    present = autounet(*command, "--present")
+    assert present.code == 0
+    assert "Dice of 1 case" in present.out
+    assert "warning: no prediction for 1 of 2 truths, which are not scored (b)" in present.err
+
+
 def test_the_tables_fit_on_80_columns(
     autounet: Autounet, kit: SimpleNamespace, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

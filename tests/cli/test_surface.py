@@ -30,7 +30,7 @@ SURFACE = {
     "import": COMMON
     | {"model", "--output -o", "--checkpoint", "--fold -f", "--name", "--licence", "--description", "--overwrite", "--json"},
     "preprocess": COMMON | {"--dataset -d", "--configuration -c", "--preset", "--data", "--runs", "--workers"},
-    "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--latex", "--tolerance"}
+    "evaluate": COMMON | {"--predictions -p", "--labels -g", "--dataset -d", "--csv", "--latex", "--tolerance", "--present"}
     | {"--data", "--workers", "--json"},
     "run": COMMON
     | {"--dataset -d", "--configuration -c", "--fold -f", "--preset", "--budget", "--epochs", "--iterations", "--recipe"}

@@ -65,6 +65,8 @@ if (byId("viewer")) {
       const channels = await Promise.all(raw.sprites.map((sprite) => grey(sprite, raw.shape, raw.columns)));
       const both = await inflate(raw.labels, raw.labelBytes), half = both.length / 2;
       const volume = { ...raw, channels, truth: both.subarray(0, half), prediction: both.subarray(half) };
+      const row = payload.results[payload.main].rows.find((candidate) => candidate[0] === raw.case);
+      volume.nothing = !volume.prediction.some((label) => label > 0 && label <= indices.length) && !row[4].some((size) => size > 0);
       volume.errors = errorMap(volume.truth, volume.prediction);
       volume.profiles = profiles(volume.errors, raw.shape);
       unpacked.set(number, volume);
@@ -126,6 +128,20 @@ if (byId("viewer")) {
     }
   }
 
+  /** Where the patient's right, left, front, back, head and feet are: at the middle of each edge, the same size at every resolution. */
+  function letters(context, edges, width, height) {
+    const size = 12 * devicePixelRatio, inset = 0.8 * size;
+    const places = [[width / 2, inset], [width / 2, height - inset], [inset, height / 2], [width - inset, height / 2]];
+    context.font = `600 ${size}px system-ui, sans-serif`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineWidth = size / 4;
+    context.lineJoin = "round";
+    context.strokeStyle = "#000";
+    context.fillStyle = "#fff";
+    places.forEach(([x, y], edge) => { context.strokeText(edges[edge], x, y); context.fillText(edges[edge], x, y); });
+  }
+
   function drawPane(name, plane) {
     const figure = byId("viewer-panes").querySelector(`[data-pane="${name}"]`), canvas = figure.querySelector("canvas");
     figure.hidden = !state.panels[name];
@@ -153,6 +169,8 @@ if (byId("viewer")) {
       put(paintLabels(current[name], plane, labelColours, state.opacity), false);
       outline(context, current[name], plane, labelColours, width / plane.columns, height / plane.rows);
     } else if (name === "errors") put(paintLabels(current.errors, plane, errorColours, 0.9), false);
+    if (current.edges.length) letters(context, current.edges[state.plane], width, height);
+    if (name === "prediction") figure.querySelector("figcaption").textContent = current.nothing ? "Prediction: nothing predicted" : "Prediction";
     const text = { image: "Image", truth: "Truth", prediction: "Prediction", errors: "Errors" }[name];
     canvas.setAttribute("aria-label", `${text} of ${current.case}, ${where()}`);
   }

@@ -69,15 +69,39 @@ def test_every_problem_of_every_case_is_reported_at_once(folders: tuple[Path, Pa
     write(prediction / "value.nii.gz", "07")
     (truth / "broken.nii.gz").write_bytes(b"not an image")
     write(prediction / "broken.nii.gz", "01")
-    with pytest.raises(DatasetError, match="6 problems") as caught:
+    with pytest.raises(DatasetError, match="5 problems") as caught:
         evaluate_folders(prediction, truth, LABELS, RUNTIME)
     found = {problem.case: problem.what for problem in caught.value.problems}
-    assert set(found) == {"missing1", "missing2", "shape", "spacing", "value", "broken"}
-    assert "no prediction" in found["missing1"]
+    assert set(found) == {"2 cases", "shape", "spacing", "value", "broken"}
+    assert found["2 cases"] == f"no prediction in {prediction} for 2 of 8 truths: missing1, missing2"
     assert "shape 1×1×2 and 1×1×3" in found["shape"]
     assert "spacing" in found["spacing"]
     assert "7" in found["value"]
     assert all(problem.remedy for problem in caught.value.problems)
+
+
+def test_truths_without_a_prediction_are_left_out_only_when_asked_for(folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:
+    """Their remedy is never to delete labels."""
+    complete = evaluate_folders(*folders, LABELS, RUNTIME)
+    for number in range(7):
+        write(folders[1] / f"missing{number}.nii.gz", "0112")
+    with pytest.raises(DatasetError) as caught:
+        evaluate_folders(*folders, LABELS, RUNTIME)
+    (problem,) = caught.value.problems
+    assert "7 of 9 truths: missing0, missing1, missing2, missing3, missing4, …" in problem.what
+    assert problem.remedy == "predict them too; or score those that are there with --present"
+    with caplog.at_level(logging.WARNING):
+        present = evaluate_folders(*folders, LABELS, RUNTIME, present_only=True)
+    assert present == complete
+    (warning,) = caplog.messages
+    assert "no prediction for 7 of 9 truths" in warning
+
+
+@pytest.mark.parametrize("present_only", [False, True])
+def test_without_any_prediction_there_is_nothing_to_score(folders: tuple[Path, Path], tmp_path: Path, present_only: bool) -> None:
+    write(tmp_path / "others" / "c.nii.gz", "0112")
+    with pytest.raises(DatasetError, match=r"no prediction for any of the 2 .*found c\.nii\.gz, expected files named like .*: a, b"):
+        evaluate_folders(tmp_path / "others", folders[1], LABELS, RUNTIME, present_only=present_only)
 
 
 def test_predictions_without_a_truth_are_a_warning(folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture) -> None:

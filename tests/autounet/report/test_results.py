@@ -18,6 +18,10 @@ def score(tp: int, wrong: int = 0) -> OverlapScore:
     return OverlapScore.from_counts(tp, wrong, 0)
 
 
+def missed(fn: int) -> OverlapScore:
+    return OverlapScore.from_counts(0, 0, fn)
+
+
 def results(*rows: tuple[str, str, tuple[OverlapScore, ...]], name: str = "2d") -> Results:
     made = tuple(Row(*row) for row in rows)
     return Results(name, tuple(f"class {number}" for number in range(len(made[0].scores))), metrics_of(made), made)
@@ -68,6 +72,19 @@ def test_metrics_are_what_the_scores_have_without_counts() -> None:
     found = results(("a", "0", (score(5, 5),)))
     assert [metric.key for metric in found.metrics] == ["dice", "iou", "precision", "recall"]
     assert found.values("dice").tolist() == [[pytest.approx(10 / 15)]]
+
+
+def test_metrics_that_are_defined_nowhere_are_named() -> None:
+    """Nothing is predicted: precision has no denominator, though the truth is there."""
+    found = results(("a", "1", (missed(5),)), ("b", "0", (missed(3),)))
+    assert [metric.key for metric in found.metrics] == ["dice", "iou", "recall"]
+    assert [metric.label for metric in found.undefined] == ["Precision"]
+    assert found.folds == ("0", "1")
+
+
+def test_empty_predictions_are_those_that_miss_something() -> None:
+    found = results(("right", "0", (score(5),)), ("empty", "0", (missed(5),)), ("both empty", "0", (score(0),)))
+    assert found.empty == ("empty",)
 
 
 def test_case_means_and_fold_means() -> None:

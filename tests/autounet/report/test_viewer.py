@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from autounet.geometry import Grid
-from autounet.report.viewer import choose_cases, display_axes, has_colours
+from autounet.report.viewer import (
+    ARRAY_PLANES,
+    PATIENT_EDGES,
+    PATIENT_PLANES,
+    Shown,
+    choose_cases,
+    display_axes,
+    has_colours,
+    viewer_payload,
+)
+from autounet.report.volumes import Packed
 
 ORIENTATIONS = ["".join(letters) for axes in itertools.permutations(("SI", "PA", "LR")) for letters in itertools.product(*axes)]
 
@@ -44,6 +54,22 @@ def test_planes_are_those_of_the_patient(orientation: str) -> None:
     wanted = nib.orientations.axcodes2ornt(("S", "P", "L"), labels)
     expected = nib.orientations.apply_orientation(array, nib.orientations.ornt_transform(codes, wanted))
     np.testing.assert_array_equal(turned, expected)
+
+
+def test_letters_at_the_edges_follow_the_axes_that_are_shown() -> None:
+    """Of a volume as it is packed, indices z, y, x grow towards S, P, L; columns go from left to right, rows downwards, but z up."""
+    opposite = dict(zip("SIPALR", "ISAPRL", strict=True))
+    for (rows, columns), edges in zip(("PL", "SL", "SP"), PATIENT_EDGES, strict=True):
+        top, bottom = (rows, opposite[rows]) if rows == "S" else (opposite[rows], rows)
+        assert tuple(edges) == (top, bottom, opposite[columns], columns)
+
+
+def test_only_volumes_that_know_how_they_lie_have_letters() -> None:
+    packed = Packed((1, 1, 1), (1.0, 1.0, 1.0), 1, (), "", 1, "")
+    edges = [
+        viewer_payload(Shown("a", "0", "worst", planes, False, packed))["edges"] for planes in (PATIENT_PLANES, ARRAY_PLANES, ("slice",))
+    ]
+    assert edges == [["APRL", "SIRL", "SIAP"], [], []]
 
 
 def test_colours_are_known_by_name_or_normalisation() -> None:
