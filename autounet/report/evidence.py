@@ -113,6 +113,7 @@ def gather(layout: RunLayout) -> Evidence:
     )
     folds = tuple(fold for folder in folders if (fold := _fold(FoldLayout(folder), missing)) is not None)
     missing += _missing_folds(folds)
+    missing += _stale_folds(folds, splits)
     health = _read(layout.health, Health.load, missing)
     return Evidence(
         layout, fingerprint, plan, splits, folds, _ensembles(layout, missing), _read(layout.selection, Selection.load, missing), health,
@@ -162,6 +163,18 @@ def _missing_folds(folds: tuple[Fold, ...]) -> list[str]:
         if unscored:
             notes.append(f"{configuration}: {in_words(unscored)} trained, but not scored. The same `autounet train` goes on.")
     return notes
+
+
+def _stale_folds(folds: tuple[Fold, ...], splits: Splits | None) -> list[str]:
+    """Folds whose scores are of other cases than they hold out now: a case was added, removed, or put into another fold."""
+    if splits is None:
+        return []
+    held_out = {str(number): set(fold.validation) for number, fold in enumerate(splits.folds)}
+    return [
+        f"{fold.configuration} fold {fold.name} was scored on other cases than it holds out now: train it again with --overwrite."
+        for fold in folds
+        if fold.scores is not None and fold.name in held_out and set(fold.scores.cases) != held_out[fold.name]
+    ]
 
 
 def _read(path: Path, reader: Callable[[Path], T], missing: list[str]) -> T | None:

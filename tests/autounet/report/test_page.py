@@ -22,6 +22,7 @@ from autounet.report import page as page_module
 from autounet.report.evidence import gather
 from autounet.report.page import build_page, digest_of_page, page_digest
 from autounet.runtime import Runtime
+from autounet.splits import Splits
 
 ALONE = Runtime(device="cpu", workers=0)
 HOSTILE = "</script><script>document.title='owned'</script>"
@@ -228,3 +229,14 @@ def test_shown_grey_values_are_the_image(page: str, boxes) -> None:
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(first["sprites"][0].partition(",")[2]))))
     expected = np.clip((image[0] - low) * 255 / (high - low), 0, 255)
     assert np.abs(sheet[:20, :24] - expected).max() <= 1
+
+
+def test_scores_of_other_cases_are_told(tmp_path: Path, boxes) -> None:
+    """Somebody put the held-out cases of two folds in each other's place after training."""
+    layout = RunLayout(tmp_path / "run")
+    shutil.copytree(boxes.layout.root, layout.root)
+    assert not any("other cases" in note for note in gather(layout).missing)
+    splits = Splits.load(layout.splits)
+    first, second, *others = splits.folds
+    splits.model_copy(update={"folds": (second, first, *others)}).save(layout.splits)
+    assert any(note.startswith("3d_fullres fold 0 was scored on other cases than it holds out now") for note in gather(layout).missing)
