@@ -97,10 +97,9 @@ def _show(session: Session, health: Health) -> None:
 def _cases(finding: Finding) -> str:
     if not finding.case:
         return "all"
-    named, more = finding.others[:MOST_OTHERS], len(finding.others) - MOST_OTHERS
-    if more > 0:
-        return f"{', '.join([finding.case, *named])} and {more} more"
-    return " and ".join([", ".join([finding.case, *named[:-1]]), *named[-1:]])
+    more = len(finding.others) - MOST_OTHERS
+    # One below the other, as a wide column would leave no room for what was found.
+    return "\n".join([finding.case, *finding.others[:MOST_OTHERS], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _listed(cases: Sequence[str], most: int = 12) -> str:

@@ -118,9 +118,9 @@ def test_further_cases_of_a_finding_are_named() -> None:
     def named(*others: str) -> str:
         return _cases(Finding(case="a", kind="copy", severity="severe", what="is", advice="do", others=others))
 
-    assert [named(), named("b"), named("b", "c")] == ["a", "a and b", "a, b and c"]
-    assert named(*"bcdef") == "a, b, c, d, e and f"
-    assert named(*"bcdefgh") == "a, b, c, d, e, f and 2 more"
+    assert [named(), named("b")] == ["a", "a\nb"]
+    assert named(*"bcdef").splitlines() == ["a", "b", "c", "d", "e", "f"]
+    assert named(*"bcdefgh").splitlines() == ["a", "b", "c", "d", "e", "f", "and 2 more"]
 
 
 def test_without_a_dataset(refused: Autounet) -> None:
