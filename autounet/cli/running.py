@@ -96,7 +96,11 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
     each = training if schedule.seconds is None else replace(training, budget=f"{schedule.seconds:.0f}s", epochs=None)
     todo = [part for part in schedule.parts if states[part] != DONE]
     for number, part in enumerate(todo):
-        more = "" if schedule.seconds is None else f", at most {duration((len(todo) - number) * schedule.seconds)} of training left"
+        left = len(todo) - number
+        if schedule.seconds is not None:
+            more = f", at most {duration(left * schedule.seconds)} of training left"
+        else:  # by the folds that this command has trained; of other configurations they may take longer
+            more = f", about {duration(left * (time.monotonic() - began) / number)} of training left" if number else ""
         session.screen.say(f"{number + 1} of {len(todo)}: {part[0]} fold {part[1]}{more}")
         run_train(session, query, part[1], part[0], wanted, replace(each, overwrite=part in stale))
     rule, ensembles = chosen_before(layout)

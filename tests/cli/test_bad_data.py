@@ -374,7 +374,7 @@ def test_upper_case_endings_all_the_way(volumes: Path, autounet: Autounet, kit: 
     assert ended.code == 0, ended
     ended = autounet("predict", "-i", volumes / "imagesTr", "-o", out, "--runs", runs)
     assert ended.code == 0, ended
-    assert len(list(out.iterdir())) == 6
+    assert len(list(out.glob("[!.]*"))) == 6
     ended = autounet("evaluate", "-p", out, "-g", volumes / "labelsTr", "--json")
     assert ended.code == 0, ended
 

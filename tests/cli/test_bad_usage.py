@@ -207,7 +207,7 @@ def test_bad_images_do_not_stop_the_others(
     ):
         assert words in ended.err
     assert "7 of 8 images could not be predicted; the others are done" in ended.err
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["good.nii.gz"]
 
 
 def test_an_image_of_zeros_is_background_or_refused(

@@ -92,7 +92,7 @@ def test_a_file_name_that_is_no_text_fails_alone(trained: Any, tmp_path: Path, a
     ended = autounet("predict", "-i", folder, "-o", tmp_path / "out", "-d", "11", "--runs", trained.runs, "--no-mirror")
     assert ended.code == 1
     assert "name that not every file system can have" in ended.text
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["good.nii.gz"]
 
 
 def test_v1_lists_of_training_cases_find_their_channel_files(tmp_path: Path, autounet: Autounet, kit: SimpleNamespace) -> None:

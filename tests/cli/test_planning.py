@@ -198,7 +198,7 @@ def test_a_low_resolution_trains_and_predicts(trained: Any, autounet: Autounet, 
     assert autounet("train", *where, "-f", "0", "-c", "3d_lowres", "--epochs", "1", "--iterations", "1").code == 0
     ended = autounet("predict", "-i", trained.volumes / "imagesTr", "-o", tmp_path / "out", "-m", tmp_path / "runs" / "Dataset011_Boxes")
     assert ended.code == 0
-    assert len(list((tmp_path / "out").iterdir())) == len(list((trained.volumes / "labelsTr").iterdir()))
+    assert len(list((tmp_path / "out").glob("[!.]*"))) == len(list((trained.volumes / "labelsTr").iterdir()))
 
 
 def test_another_way_of_training_does_not_replace_the_plan_of_trained_folds(trained: Any, refused: Autounet, runs_copy: Path) -> None:
