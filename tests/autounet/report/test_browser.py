@@ -159,6 +159,7 @@ def test_another_metric_and_another_configuration(tab: Any) -> None:
     assert distances == sorted(distances, reverse=True), "failures first"
     tab.select_option("#choose-configuration", label="2d")
     assert tab.inner_text("#case-count") == "4 of 4 cases of 2d"
+    tab.wait_for_selector("#chart-distribution circle", state="attached")
     assert tab.locator("#chart-distribution circle").count() in range(4, 9)
     tab.select_option("#choose-metric", label="Dice")
     tab.select_option("#choose-configuration", label="3d_fullres")
