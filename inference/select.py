@@ -1,6 +1,5 @@
 """Which configuration, or ensemble of several, is the model."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import prod
@@ -17,8 +16,6 @@ from autounet.networks.cost import multiply_adds
 from autounet.plan import Plan
 from autounet.runtime import Runtime
 from autounet.selection import JOIN, Candidate, Comparison, Interval, Selection
-
-log = logging.getLogger(__name__)
 
 Rule = Literal["best", "cheapest"]
 RULES: dict[str, Rule] = {"best": "best", "cheapest": "cheapest"}

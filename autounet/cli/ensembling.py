@@ -22,10 +22,10 @@ def run_ensemble(session: Session, inputs: Sequence[Path], output: Path, dataset
         UsageError: Fewer than two folders, or folders without probabilities.
         DatasetError: Cases are missing in a folder, or could not be averaged; the others are written.
     """
-    if len({path.resolve() for path in inputs}) < 2:
-        different = len({path.resolve() for path in inputs})
-        raise UsageError("-i: an ensemble needs two folders or more", found=f"{different} (different)", remedy="give -i several times")
-    if output.resolve() in {path.resolve() for path in inputs}:
+    folders = {path.resolve() for path in inputs}
+    if len(folders) < 2:
+        raise UsageError("-i: an ensemble needs two folders or more", found=f"{len(folders)} (different)", remedy="give -i several times")
+    if output.resolve() in folders:
         raise UsageError(f"-o {output}: is one of the folders to be averaged", remedy="choose another folder")
     labels = plan_of(session, dataset).labels
     found = [_cases(folder) for folder in inputs]

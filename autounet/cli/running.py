@@ -77,7 +77,8 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
     with recorded(session, layout), alone(session, layout):
         plan, _ = fresh_plan(session, dataset, layout, wanted, wish.overwrite)
     schedule = make_schedule(plan, wish.configurations, folds, total)
-    states = {part: state_of(plan, layout, planned_folds(dataset, layout), *part) for part in schedule.parts}
+    split = planned_folds(dataset, layout)
+    states = {part: state_of(plan, layout, split, *part) for part in schedule.parts}
     show_schedule(session, plan, states, schedule, training)
     for name in left_out(plan, wish.configurations, folds):
         before = plan.configurations[name].previous_stage
