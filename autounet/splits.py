@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from autounet.artefact import Artefact, Frozen
+from autounet.artefact import Artefact, Frozen, digest_of
 from autounet.errors import DatasetError
 
 FOLDS = 5
@@ -37,6 +37,11 @@ class Splits(Artefact):
     kind: str = KIND
     schema_version: int = VERSION
     folds: tuple[Split, ...]
+
+    @staticmethod
+    def source(case_ids: Sequence[str]) -> dict[str, str]:
+        """What folds of these cases, in the dataset's order, are made from: equal for the same cases alone."""
+        return {"cases": digest_of(list(case_ids))}
 
 
 def five_folds(case_ids: Sequence[str]) -> tuple[Split, ...]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import typer
 
-from autounet.artefact import digest_of
 from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import load_dataset
 from autounet.dataset import DatasetSpec
@@ -61,7 +60,7 @@ def planned_folds(dataset: DatasetSpec, layout: RunLayout) -> tuple[Split, ...]:
     ids = [case.id for case in dataset.cases]
     try:
         there = Splits.load(layout.splits)
-        if there.made_from == {"cases": digest_of(ids)}:
+        if there.made_from == Splits.source(ids):
             return there.folds
     except ArtefactError:
         pass  # `autounet train` tells what is wrong with it

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from autounet.artefact import digest_of
 from autounet.cli.session import Session
 from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec, read_dataset
@@ -118,7 +117,7 @@ def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Sp
         ArtefactError: The folds on disk name other cases than the dataset has, or no training or validation cases.
     """
     ids = [case.id for case in dataset.cases]
-    made_from = {"cases": digest_of(ids)}
+    made_from = Splits.source(ids)
     try:
         there = Splits.load(layout.splits)
         if there.made_from == made_from:
@@ -150,7 +149,7 @@ def read_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
         ArtefactError: There are none, or they are of other cases than the dataset has now.
     """
     splits, ids = Splits.load(layout.splits), [case.id for case in dataset.cases]
-    if splits.made_from != {"cases": digest_of(ids)}:
+    if splits.made_from != Splits.source(ids):
         named = {case for fold in splits.folds for case in (*fold.train, *fold.validation)}
         new, gone = sorted(set(ids) - named), sorted(named - set(ids))
         raise ArtefactError(
