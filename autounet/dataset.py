@@ -13,14 +13,8 @@ from typing import Any
 from autounet.artefact import Frozen
 from autounet.dataset_json import annotated_classes, channels_and_labels, load_description, quoted
 from autounet.errors import DatasetError, Problem, UsageError
+from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_files, split_ending
 from autounet.labels import LabelSpec
-
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-"""File endings that can be read as images."""
-
-LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg"))
-"""File endings that label maps may have: JPEG's lossy compression changes label values."""
-
 
 MOST_NAMES = 20
 """Names of datasets that a message lists."""
@@ -158,40 +152,6 @@ def read_dataset(root: Path) -> DatasetSpec:
         cases=tuple(case.model_copy(update={"annotated": partial.get(case.id)}) for case in sorted(cases, key=lambda case: case.id)),
         file_ending=ending,
     )
-
-
-def split_ending(path: Path) -> tuple[str, str]:
-    """File name → (stem, ending), with ``.nii.gz`` as one ending; the ending is '' when it is not an image's."""
-    lower = path.name.lower()
-    for ending in IMAGE_ENDINGS:
-        if lower.endswith(ending):
-            return path.name[: -len(ending)], path.name[-len(ending) :]
-    return path.name, ""
-
-
-def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Groups image files into cases: ``case_0000``, ``case_0001``, … are the channels of ``case``; others stand alone.
-
-    A file that ends in ``_NNNN`` is a channel only if the case also has a file ``_0000``.
-    """
-    stems = {file: split_ending(file)[0] for file in files}
-    firsts = {stem[:-5] for stem in stems.values() if stem.endswith("_0000") and len(stem) > 5}
-    groups: dict[str, list[Path]] = {}
-    for file in sorted(files, key=lambda file: (file.name, file)):  # channels in their order, also from several folders
-        stem = stems[file]
-        case = stem[:-5] if re.search(r"_\d{4}$", stem) and stem[:-5] in firsts else stem
-        groups.setdefault(case, []).append(file)
-    return {case: tuple(paths) for case, paths in groups.items()}
-
-
-def image_files(folder: Path) -> list[Path]:
-    """What is named as an image in a folder, sorted; hidden files (macOS leaves ``._*`` in archives) and folders are passed over.
-
-    A link to nothing is among them: reading it says so, and nobody misses the case.
-    """
-    if not folder.is_dir():
-        return []
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and not entry.is_dir() and split_ending(entry)[1])
 
 
 def _listed_rows(raw: Mapping[str, Any], path: Path) -> list[Any]:

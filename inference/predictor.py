@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autounet.dataset import channel_problems, group_channels, split_ending
+from autounet.dataset import channel_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import ImageError, UsageError
 from autounet.geometry import Grid
+from autounet.image_names import group_channels, split_ending
 from autounet.images.stored import make_grid
 from autounet.inference.bundled import load_bundle
 from autounet.inference.model import Model, choose_before, choose_trained, load_folds

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from autounet.dataset import split_ending
 from autounet.fingerprint import CaseFingerprint, Fingerprint
 from autounet.geometry import Grid
+from autounet.image_names import split_ending
 from autounet.plan import Decision
 from autounet.planners.words import count
 

@@ -22,6 +22,7 @@ FLOORS = (
         "errors",
         "fingerprint",
         "geometry",
+        "image_names",
         "labels",
         "layout",
         "plan",

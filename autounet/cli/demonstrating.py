@@ -7,9 +7,9 @@ import typer
 
 from autounet.cli.pictures import Files, draw_overlays
 from autounet.cli.session import Session, check_writable, parse_duration
-from autounet.dataset import image_files, split_ending
 from autounet.dataset_json import read_labels_of
 from autounet.evaluation.folders import evaluate_cases
+from autounet.image_names import image_files, split_ending
 from autounet.phantom import write_phantom
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from autounet.cli.models import plan_of
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
-from autounet.dataset import image_files, split_ending
 from autounet.errors import AutounetError, DatasetError, ImageError, Problem, UsageError
+from autounet.image_names import image_files, split_ending
 from autounet.images import read_size, write_labels
 from autounet.inference.average import average_labels
 from autounet.labels import LabelSpec

@@ -11,9 +11,10 @@ from autounet.cli.console import duration
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
-from autounet.dataset import IMAGE_ENDINGS, LABEL_ENDINGS, channel_problems, group_channels, image_files, name_problems, split_ending
+from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
+from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_files, split_ending
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout

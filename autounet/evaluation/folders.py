@@ -8,11 +8,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from autounet.dataset import image_files, split_ending
 from autounet.errors import AutounetError, DatasetError, ImageError, Problem, UsageError
 from autounet.evaluation.case import ABSENT, UNDEFINED, ClassScore, score_case
 from autounet.evaluation.scores import Scores, VolumeUnit
 from autounet.evaluation.surface import TOLERANCE_MM
+from autounet.image_names import image_files, split_ending
 from autounet.images import read_labels
 from autounet.labels import IntArray, LabelSpec, StructureClass
 from autounet.parallel import map_ordered

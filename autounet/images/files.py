@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autounet.dataset import IMAGE_ENDINGS, LABEL_ENDINGS, split_ending
 from autounet.errors import ImageError
 from autounet.geometry import Grid
+from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, split_ending
 from autounet.images import itk, nifti, planar, tiff
 from autounet.images.stored import FloatArray, Stored, check_file, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray

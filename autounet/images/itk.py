@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from autounet.artefact import atomic_path
-from autounet.dataset import split_ending
 from autounet.errors import ImageError
 from autounet.geometry import Grid
+from autounet.image_names import split_ending
 from autounet.images.stored import AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
 from autounet.labels import IntArray
 

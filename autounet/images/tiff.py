@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 import numpy as np
 
 from autounet.artefact import atomic_path
-from autounet.dataset import split_ending
 from autounet.errors import ImageError
 from autounet.geometry import Grid, TripleMm
+from autounet.image_names import split_ending
 from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, planar_grid
 from autounet.labels import IntArray
 

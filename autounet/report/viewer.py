@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autounet.dataset import Case, DatasetSpec, image_files, split_ending
+from autounet.dataset import Case, DatasetSpec
 from autounet.errors import AutounetError, ImageError
 from autounet.fingerprint import Fingerprint
 from autounet.geometry import Grid
+from autounet.image_names import image_files, split_ending
 from autounet.images import read_channels, read_labels
 from autounet.labels import IntArray
 from autounet.report.evidence import Evidence

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from autounet.dataset import find_dataset, group_channels, image_files, matching_folders, read_dataset, split_ending
+from autounet.dataset import find_dataset, matching_folders, read_dataset
 from autounet.dataset_json import read_labels_of
 from autounet.errors import DatasetError, UsageError
+from autounet.image_names import group_channels, image_files, split_ending
 from autounet.splits import five_folds
 
 JSON_KEY = st.text(max_size=3) | st.sampled_from(["0", "1", "--1"])

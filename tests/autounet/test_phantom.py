@@ -10,8 +10,9 @@ pytest.importorskip("nibabel")
 import nibabel
 from scipy import ndimage
 
-from autounet.dataset import image_files, read_dataset
+from autounet.dataset import read_dataset
 from autounet.errors import DatasetError
+from autounet.image_names import image_files
 from autounet.phantom import CLASSES, Volume, make_volume, write_phantom
 
 

@@ -8,9 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from autounet.dataset import IMAGE_ENDINGS, LABEL_ENDINGS
 from autounet.errors import ArtefactError, ImageError
 from autounet.geometry import Grid
+from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS
 from autounet.images import check_finite, read_channels, read_image, read_labels, read_size, write_labels
 from autounet.images.files import READERS, SIZES, WRITERS
 
