@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeVar
@@ -57,6 +57,28 @@ def map_ordered(
                 future.cancel()
             give_up()
             raise
+
+
+def map_within(
+    function: Callable[[Item], Result], items: Sequence[Item], size_of: Callable[[Item], int], limit: int, workers: int
+) -> Generator[tuple[Item, Result | AutounetError], None, None]:
+    """As ``map_ordered``, for work that takes memory while it is done: the sizes of what is under way stay within ``limit`` together.
+
+    What is larger is done alone. Results are small: they do not count. ``size_of`` is asked in the threads, right before the work.
+    """
+    gate = Gate(limit)
+
+    def one(turn: int) -> Result:
+        size = size_of(items[turn])
+        gate.enter(turn, size)
+        try:
+            return function(items[turn])
+        finally:
+            gate.leave(size)
+
+    with gate:
+        for turn, result in map_ordered(one, range(len(items)), workers, give_up=gate.close):
+            yield items[turn], result
 
 
 class Background:

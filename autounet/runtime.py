@@ -10,23 +10,26 @@ from typing import Protocol
 class Advance(Protocol):
     """Reports progress within a task."""
 
-    def __call__(self, steps: int = 1, note: str = "") -> None:
-        """``steps`` more are done; ``note`` replaces the short text beside the bar."""
+    def __call__(self, steps: int = 1, note: str = "", work: float | None = None) -> None:
+        """``steps`` more are done; ``note`` replaces the short text beside the bar.
+
+        ``work`` is what they took of the task's work, in its unit, where steps are not alike; by default the share of the steps.
+        """
 
 
 class Progress(Protocol):
     """Where long work shows how far it is; the command line draws it, tests and libraries pass ``quiet``."""
 
-    def __call__(self, title: str, total: int) -> AbstractContextManager[Advance]:
-        """Opens a task of ``total`` steps."""
+    def __call__(self, title: str, total: int, work: float | None = None) -> AbstractContextManager[Advance]:
+        """Opens a task of ``total`` steps; ``work`` is all of it in any unit, where steps are not alike: the time left follows it."""
 
 
-def _no_advance(steps: int = 1, note: str = "") -> None:
+def _no_advance(steps: int = 1, note: str = "", work: float | None = None) -> None:
     """Shows nothing."""
 
 
 @contextmanager
-def quiet(title: str, total: int) -> Iterator[Advance]:
+def quiet(title: str, total: int, work: float | None = None) -> Iterator[Advance]:
     """A Progress that shows nothing."""
     yield _no_advance
 

@@ -1,14 +1,19 @@
-"""How much memory a case will take, estimated from its image's size before it is read."""
+"""How much memory and work a case will take, estimated from its image's header before it is read."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from autounet.errors import ImageError
+from autounet.errors import AutounetError, ImageError
 from autounet.geometry import Grid
+from autounet.images import read_size
 from autounet.inference.model import Model
 from autounet.inference.segment import patches_per_pass
+from autounet.inference.tiles import count_tiles, overlap_tiles
 from autounet.inference.window import band_voxels
 from autounet.memory import available_bytes, resident_bytes
+from autounet.plan import Configuration
 from autounet.preprocessing.case import prepared_shape
 
 MEMORY_SHARE = 0.7
@@ -39,6 +44,25 @@ class Needs:
     def most(self) -> int:
         """From the first byte to the written label map."""
         return max(self.reading, self.predicting + self.sums)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseSize:
+    """What a case will take, as its header tells."""
+
+    needs: Needs
+    work: float
+    """Tiles of all networks, and one for the rest."""
+
+
+def size_of(model: Model, images: Sequence[Path]) -> CaseSize:
+    """What a case will take; next to nothing where its header cannot be read: reading it will say what is wrong."""
+    try:
+        channels, grid = read_size(images[0])
+        needs = needs_of(model, max(channels, len(images)), grid)
+        return CaseSize(needs, 1 + sum(_tiles(stage.configuration, model, grid) for member in model.members for stage in member.stages))
+    except AutounetError:
+        return CaseSize(Needs(0, 0, 0), 1)
 
 
 def needs_of(model: Model, channels: int, grid: Grid) -> Needs:
@@ -84,3 +108,10 @@ def memory_budget(model: Model, memory_gb: float | None) -> int:
     """Bytes for the cases under way, beside the network's own work."""
     budget = MEMORY_SHARE * available_bytes() if memory_gb is None else memory_gb * 1e9 - (resident_bytes() or 0)
     return max(int(budget) - network_bytes(model), LEAST_BYTES)
+
+
+def _tiles(configuration: Configuration, model: Model, grid: Grid) -> int:
+    """Tiles of an image of this grid at most. Raises ImageError where the grid cannot be right."""
+    a, b, c = (grid.shape_zyx[axis] for axis in model.plan.transpose)
+    shape = prepared_shape((a, b, c), grid, model.plan, configuration, "")
+    return count_tiles(shape, configuration.patch_size, overlap_tiles(configuration))

@@ -17,10 +17,10 @@ from torch import Tensor
 from autounet.device import free_cached, is_out_of_memory, one_thread, threads_kept
 from autounet.errors import AutounetError, ImageError, Problem
 from autounet.geometry import Grid
-from autounet.images import read_channels, read_size, write_labels
+from autounet.images import read_channels, write_labels
 from autounet.inference.confidence import Confidence, mean_confidence
 from autounet.inference.model import Model
-from autounet.inference.needs import LEAST_BYTES, Needs, memory_budget, needs_of
+from autounet.inference.needs import LEAST_BYTES, CaseSize, Needs, memory_budget, size_of
 from autounet.inference.postprocess import apply_postprocessing
 from autounet.inference.probabilities import ProbabilityGrid
 from autounet.inference.restore import LabelRestorer
@@ -95,9 +95,10 @@ def predict_cases(
     voxels: list[int] = []
     expected: dict[str, float | None] = {}
     gate = Gate(budget)
+    sizes = [size_of(model, job.images) for job in jobs]
     start_thread = one_thread if model.device.type == "cpu" else None
     read_ahead = map_ordered(
-        lambda turn: _read(turn, jobs[turn], model, budget, gate),
+        lambda turn: _read(turn, jobs[turn], sizes[turn], model, budget, gate),
         range(len(jobs)),
         runtime.workers,
         runtime.workers,
@@ -113,14 +114,14 @@ def predict_cases(
                 expected[case.job.case] = mean_confidence(case.confidences)
             else:
                 problems.append(Problem.of(case.job.case, case.error, "correct the image and run the command again"))
-            advance(1, case.job.case)
+            advance(1, case.job.case, case.work)
 
-    with threads_kept(), runtime.progress("predict", len(jobs)) as advance:
+    with threads_kept(), runtime.progress("predict", len(jobs), sum(size.work for size in sizes)) as advance:
         # From the last to the first: what is being written ends, whoever waits for memory gives up, reading ends, and what an
         # interruption left open is closed.
         with ExitStack() as opened, closing(read_ahead), gate, Background(runtime.workers > 0, SLABS_BEHIND, start_thread) as background:
             for turn, read in read_ahead:
-                case = _Case(jobs[turn], error=read) if isinstance(read, AutounetError) else read
+                case = _Case(jobs[turn], sizes[turn].work, error=read) if isinstance(read, AutounetError) else read
                 opened.push(case.takers)
                 _score(case, model, WindowOptions(mirror, scratch=case.job.output.parent), budget, background, advance)
                 background.do(partial(_finish, case, model, gate, finished))
@@ -145,6 +146,8 @@ class _Case:
     """A case on its way from its images to its label map. Whoever still holds it holds only what is still needed."""
 
     job: PredictionJob
+    work: float
+    """What progress has not been told of yet."""
     needs: Needs | None = None
     """None where it never was inside the gate."""
     prepared: PreparedCase | None = None
@@ -166,13 +169,9 @@ class _Case:
         return 0 if self.grid is None else math.prod(self.grid.shape_zyx)
 
 
-def _read(turn: int, job: PredictionJob, model: Model, budget: int, gate: Gate) -> _Case:
+def _read(turn: int, job: PredictionJob, size: CaseSize, model: Model, budget: int, gate: Gate) -> _Case:
     """Waits until there is memory for a case, and reads and prepares it. Raises ImageError."""
-    try:
-        channels, size = read_size(job.images[0])
-        needs = needs_of(model, max(channels, len(job.images)), size)
-    except AutounetError:
-        needs = Needs(0, 0, 0)  # reading it will say what is wrong
+    needs = size.needs
     if needs.most > budget:
         log.warning(
             "%s takes about %.2f GB, more than the %.2f GB there are for it: it is predicted alone",
@@ -190,7 +189,7 @@ def _read(turn: int, job: PredictionJob, model: Model, budget: int, gate: Gate) 
         gate.leave(needs.most)
         raise
     again = len(model.members) > 1 or len(model.stages) > 1
-    return _Case(job, needs, prepared, image if again else None, grid)
+    return _Case(job, size.work, needs, prepared, image if again else None, grid)
 
 
 def _score(case: _Case, model: Model, options: WindowOptions, budget: int, background: Background, advance: Advance) -> None:
@@ -200,9 +199,15 @@ def _score(case: _Case, model: Model, options: WindowOptions, budget: int, backg
     assert case.needs is not None
     options = replace(options, limit_bytes=max(budget - case.needs.predicting, LEAST_BYTES // 4))
 
+    passes = sum(len(member.stages) for member in model.members)
+    share, before = (case.work - 1) / passes, 0
+
     def tiles_done(done: int, total: int) -> None:
+        nonlocal before
         if total > MANY_TILES:
-            advance(0, f"{case.job.case}: tile {done} of {total}")
+            work = share * (done - (before if before < done else 0)) / total
+            before, case.work = done, case.work - work
+            advance(0, f"{case.job.case}: tile {done} of {total}", work)
 
     try:
         with _memory_of(case.job.case):

@@ -22,15 +22,16 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.geometry import Box, nonzero_box
+from autounet.image_names import work_of
 from autounet.labels import IntArray, LabelSpec
-from autounet.parallel import map_ordered
+from autounet.parallel import map_within
 from autounet.planners.components import count_components
 from autounet.planners.laterality.extents import measure_extents
 from autounet.planners.laterality.names import NamedPair, named_pairs
 from autounet.planners.laterality.pairs import exchanged_sides, mirrored_classes, warn_of_exchanged_sides
 from autounet.planners.laterality.side_by_side import Sighting, sight
 from autounet.planners.orientation import mixed_orientation, orientation_of
-from autounet.planners.reading import file_problem, read_case
+from autounet.planners.reading import bytes_to_read, file_problem, read_case, reading_budget
 from autounet.planners.words import count
 from autounet.runtime import Runtime
 
@@ -76,7 +77,8 @@ class _CaseFacts:
 def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
     """Reads and checks all training cases and measures what the planner needs.
 
-    Memory holds ``runtime.workers + 1`` cases at most. The result does not depend on the number of workers.
+    Memory holds ``runtime.workers`` cases at most, fewer where they are large (``reading_budget``). The
+    result does not depend on the number of workers.
 
     Raises:
         DatasetError: Some files cannot be used, contradict each other or dataset.json, or nothing is labelled;
@@ -85,12 +87,15 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
     kept = max(FEWEST_QUANTILES_PER_CASE, min(QUANTILES_PER_CASE, POOLED_QUANTILES // max(1, len(dataset.cases))))
     pairs = named_pairs(dataset.labels.names)
     facts: list[_CaseFacts] = []
-    with runtime.progress("Reading cases", len(dataset.cases)) as advance:
-        for case, result in map_ordered(lambda case: _analyse(case, dataset, pairs, kept), dataset.cases, runtime.workers):
+    work = {case.id: work_of((*case.images, case.label)) for case in dataset.cases}
+    with runtime.progress("Reading cases", len(dataset.cases), sum(work.values())) as advance:
+        for case, result in map_within(
+            lambda case: _analyse(case, dataset, pairs, kept), dataset.cases, bytes_to_read, reading_budget(), runtime.workers
+        ):
             if isinstance(result, AutounetError):
                 result = _CaseFacts((file_problem(case.id, result),))
             facts.append(result)
-            advance(1, case.id)
+            advance(1, case.id, work[case.id])
     _raise_problems(dataset, facts)
     cases = tuple(entry.fingerprint for entry in facts if entry.fingerprint is not None)
     for name in dataset.labels.names:

@@ -1,6 +1,7 @@
 """One case, read and checked: what every look at a dataset begins with."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +9,15 @@ import numpy.typing as npt
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import AutounetError, DatasetError, ImageError, Problem
 from autounet.geometry import Grid
-from autounet.images import check_finite, read_channels, read_labels
+from autounet.images import check_finite, read_channels, read_labels, read_size
 from autounet.labels import IntArray, LabelSpec
+from autounet.memory import available_bytes
+
+READING_SHARE = 0.7
+"""Of the memory that is available, what cases that are looked at may take."""
+
+BYTES_PER_VALUE, BYTES_PER_VOXEL = 9, 8
+"""What looking at a case takes at most, measured: of each channel's values, and of the label map with what is made of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +28,20 @@ class ReadCase:
     labels_zyx: IntArray
     """Label values, all of them named by dataset.json."""
     grid: Grid
+
+
+def bytes_to_read(case: Case) -> int:
+    """Memory that looking at a case takes, about; 0 where its header cannot be read, which reading it will tell."""
+    try:
+        channels, grid = read_size(case.images[0])
+    except AutounetError:
+        return 0
+    return prod(grid.shape_zyx) * (max(channels, len(case.images)) * BYTES_PER_VALUE + BYTES_PER_VOXEL)
+
+
+def reading_budget() -> int:
+    """Bytes for the cases that are looked at at the same time."""
+    return int(READING_SHARE * available_bytes())
 
 
 def read_case(case: Case, dataset: DatasetSpec) -> tuple[ReadCase | None, int | None, tuple[Problem, ...]]:

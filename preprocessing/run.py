@@ -1,6 +1,7 @@
 """Prepare all cases of a dataset; what is there and fresh is kept."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,22 @@ from typing import Self
 from autounet.artefact import digest_of, remove_leftovers
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import ArtefactError, AutounetError, DatasetError, ImageError, Problem
-from autounet.images import check_finite, read_channels, read_labels
+from autounet.image_names import work_of
+from autounet.images import check_finite, read_channels, read_labels, read_size
 from autounet.labels import LabelSpec
-from autounet.parallel import map_ordered
+from autounet.memory import available_bytes
+from autounet.parallel import map_within
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.border import border_weights, check_loss, needs_border
-from autounet.preprocessing.case import prepare_case
+from autounet.preprocessing.case import prepare_case, prepared_shape
 from autounet.preprocessing.previous import read_previous
 from autounet.preprocessing.store import SourceFile, Store, StoredCase
 from autounet.runtime import Runtime
 
 log = logging.getLogger(__name__)
+
+PREPARING_SHARE = 0.7
+"""Of the memory that is available, what cases under way may take together."""
 
 
 def recipe_of(plan: Plan, configuration: Configuration) -> str:
@@ -77,18 +83,40 @@ def prepare_dataset(
             log.warning("%s: %d prepared %s damaged, or the plan, %s or what is annotated have changed", name, stale, what, target.origin)
     todo = [case for case in dataset.cases if None in found[case.id]]
     problems: list[Problem] = []
-    with runtime.progress(f"prepare {' and '.join(folders)}", len(todo)) as advance, _OneThread(bool(runtime.workers)) as one_thread:
-        for case, result in map_ordered(lambda case: _prepare(case, targets, found[case.id], plan, one_thread), todo, runtime.workers):
+    work = {case.id: work_of((*case.images, case.label)) for case in todo}
+    title = f"prepare {' and '.join(folders)}"
+    with runtime.progress(title, len(todo), sum(work.values())) as advance, _OneThread(bool(runtime.workers)) as one_thread:
+        for case, result in map_within(
+            lambda case: _prepare(case, targets, found[case.id], plan, one_thread),
+            todo,
+            lambda case: bytes_to_prepare(case, plan, [entry for entry, _ in chosen]),
+            int(PREPARING_SHARE * available_bytes()),
+            runtime.workers,
+        ):
             if isinstance(result, ArtefactError):
                 raise result
             if isinstance(result, AutounetError):
                 problems.append(Problem.of(case.id, result, "correct the case or remove it from the dataset"))
             else:
                 found[case.id] = result
-            advance(1, case.id)
+            advance(1, case.id, work[case.id])
     if problems:
         raise DatasetError(f"{dataset.name}: {len(problems)} of {len(dataset.cases)} cases could not be prepared", problems=problems)
     return {name: [stored for row in found.values() if (stored := row[number]) is not None] for number, name in enumerate(folders)}
+
+
+def bytes_to_prepare(case: Case, plan: Plan, configurations: Sequence[Configuration]) -> int:
+    """Memory that preparing a case takes, about; 0 where its header cannot be read, which reading it will tell."""
+    try:
+        channels, grid = read_size(case.images[0])
+        a, b, c = (grid.shape_zyx[axis] for axis in plan.transpose)
+        prepared = max(math.prod(prepared_shape((a, b, c), grid, plan, entry, case.id)) for entry in configurations)
+    except AutounetError:
+        return 0
+    channels, voxels = max(channels, len(case.images)), math.prod(grid.shape_zyx)
+    # As read, float32, a copy where there are several configurations; resampled, with the steps on the way; label maps beside them.
+    copies = 1 if len(configurations) == 1 else 2
+    return channels * (4 * copies * voxels + 2 * max(4 * voxels, 4 * prepared)) + 4 * (voxels + prepared)
 
 
 def open_cases(plan: Plan, configuration: Configuration, folder: Path, cases: Sequence[str]) -> tuple[Store, list[StoredCase]]:

@@ -30,6 +30,37 @@ MOST_PROBLEMS = 60
 log = logging.getLogger(__name__)
 
 
+class TimeLeft:
+    """How long a task will still take: as long for each piece of its work as for those that are done.
+
+    Args:
+        total: Steps of the task.
+        work: All of it, in any unit; None where all steps are alike.
+        now: In seconds, of any clock.
+    """
+
+    def __init__(self, total: int, work: float | None, now: float) -> None:
+        self._total, self._work, self._done = total, work or total, 0.0
+        self._began = self._latest = now
+        self._first: tuple[float, float] | None = None
+
+    def add(self, steps: int, work: float | None, now: float) -> None:
+        """Steps are done, and so much of the work with them; None for their share."""
+        self._done = min(self._done + (self._work * steps / self._total if work is None else work), self._work)
+        self._latest = now
+        if self._first is None and self._done:
+            self._first = self._done, now
+
+    def seconds(self, now: float) -> float | None:
+        """From now on; None until something is done. It falls while a long piece is under way, too."""
+        if self._first is None:
+            return None
+        # The first piece waits for libraries and for files to be found: as soon as there are others, they tell the pace.
+        done, began = self._first if self._first[0] < self._done else (0.0, self._began)
+        pace = (self._latest - began) / (self._done - done)
+        return max(pace * (self._work - self._done) - (now - self._latest), 0.0)
+
+
 class TimesColumn(ProgressColumn):
     """What a task took so far, and what is left of it: ``0:00:38, 0:01:20 left``."""
 
@@ -37,7 +68,8 @@ class TimesColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The first alone until the rest can be guessed."""
-        left = "" if task.time_remaining is None else f", {timedelta(seconds=int(task.time_remaining))} left"
+        seconds = task.fields["left"].seconds(task.get_time())
+        left = "" if seconds is None else f", {timedelta(seconds=int(seconds))} left"
         return Text(f"{timedelta(seconds=int(task.elapsed or 0))}{left}")
 
 
@@ -136,16 +168,19 @@ class Screen:
         return _table(("case", "what is wrong, and → what to do"), narrow, ())
 
     @contextmanager
-    def progress(self, title: str, total: int) -> Iterator[Advance]:
-        """A progress bar with the time it took and the time left; a task inside another task is drawn below it."""
-        if self.quiet or total == 0:
-            yield lambda steps=1, note="": None
-        elif self.err.is_terminal:
-            yield from self._bar(title, total)
-        else:
-            yield from self._lines(title, total)
+    def progress(self, title: str, total: int, work: float | None = None) -> Iterator[Advance]:
+        """A progress bar with the time it took and the time left; a task inside another task is drawn below it.
 
-    def _bar(self, title: str, total: int) -> Iterator[Advance]:
+        ``work`` is all of the task's work, in any unit, where its steps are not alike.
+        """
+        if self.quiet or total == 0:
+            yield lambda steps=1, note="", work=None: None
+        elif self.err.is_terminal:
+            yield from self._bar(title, total, work)
+        else:
+            yield from self._lines(title, total, work)
+
+    def _bar(self, title: str, total: int, all_work: float | None) -> Iterator[Advance]:
         outer = self._live is None
         if self._live is None:
             whole = Column(no_wrap=True)
@@ -154,9 +189,11 @@ class Screen:
             self._live = Progress(*columns, console=self.err, transient=True)
             self._live.start()
         live = self._live
-        task: TaskID = live.add_task(escape(title), total=total, note="")
+        left = TimeLeft(total, all_work, self.err.get_time())
+        task: TaskID = live.add_task(escape(title), total=total, note="", left=left)
 
-        def advance(steps: int = 1, note: str = "") -> None:
+        def advance(steps: int = 1, note: str = "", work: float | None = None) -> None:
+            left.add(steps, work, self.err.get_time())
             live.update(task, advance=steps, note=note)
 
         try:
@@ -167,18 +204,19 @@ class Screen:
                 live.stop()
                 self._live = None
 
-    def _lines(self, title: str, total: int) -> Iterator[Advance]:
+    def _lines(self, title: str, total: int, all_work: float | None) -> Iterator[Advance]:
         began = said = time.monotonic()
-        done = 0
+        done, left = 0, TimeLeft(total, all_work, began)
 
-        def advance(steps: int = 1, note: str = "") -> None:
+        def advance(steps: int = 1, note: str = "", work: float | None = None) -> None:
             nonlocal done, said
             done += steps
             now = time.monotonic()
-            if now - said >= PLAIN_SECONDS and done:
+            left.add(steps, work, now)
+            seconds = left.seconds(now)
+            if now - said >= PLAIN_SECONDS and seconds is not None:
                 said = now
-                left = (now - began) / done * (total - done)
-                self.show(f"{title}: {done} of {total}, {duration(left)} left")
+                self.show(f"{title}: {done} of {total}, {duration(seconds)} left")
 
         yield advance
         if done == total and time.monotonic() - began >= PLAIN_SECONDS / 2:

@@ -15,10 +15,11 @@ from autounet.health.measure import Look, Measures, look_at
 from autounet.health.robust import FEWEST
 from autounet.health.sides import find_exchanged
 from autounet.health.volumes import find_missing, find_rare_classes, find_unusual_volumes
-from autounet.parallel import map_ordered
+from autounet.image_names import work_of
+from autounet.parallel import map_within
 from autounet.planners.extract import dataset_digest
 from autounet.planners.laterality.names import named_pairs
-from autounet.planners.reading import file_problem
+from autounet.planners.reading import bytes_to_read, file_problem, reading_budget
 from autounet.planners.words import count
 from autounet.runtime import Runtime
 from autounet.splits import Split
@@ -49,7 +50,8 @@ EXPLAINED_BY_SPACING: tuple[Kind, ...] = ("size of a structure", "size of an ima
 def examine(dataset: DatasetSpec, folds: Sequence[Split], runtime: Runtime) -> Health:
     """Reads all training cases and finds what is likely to be wrong.
 
-    A file that cannot be used is a finding. Memory holds ``runtime.workers + 1`` cases at most, and some 20 kB for every case.
+    A file that cannot be used is a finding. Memory holds ``runtime.workers`` cases at most, fewer where they are large
+    (``reading_budget``), and some 20 kB for every case.
     The result does not depend on the number of workers.
 
     Args:
@@ -59,11 +61,14 @@ def examine(dataset: DatasetSpec, folds: Sequence[Split], runtime: Runtime) -> H
     """
     pairs = named_pairs(dataset.labels.names)
     looks: list[Look] = []
-    with runtime.progress("Examining cases", len(dataset.cases)) as advance:
-        for case, result in map_ordered(lambda case: look_at(case, dataset, pairs), dataset.cases, runtime.workers):
+    work = {case.id: work_of((*case.images, case.label)) for case in dataset.cases}
+    with runtime.progress("Examining cases", len(dataset.cases), sum(work.values())) as advance:
+        for case, result in map_within(
+            lambda case: look_at(case, dataset, pairs), dataset.cases, bytes_to_read, reading_budget(), runtime.workers
+        ):
             look = Look(case.id, problems=(file_problem(case.id, result),)) if isinstance(result, AutounetError) else result
             looks.append(look)
-            advance(1, case.id)
+            advance(1, case.id, work[case.id])
     return judge(dataset, looks, folds)
 
 

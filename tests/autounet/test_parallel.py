@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from autounet.errors import AutounetError, ImageError
-from autounet.parallel import Background, Closed, Gate, map_ordered
+from autounet.parallel import Background, Closed, Gate, map_ordered, map_within
 
 PATIENCE = 10.0
 """Seconds after which a thread that should have gone on is taken for stuck."""
@@ -189,6 +189,37 @@ def test_a_gate_lets_in_what_fits_by_turns() -> None:
         gate.leave(12)
         assert entered[3].wait(PATIENCE)
     assert inside[2:] == [12, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_what_is_under_way_stays_within_the_limit(workers: int) -> None:
+    """Sizes up to 10 of 10; the one of 12 is done alone. Errors come in place of results, and give their memory back."""
+    sizes, inside, most, lock = [3, 4, 5, 12, 2, 2, 2, 10, 1], 0, 0, threading.Lock()
+
+    def work(size: int) -> int:
+        nonlocal inside, most
+        with lock:
+            inside += size
+            most = max(most, inside)
+        time.sleep(0.005)
+        with lock:
+            inside -= size
+        if size == 5:
+            raise AutounetError("five")
+        return 2 * size
+
+    found = list(map_within(work, sizes, lambda size: size, 10, workers))
+    assert [item for item, _ in found] == sizes
+    assert [str(result) if isinstance(result, AutounetError) else result for _, result in found] == [6, 8, "five", 24, 4, 4, 4, 20, 2]
+    assert most == 12
+
+
+def test_an_error_of_the_program_ends_work_within_a_limit() -> None:
+    def work(size: int) -> int:
+        raise ArithmeticError(str(size))
+
+    with pytest.raises(ArithmeticError, match="1"):
+        list(map_within(work, [1, 10, 10, 10], lambda size: size, 10, 3))
 
 
 def test_closing_a_gate_frees_those_who_wait() -> None:

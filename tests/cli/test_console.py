@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from autounet.cli import console
-from autounet.cli.console import Screen, ScreenHandler, duration, number
+from autounet.cli.console import Screen, ScreenHandler, TimeLeft, duration, number
 from autounet.cli.epochs import epoch_line
 from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.training.history import EpochRecord
@@ -168,6 +168,28 @@ def test_progress_without_a_terminal_is_a_line_now_and_then(capsys: pytest.Captu
         "Reading cases: 4 of 4, 0 s left",
         "Reading cases: 4 of 4 in 1 min 00 s",
     ]
+
+
+def test_the_time_left_follows_the_work_and_not_the_number_of_steps() -> None:
+    """One case is as large as 90 others; each unit of work takes a second, the first one ten more for starting up."""
+    left = TimeLeft(11, 100.0, now=0.0)
+    assert left.seconds(0.0) is None
+    left.add(1, 1.0, now=11.0)
+    left.add(1, 1.0, now=12.0)
+    assert left.seconds(12.0) == pytest.approx(98)
+    assert left.seconds(52.0) == pytest.approx(58)  # 40 s into the large one
+    left.add(0, 45.0, now=57.0)  # half of it, as it says itself
+    assert left.seconds(57.0) == pytest.approx(53)
+    left.add(1, 45.0, now=102.0)
+    left.add(8, 8.0, now=110.0)
+    assert left.seconds(111.0) == 0.0
+
+
+def test_steps_that_do_not_say_their_work_have_their_share() -> None:
+    left = TimeLeft(4, None, now=0.0)
+    for second in (10.0, 20.0, 30.0):
+        left.add(1, None, now=second)
+    assert left.seconds(32.0) == pytest.approx(8)
 
 
 def test_progress_in_a_terminal_is_one_bar_below_the_other(monkeypatch: pytest.MonkeyPatch) -> None:

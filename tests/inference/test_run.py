@@ -5,7 +5,7 @@ import gzip
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from autounet.geometry import Grid
-from autounet.images import read_size
+from autounet.images import read_channels
 from autounet.inference import needs, run
 from autounet.inference.model import Model, Stage, averaged
 from autounet.inference.passes import Forward
@@ -322,18 +322,18 @@ def test_errors_of_the_program_are_not_hidden(tmp_path: Path, volume_plan: tuple
 def test_errors_of_the_program_while_reading_end_everything(
     tmp_path: Path, volume_plan: tuple[Plan, Configuration], monkeypatch: Any
 ) -> None:
-    """The case that fails never asks for memory, and those behind it must not wait for its turn."""
+    """Those behind the case that fails must not wait for what will not come."""
     jobs = [job(tmp_path, case) for case in ("a", "b", "c")]
     for entry in jobs:
         write_volume(entry.images[0])
 
-    def wrong(path: Path) -> tuple[int, Grid]:
-        if path == jobs[0].images[0]:
+    def wrong(paths: Sequence[Path], channels: int) -> tuple[npt.NDArray[np.float32], Grid]:
+        if paths == jobs[0].images:
             time.sleep(0.2)  # the others come first
             raise ArithmeticError("a bug")
-        return read_size(path)
+        return read_channels(paths, channels)
 
-    monkeypatch.setattr("autounet.inference.run.read_size", wrong)
+    monkeypatch.setattr("autounet.inference.run.read_channels", wrong)
     with pytest.raises(ArithmeticError, match="a bug"):
         predict_cases(model_of(above_100, *volume_plan), jobs, Runtime(workers=2))
 
