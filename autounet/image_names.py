@@ -4,11 +4,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-"""File endings that can be read as images."""
+ZARR_ENDINGS = (".ome.zarr", ".zarr")
+"""Endings of folders that are an image each."""
+
+IMAGE_ENDINGS = (*(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg"), *ZARR_ENDINGS)
+"""Endings that can be read as images."""
 
 LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg"))
-"""File endings that label maps may have: JPEG's lossy compression changes label values."""
+"""Endings that label maps may have: JPEG's lossy compression changes label values."""
+
+WRITTEN_ENDINGS = tuple(ending for ending in LABEL_ENDINGS if ending not in ZARR_ENDINGS)
+"""Endings with which label maps can be written."""
 
 
 def split_ending(path: Path) -> tuple[str, str]:
@@ -36,10 +42,12 @@ def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """What is named as an image in a folder, sorted; hidden files (macOS leaves ``._*`` in archives) and folders are passed over.
+    """What is named as an image in a folder, sorted.
 
-    A link to nothing is among them: reading it says so, and nobody misses the case.
+    Hidden files (macOS leaves ``._*`` in archives) are passed over, and so are folders that are no image themselves. A link to
+    nothing is among them: reading it says so, and nobody misses the case.
     """
     if not folder.is_dir():
         return []
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and not entry.is_dir() and split_ending(entry)[1])
+    named = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and split_ending(entry)[1])
+    return sorted(entry for entry in named if not entry.is_dir() or split_ending(entry)[1].lower() in ZARR_ENDINGS)
