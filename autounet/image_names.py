@@ -4,16 +4,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-ZARR_ENDINGS = (".ome.zarr", ".zarr")
+FOLDER_ENDINGS = (".ome.zarr", ".zarr")
 """Endings of folders that are an image each."""
 
-IMAGE_ENDINGS = (*(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg"), *ZARR_ENDINGS)
+IMAGE_ENDINGS = (*(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg"), *FOLDER_ENDINGS)
 """Endings that can be read as images."""
 
 LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg"))
 """Endings that label maps may have: JPEG's lossy compression changes label values."""
 
-WRITTEN_ENDINGS = tuple(ending for ending in LABEL_ENDINGS if ending not in ZARR_ENDINGS)
+WRITTEN_ENDINGS = tuple(ending for ending in LABEL_ENDINGS if ending not in FOLDER_ENDINGS)
 """Endings with which label maps can be written."""
 
 
@@ -50,4 +50,4 @@ def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     named = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and split_ending(entry)[1])
-    return sorted(entry for entry in named if not entry.is_dir() or split_ending(entry)[1].lower() in ZARR_ENDINGS)
+    return sorted(entry for entry in named if not entry.is_dir() or split_ending(entry)[1].lower() in FOLDER_ENDINGS)

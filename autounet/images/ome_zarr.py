@@ -32,11 +32,20 @@ REMEDY = "save it as OME-Zarr 0.4 or 0.5, e.g. with bioformats2raw or ome-zarr-p
 
 
 @dataclass(frozen=True, slots=True)
+class _Array:
+    """What is known of an array before it is unpacked."""
+
+    shape: tuple[int, ...]
+    blosc: bool
+    """Each chunk is a file packed with Blosc."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Level:
     """One array, and what its axes mean."""
 
     folder: Path
-    shape: tuple[int, ...]
+    array: "_Array"
     axes: str
     """One letter per axis, of t, c, z, y, x."""
     scale: dict[str, float]
@@ -55,6 +64,7 @@ def read(path: Path, as_labels: bool) -> Stored:
     """
     level = _level(path, as_labels)
     zarr = _zarr()
+    _check_chunks(path, level)
     try:
         values: AnyArray = np.asarray(zarr.open_array(level.folder, mode="r")[...])
     except MemoryError:
@@ -63,7 +73,7 @@ def read(path: Path, as_labels: bool) -> Stored:
         raise damaged(path, error) from error
     kept = [index for index, name in enumerate(level.axes) if name != "t"]
     axes = level.axes.replace("t", "")
-    values = values.reshape([level.shape[index] for index in kept])
+    values = values.reshape([level.array.shape[index] for index in kept])
     values = values.transpose([axes.index(name) for name in "czyx" if name in axes])
     if "z" not in axes:
         values = values[..., None, :, :]
@@ -76,11 +86,11 @@ def read(path: Path, as_labels: bool) -> Stored:
 def read_size(path: Path) -> tuple[int, Grid]:
     """Channels and grid, from the JSON files alone. Raises ImageError."""
     level = _level(path, as_labels=False)
-    return level.shape[level.axes.index("c")] if "c" in level.axes else 1, _grid(path, level)
+    return level.array.shape[level.axes.index("c")] if "c" in level.axes else 1, _grid(path, level)
 
 
 def _grid(path: Path, level: _Level) -> Grid:
-    sizes = dict(zip(level.axes, level.shape, strict=True))
+    sizes = dict(zip(level.axes, level.array.shape, strict=True))
     spacing = tuple(level.scale.get(axis, 1.0) for axis in "xyz")
     return make_grid(
         path,
@@ -99,8 +109,9 @@ def _level(path: Path, as_labels: bool) -> _Level:
         multiscale = ome["multiscales"][0]
         dataset = multiscale["datasets"][0]
         axes, units = _axes(path, multiscale["axes"])
-        array = folder / _inside(path, dataset["path"])
-        shape = _array_shape(path, array)
+        place = folder / _inside(path, dataset["path"])
+        array = _array(path, place)
+        shape = array.shape
         if len(shape) != len(axes):
             raise damaged(path, f"{len(shape)} axes in the array", f"{len(axes)} ({axes})")
         scale, shift = np.ones(len(axes)), np.zeros(len(axes))
@@ -114,8 +125,8 @@ def _level(path: Path, as_labels: bool) -> _Level:
         )
     space = [index for index, name in enumerate(axes) if name in "zyx"]
     return _Level(
+        place,
         array,
-        shape,
         axes,
         {axes[index]: float(scale[index]) * units[index] for index in space},
         {axes[index]: float(shift[index]) * units[index] + 0.0 for index in space},
@@ -195,8 +206,8 @@ def _transformed(path: Path, steps: Sequence[Mapping[str, Any]], scale: AnyArray
     return scale, shift
 
 
-def _array_shape(path: Path, array: Path) -> tuple[int, ...]:
-    """The size of an array, whose type, chunks and codecs are checked before anything is unpacked."""
+def _array(path: Path, array: Path) -> _Array:
+    """The description of an array, whose type, chunks and codecs are checked before anything is unpacked."""
     if (array / "zarr.json").is_file():
         described = _json(array / "zarr.json")
         chunks, dtype = described["chunk_grid"]["configuration"]["chunk_shape"], described["data_type"]
@@ -206,7 +217,8 @@ def _array_shape(path: Path, array: Path) -> tuple[int, ...]:
     elif (array / ".zarray").is_file():
         described = _json(array / ".zarray")
         chunks, dtype = described["chunks"], described["dtype"]
-        codecs = _codec_names([*(described.get("filters") or ()), *filter(None, [described.get("compressor")])], "id")
+        compressor = described.get("compressor")
+        codecs = _codec_names([*(described.get("filters") or ()), *(() if compressor is None else (compressor,))], "id")
     else:
         raise damaged(path, f"no array {array.name}")
     refused = [name for name in codecs if name.removeprefix("numcodecs.") not in CODECS]
@@ -221,7 +233,26 @@ def _array_shape(path: Path, array: Path) -> tuple[int, ...]:
     chunk_bytes = math.prod(int(size) for size in chunks) * np.dtype(dtype).itemsize
     if chunk_bytes > MAX_CHUNK_BYTES:
         raise damaged(path, f"chunks of {chunk_bytes:,} bytes", f"at most {MAX_CHUNK_BYTES:,}")
-    return shape
+    return _Array(shape, blosc=codecs[-1:] == ["blosc"] and "sharding_indexed" not in codecs)
+
+
+def _check_chunks(path: Path, level: _Level) -> None:
+    """Raises ImageError where a chunk is empty, which zarr may take for the fill value, or shorter than Blosc's header says.
+
+    Blosc would unpack what lies behind it in memory.
+    """
+    try:
+        for chunk in level.folder.rglob("*"):
+            if chunk.name.startswith(".") or chunk.name == "zarr.json" or not chunk.is_file():
+                continue
+            size = claimed = chunk.stat().st_size
+            if level.array.blosc:
+                with chunk.open("rb") as stream:
+                    claimed = int.from_bytes(stream.read(16)[12:], "little")
+            if size == 0 or claimed != size:
+                raise damaged(path, f"a chunk of {size:,} bytes, {chunk.relative_to(level.folder)}", f"{claimed:,}" if claimed else None)
+    except OSError as error:
+        raise damaged(path, error) from error
 
 
 def _codec_names(codecs: Sequence[Mapping[str, Any]], key: str) -> list[str]:
@@ -262,5 +293,5 @@ def _zarr() -> Any:
     try:
         import zarr
     except ImportError:
-        raise ImageError("OME-Zarr needs the package zarr", remedy="pip install 'autounet[zarr]'") from None
+        raise ImageError("OME-Zarr needs the package zarr", remedy="install it: pip install 'autounet[zarr]'") from None
     return zarr
