@@ -8,7 +8,7 @@ from autounet.dataset import DatasetSpec
 from autounet.errors import AutounetError
 from autounet.health.copies import find_copies, find_likenesses
 from autounet.health.findings import Finding, Health, Kind, worst_first
-from autounet.health.grids import find_orientations, find_sizes, find_spacings
+from autounet.health.grids import find_orientations, find_sizes, find_slants, find_spacings
 from autounet.health.intensities import find_constant, find_inverted, find_unusual_brightness
 from autounet.health.labels import find_cut_off, find_holes, find_islands, find_outside
 from autounet.health.measure import Look, Measures, look_at
@@ -22,14 +22,13 @@ from autounet.planners.laterality.names import named_pairs
 from autounet.planners.reading import bytes_to_read, file_problem, reading_budget
 from autounet.planners.words import count
 from autounet.runtime import Runtime
-from autounet.splits import Split
+from autounet.splits import FOLDS, Split
 
 Check = Callable[[DatasetSpec, Sequence[Measures]], list[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     find_exchanged,
     find_missing,
-    find_rare_classes,
     find_unusual_volumes,
     find_islands,
     find_holes,
@@ -38,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     find_spacings,
     find_sizes,
     find_orientations,
+    find_slants,
     find_unusual_brightness,
     find_inverted,
 )
@@ -84,6 +84,7 @@ def judge(dataset: DatasetSpec, looks: Sequence[Look], folds: Sequence[Split]) -
     seen = [entry for entry in seen if all(channel.minimum < channel.maximum for channel in entry.channels)]
     findings += [*find_copies(dataset, seen, folds), *find_likenesses(dataset, seen, folds)]
     findings += [finding for check in CHECKS for finding in check(dataset, seen)]
+    findings += find_rare_classes(dataset, seen, len(folds) or FOLDS)
     stretched = {finding.case for finding in findings if finding.kind == "spacing"}
     findings = [finding for finding in findings if finding.case not in stretched or finding.kind not in EXPLAINED_BY_SPACING]
     return Health(

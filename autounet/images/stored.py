@@ -1,5 +1,6 @@
 """What the readers of all formats share: the array as it lies in the file, and the checks on files, sizes and values."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from autounet.errors import ImageError
-from autounet.geometry import Grid
+from autounet.geometry import Grid, slant_degrees
 from autounet.labels import IntArray
 
 AnyArray = npt.NDArray[Any]
@@ -22,7 +23,16 @@ DEFLATE_MAX_RATIO = 1100
 """zlib cannot expand data more than 1032 times; a header that claims more than this cannot be true."""
 
 SLANT_DEGREES = 1.0
-"""So far from a right angle axes may be."""
+"""So far from a right angle axes may be: what headers round."""
+
+TILT_DEGREES = 45.0
+"""So far off the slices' normal the line from slice to slice may be: a gantry tilts by 30° at most."""
+
+MM_PER_UNIT = {
+    **{"angstrom": 1e-7, "nm": 1e-6, "nanometer": 1e-6, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3},
+    **{"microns": 1e-3, "micrometer": 1e-3, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "m": 1000.0, "meter": 1000.0},
+}
+"""Units of length as ImageJ, OME, NRRD and MetaImage write them, in lower case."""
 
 COPY_AGAIN = "copy the file again from its source, or export it anew"
 
@@ -52,6 +62,14 @@ def check_file(path: Path) -> int:
     if size == 0:
         raise ImageError(f"{path}: the file is empty", found="0 bytes", remedy=COPY_AGAIN)
     return size
+
+
+def check_folder(path: Path) -> None:
+    """Raises ImageError where an image that is a folder is missing or something else."""
+    if path.is_dir():
+        return
+    check_file(path)
+    raise ImageError(f"{path}: is a file", expected="a folder, as OME-Zarr has it", remedy="unpack it, if it is an archive")
 
 
 def damaged(path: Path, found: object, expected: object = None) -> ImageError:
@@ -103,31 +121,63 @@ def make_grid(path: Path, shape_czyx: tuple[int, ...], spacing_mm_xyz: tuple[flo
 
 
 def check_right_angles(path: Path, axes: npt.NDArray[np.floating[Any]]) -> None:
-    """Refuses axes that are not at right angles, as of a CT with a tilted gantry: in such an array everything is slanted.
+    """Refuses axes that are not at right angles.
+
+    Only the third may be slanted, as of a CT with a tilted gantry: such an image is taken as it lies, each slice in its place.
 
     Args:
         path: For the message.
         axes: Columns are the directions of the array axes x, y, z, of any length.
 
     Raises:
-        ImageError: Two axes are more than ``SLANT_DEGREES`` off; less is what headers round.
+        ImageError: x and y are more than ``SLANT_DEGREES`` off a right angle, or z more than ``TILT_DEGREES`` off the normal of both.
     """
-    lengths = np.linalg.norm(axes, axis=0)
-    cosines = (axes.T @ axes) / np.outer(lengths, lengths)
-    for one, two in ((0, 1), (0, 2), (1, 2)):
-        angle = float(np.degrees(np.arccos(np.clip(cosines[one, two], -1, 1))))
-        if abs(angle - 90) > SLANT_DEGREES:
-            raise ImageError(
-                f"{path}: the axes are not at right angles",
-                found=f"{angle:.4g}° between {'xyz'[one]} and {'xyz'[two]}",
-                expected=f"90°, within {SLANT_DEGREES:g}°",
-                remedy="resample it to a straight grid (dcm2niix does so for a tilted gantry: the file whose name ends in _Tilt)",
-            )
+    across, down, _ = (axes / np.linalg.norm(axes, axis=0)).T
+    angle = float(np.degrees(np.arccos(np.clip(across @ down, -1, 1))))
+    slanted = abs(angle - 90) > SLANT_DEGREES
+    if slanted or slant_degrees(axes) > TILT_DEGREES:
+        raise ImageError(
+            f"{path}: the axes are not at right angles",
+            found=f"{angle:.4g}° between x and y" if slanted else f"z slanted by {slant_degrees(axes):.4g}°",
+            expected=f"90°, within {SLANT_DEGREES:g}°" if slanted else f"at most {TILT_DEGREES:g}°",
+            remedy="resample it to a straight grid (dcm2niix does so for a tilted gantry: the file whose name ends in _Tilt)",
+        )
 
 
 def planar_grid(height: int, width: int) -> Grid:
     """The grid of a format that knows no geometry: two axes, spacing 1."""
     return Grid(ndim=2, shape_zyx=(1, height, width), spacing_mm_zyx=(1.0, 1.0, 1.0))
+
+
+LEAST_LEVELS = 256
+"""So many different intensities must be left between the lowest and the highest."""
+
+
+def check_precision(stored: Stored, path: Path) -> None:
+    """Refuses numbers with an offset so large that as 32-bit numbers, as which networks get them, hardly any differ.
+
+    2^40 + 1 and 2^40 are one such number; of 16-bit integers nothing is lost. An image of one value has nothing to lose.
+
+    Raises:
+        ImageError: Says what to subtract.
+    """
+    if stored.values_czyx.dtype.itemsize < 4 or stored.values_czyx.dtype == np.float32:
+        return
+    for channel in stored.values_czyx:
+        low, high = channel.min(), channel.max()
+        lowest, highest = (float(value) * stored.slope + stored.intercept for value in (low, high))
+        largest = max(abs(lowest), abs(highest))
+        if not math.isfinite(largest) or largest > float(np.finfo(np.float32).max) or low == high:
+            continue  # check_finite says so
+        # In whole numbers where they are such: float64 loses the last bits of 64-bit integers.
+        extent = abs((int(high) - int(low)) * stored.slope if channel.dtype.kind in "iu" else highest - lowest)
+        if largest > 2**24 and extent < LEAST_LEVELS * float(np.spacing(np.float32(largest))):
+            raise ImageError(
+                f"{path}: the intensities differ too little for their size: 32-bit numbers cannot tell them apart",
+                found=f"{lowest:.17g} to {highest:.17g}",
+                expected="an offset that leaves more of the differences",
+                remedy=f"subtract {lowest:.17g} from every voxel and save the image again",
+            )
 
 
 def to_float32(stored: Stored) -> FloatArray:
