@@ -9,7 +9,7 @@ from autounet.networks.cost import multiply_adds, parameters
 from autounet.plan import Configuration
 from autounet.planners.words import count, large
 from autounet.report.canvas import new_figure, save, save_vector
-from autounet.report.colours import INK, MUTED
+from autounet.colours import INK, MUTED
 from autounet.report.network_layout import (
     BAR_GAP,
     HEAD_ARROW,

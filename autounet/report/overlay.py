@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from autounet.labels import IntArray, LabelSpec
 from autounet.report.canvas import new_figure, save
-from autounet.report.colours import CONFUSED, EXTRA, INK, MISSED, MUTED, UNANNOTATED, class_colours
+from autounet.colours import CONFUSED, EXTRA, INK, MISSED, MUTED, UNANNOTATED, class_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autounet.report.canvas import new_figure, save
-from autounet.report.colours import INK, MUTED, class_colours
+from autounet.colours import INK, MUTED, class_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
