@@ -1,5 +1,8 @@
 """Masks ↔ closed contours in the plane of a slice, exactly: filling what was traced gives the mask back."""
 
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,12 +23,12 @@ def trace(mask_yx: npt.NDArray[np.bool_]) -> list[Polygon]:
         return []
     # A frame of background around it closes what touches the border.
     part = np.pad(mask_yx[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.float64)
-    points, offsets = contour_generator(z=part, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    islands: Any = contour_generator(z=part, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
     corner = np.array([columns[0] - 1, rows[0] - 1], np.float64)
     outlines = []
-    for island, ends in zip(points, offsets, strict=True):
+    for island, ends in zip(*islands, strict=True):
         # contourpy repeats the first corner of every ring at its end.
-        rings = [island[start : end - 1] + corner for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        rings = [island[start : end - 1] + corner for start, end in pairwise(ends)]
         outlines.append(_without_needless(_keyholed(rings[0], rings[1:])))
     return outlines
 
@@ -73,4 +76,4 @@ def _without_needless(polygon: Polygon) -> Polygon:
     """Without corners on a straight way between their neighbours; where the way turns back it keeps them."""
     before, after = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
     straight = (before[:, 0] * after[:, 1] == before[:, 1] * after[:, 0]) & ((before * after).sum(axis=1) > 0)
-    return polygon[~straight]
+    return np.asarray(polygon[~straight])

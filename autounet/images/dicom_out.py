@@ -23,8 +23,8 @@ MAKER = "autounet"
 GROUP, CREATOR = 0x0099, "AUTOUNET"
 """Private elements: what the formats have no place for, and other readers pass over."""
 
-SLICES, FIRST, STEP, VALUE, LAYERED = 0x01, 0x02, 0x03, 0x04, 0x05
-"""Number of slices, centre of the first voxel, way to the next slice (mm); a structure's label value; whether later structures lie on top."""
+SLICES, AFFINE, VALUE, LAYERED = 0x01, 0x02, 0x03, 0x04
+"""Number of slices; voxels → mm, three rows; a structure's label value; that later structures lie on top of earlier ones."""
 
 PATIENT_AND_STUDY = (
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyDescription", "PatientName", "PatientID"),
@@ -38,6 +38,10 @@ MUST_BE_THERE = (
     "StudyID",
 )
 """May be empty, but not be missing."""
+
+
+Slices = list[tuple[Any, int | None]]
+"""Of every slice the header and, of a multi-frame file, the frame's number from 1."""
 
 
 def need(name: str) -> Any:
@@ -95,7 +99,7 @@ def source_of(path: Path, like: Path | None, grid: Grid) -> list[Any]:
     return headers
 
 
-def slice_frames(headers: Sequence[Any], grid: Grid) -> list[tuple[Any, int | None]]:
+def slice_frames(headers: Sequence[Any], grid: Grid) -> Slices:
     """For every slice of the grid its header and, of a multi-frame file, the number of its frame from 1.
 
     Raises:
@@ -105,7 +109,7 @@ def slice_frames(headers: Sequence[Any], grid: Grid) -> list[tuple[Any, int | No
         return [(header, None) for header in headers]
     positions = np.array([position_of(headers[0], frame) for frame in range(1, int(headers[0].NumberOfFrames) + 1)])
     step = grid.affine_xyz()[:3, 2]
-    found = []
+    found: Slices = []
     for index in range(grid.shape_zyx[0]):
         off = np.linalg.norm(positions - (np.array(grid.origin_mm_xyz) + index * step), axis=1)
         if off.min() > 0.1 * np.linalg.norm(step):
@@ -143,20 +147,19 @@ def date_and_time(header: Any) -> tuple[str, str]:
     return "19000101", "000000"
 
 
-def note_slices(dataset: Any, grid: Grid) -> None:
+def note_grid(dataset: Any, grid: Grid) -> None:
     """Notes the source's grid, of which frames without any structure are left out."""
     block = dataset.private_block(GROUP, CREATOR, create=True)
     block.add_new(SLICES, "US", grid.shape_zyx[0])
-    block.add_new(FIRST, "FD", [float(value) for value in grid.origin_mm_xyz])
-    block.add_new(STEP, "FD", [float(value) for value in grid.affine_xyz()[:3, 2]])
+    block.add_new(AFFINE, "FD", grid.affine_xyz()[:3].ravel().tolist())
 
 
-def noted_slices(dataset: Any) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int] | None:
-    """First position and step in mm, and number of slices, as ``note_slices`` wrote them; None where it did not."""
+def noted_grid(dataset: Any) -> tuple[npt.NDArray[np.float64], int] | None:
+    """Voxels (x, y, z, 1) → mm, and the number of slices, as ``note_grid`` wrote them; None where it did not."""
     block = _block(dataset)
-    if block is None or not all(element in block for element in (SLICES, FIRST, STEP)):
+    if block is None or SLICES not in block or AFFINE not in block or len(block[AFFINE].value) != 12:
         return None
-    return np.array(block[FIRST].value, np.float64), np.array(block[STEP].value, np.float64), int(block[SLICES].value)
+    return np.array(block[AFFINE].value, np.float64).reshape(3, 4), int(block[SLICES].value)
 
 
 def note_value(item: Any, value: int) -> None:

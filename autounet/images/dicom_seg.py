@@ -46,7 +46,7 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None, meani
 
 def _segmentation(hd: Any, headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning: Meaning) -> Any:
     source, series = headers[0], str(headers[0].SeriesInstanceUID)
-    spatial = "FrameOfReferenceUID" in source and bool(source.FrameOfReferenceUID)
+    spatial = grid.ndim == 3
     if not spatial:
         for header in headers:
             header.pop("FrameOfReferenceUID", None)
@@ -73,8 +73,7 @@ def _segmentation(hd: Any, headers: list[Any], labels_zyx: IntArray, grid: Grid,
         specific_character_set="ISO_IR 192",
     )
     _settle(dataset, source)
-    if spatial:
-        dicom_out.note_slices(dataset, grid)
+    dicom_out.note_grid(dataset, grid)
     if meaning.overlapping:
         dicom_out.note_layers(dataset)
     for item, entry in zip(dataset.SegmentSequence, meaning.structures, strict=True):
@@ -93,7 +92,8 @@ def _pixels(labels_zyx: IntArray, meaning: Meaning) -> npt.NDArray[Any]:
 
 
 def _described(hd: Any, number: int, entry: Structure, meaning: Meaning) -> Any:
-    from pydicom.sr.codedict import Code, codes
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
 
     what = coded(entry.name)
     algorithm = hd.AlgorithmIdentificationSequence(
@@ -131,7 +131,7 @@ def _measures(hd: Any, source: Any, grid: Grid) -> Any:
     )
 
 
-def _positions(hd: Any, frames: list[tuple[Any, int | None]]) -> list[Any]:
+def _positions(hd: Any, frames: dicom_out.Slices) -> list[Any]:
     """Of a multi-frame source, whose frames may come in another order than slices do, or be more than there are slices."""
     return [hd.PlanePositionSequence("PATIENT", dicom_out.position_of(header, frame)) for header, frame in frames]
 

@@ -55,7 +55,7 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
             yield number, _filled(grid, drawn, number, index, [polygon for _, polygon in found])
 
 
-def _closed(drawn: Drawn, number: int, contours: Sequence[Any], inverse: npt.NDArray[np.float64]) -> Iterator[tuple[Polygon, float]]:
+def _closed(drawn: Drawn, number: int, contours: Sequence[Any], inverse: npt.NDArray[Any]) -> Iterator[tuple[Polygon, float]]:
     """Closed contours in the coordinates of voxels: corners (x, y), and depth along z."""
     others: dict[str, int] = {}
     some = False

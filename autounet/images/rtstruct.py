@@ -20,9 +20,6 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 DETACHED_STUDY = "1.2.840.10008.3.1.2.3.1"
 """SOP class of the reference to a study (retired, and still what the standard asks for here)."""
 
-Slices = list[tuple[Any, int | None]]
-"""Of every slice the header and, of a multi-frame file, the frame's number."""
-
 
 def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None, meaning: Meaning) -> None:
     """Writes a label map as a structure set of its DICOM series.
@@ -95,7 +92,7 @@ def _structure_set(headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning
     return dataset
 
 
-def _referenced(source: Any, frames: Slices) -> Any:
+def _referenced(source: Any, frames: dicom_out.Slices) -> Any:
     """The frame of reference, study, series and images that the contours were drawn on."""
     from pydicom.dataset import Dataset
 
@@ -133,13 +130,14 @@ def _region(number: int, entry: Structure, source: Any, meaning: Meaning) -> Any
     return region
 
 
-def _contours(number: int, entry: Structure, labels_zyx: IntArray, grid: Grid, frames: Slices) -> Any:
+def _contours(number: int, entry: Structure, labels_zyx: IntArray, grid: Grid, frames: dicom_out.Slices) -> Any:
     from pydicom.dataset import Dataset
 
     drawn = Dataset()
     drawn.ROIDisplayColor = list(entry.rgb)
     drawn.ReferencedROINumber = number
-    affine, contours = grid.affine_xyz(), []
+    affine = grid.affine_xyz()
+    contours: list[Any] = []
     for z, plane in enumerate(labels_zyx):
         for polygon in trace(entry.mask(plane)):
             corners = polygon @ affine[:3, :2].T + affine[:3, 2] * z + affine[:3, 3]

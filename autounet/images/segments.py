@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images.dicom_out import noted_slices
+from autounet.images.dicom_out import need, noted_grid
 from autounet.images.stored import damaged, make_grid
 from autounet.images.structures import Drawn, Voxels
 
@@ -64,7 +64,7 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
     Raises:
         ImageError: Pixels do not lie on the grid's voxels, or outside of it; or the pixel data is damaged.
     """
-    from pydicom.pixels import iter_pixels
+    iter_pixels = need("pydicom.pixels").iter_pixels
 
     frames = frames_of(drawn)
     _check_thickness(grid, drawn, frames)
@@ -124,12 +124,12 @@ def _elsewhere(drawn: Drawn, found: str) -> ImageError:
 
 def _check_thickness(grid: Grid, drawn: Drawn, frames: list[Frame]) -> None:
     """Refuses frames that are further apart than the image's slices, between which the structures would have holes."""
-    places = [frame for frame in frames if frame.position_mm_xyz is not None]
-    if len({tuple(frame.position_mm_xyz) for frame in places if frame.position_mm_xyz is not None}) < 2:
+    places = np.array([frame.position_mm_xyz for frame in frames if frame.position_mm_xyz is not None])
+    if len(places) < 2:
         return
     inverse = np.linalg.inv(grid.affine_xyz())[:3, :3]
-    normal = np.abs(np.cross(*(inverse @ places[0].steps_mm_xyz).T)).argmax()
-    at = np.unique(np.rint([(inverse @ frame.position_mm_xyz)[normal] * 8 for frame in places]) / 8)
+    normal = int(np.abs(np.cross(*(inverse @ frames[0].steps_mm_xyz).T)).argmax())
+    at = np.unique(np.rint(places @ inverse[normal] * 8) / 8)
     said = _said_between(drawn)
     between = float(np.diff(at).min()) if at.size > 1 else 1.0
     voxel_mm = (grid.spacing_mm_zyx[2], grid.spacing_mm_zyx[1], grid.spacing_mm_zyx[0])[normal]
@@ -154,14 +154,18 @@ def own_grid(drawn: Drawn) -> Grid:
     if not frames:
         raise damaged(drawn.path, "no frames")
     first = frames[0]
+    noted = noted_grid(drawn.dataset)
     if first.position_mm_xyz is None:
-        return Grid(ndim=2, shape_zyx=(1, rows, columns), spacing_mm_zyx=(1.0, 1.0, 1.0))
+        x, y = (1.0, 1.0) if noted is None else np.diag(noted[0])[:2].tolist()
+        return make_grid(drawn.path, (1, 1, rows, columns), (x, y), ndim=2)
     positions = np.array([frame.position_mm_xyz for frame in frames if frame.position_mm_xyz is not None])
     if len(positions) != len(frames) or any(np.abs(frame.steps_mm_xyz - first.steps_mm_xyz).max() > 1e-4 for frame in frames):
         raise _no_volume(drawn, "frames of several orientations or pixel sizes")
-    noted = noted_slices(drawn.dataset)
-    origin, step, slices = noted if noted is not None else _from_positions(drawn, positions, first.steps_mm_xyz)
-    axes = np.column_stack([first.steps_mm_xyz, step])
+    if noted is None:
+        origin, step, slices = _from_positions(drawn, positions, first.steps_mm_xyz)
+        axes = np.column_stack([first.steps_mm_xyz, step])
+    else:
+        axes, origin, slices = noted[0][:, :3], noted[0][:, 3], noted[1]
     lengths = np.linalg.norm(axes, axis=0)
     direction, shape = axes / np.where(lengths > 0, lengths, 1), (1, slices, rows, columns)
     return make_grid(drawn.path, shape, tuple(lengths), origin_mm_xyz=tuple(origin.tolist()), direction=tuple(direction.ravel().tolist()))
