@@ -65,7 +65,7 @@ def _closed(drawn: Drawn, number: int, contours: Sequence[Any], inverse: npt.NDA
             others[kind] = others.get(kind, 0) + 1
             continue
         try:
-            world = np.array([float(value) for value in contour.ContourData]).reshape(-1, 3)
+            world = _coordinates(contour)
         except (AttributeError, TypeError, ValueError) as error:
             raise damaged(drawn.path, error) from error
         if not np.isfinite(world).all():
@@ -83,6 +83,13 @@ def _closed(drawn: Drawn, number: int, contours: Sequence[Any], inverse: npt.NDA
         if not some:
             raise _refused(drawn, number, kinds, "closed contours")
         log.warning("%s, '%s': contours that enclose nothing are passed over: %s", drawn.path.name, drawn.names[number], kinds)
+
+
+def _coordinates(contour: Any) -> npt.NDArray[np.float64]:
+    """Corners (n, 3) in mm, from the text as it lies in the file: pydicom would look at every single number."""
+    raw = contour.get_item("ContourData")
+    values = raw.value.split(b"\\") if isinstance(getattr(raw, "value", None), bytes) else [float(value) for value in contour.ContourData]
+    return np.array(values).astype(np.float64).reshape(-1, 3)
 
 
 def _filled(grid: Grid, drawn: Drawn, number: int, index: int, polygons: list[Polygon]) -> Voxels:
@@ -104,14 +111,16 @@ def _filled(grid: Grid, drawn: Drawn, number: int, index: int, polygons: list[Po
 
 def _cross(polygons: list[Polygon], shape_yx: tuple[int, int]) -> bool:
     """Whether two contours share voxels though neither lies in the other."""
-    for place, one in enumerate(polygons):
-        for two in polygons[:place]:
-            if (one.min(axis=0) > two.max(axis=0)).any() or (two.min(axis=0) > one.max(axis=0)).any():
-                continue
-            first, second = fill([one], shape_yx), fill([two], shape_yx)
-            shared = int((first & second).sum())
-            if 0 < shared < min(int(first.sum()), int(second.sum())):
-                return True
+    lows, highs = np.array([polygon.min(axis=0) for polygon in polygons]), np.array([polygon.max(axis=0) for polygon in polygons])
+    meet = (lows[:, None] <= highs[None]).all(axis=2) & (lows[None] <= highs[:, None]).all(axis=2)
+    for one, two in np.argwhere(np.triu(meet, 1)):
+        # In the box that holds both.
+        corner = np.floor(np.minimum(lows[one], lows[two]))
+        width, height = (np.ceil(np.maximum(highs[one], highs[two])) - corner + 1).astype(int).clip(1, max(shape_yx) * 4)
+        first, second = (fill([polygons[index] - corner], (height, width)) for index in (one, two))
+        shared = int((first & second).sum())
+        if 0 < shared < min(int(first.sum()), int(second.sum())):
+            return True
     return False
 
 

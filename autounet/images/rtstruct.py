@@ -154,7 +154,7 @@ def _contours(number: int, entry: Structure, labels_zyx: IntArray, grid: Grid, f
 
 def _decimals(corners: npt.NDArray[np.float64]) -> list[str]:
     """Coordinates in at most the 16 characters that DICOM's decimal strings have: nine digits are far more than a voxel needs."""
-    return [f"{value:.9g}" for value in (corners + 0.0).ravel()]
+    return [f"{value:.9g}" for value in (corners + 0.0).ravel().tolist()]
 
 
 def _observation(number: int, entry: Structure) -> Any:
