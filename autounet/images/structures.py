@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images.stored import check_file, check_size, damaged
+from autounet.images.stored import Stored, check_file, check_size, damaged
 from autounet.labels import IntArray
 
 log = logging.getLogger(__name__)
@@ -79,6 +79,23 @@ def structures_on(
     return labels_on(grid, drawn, classes, later_wins=later_wins, missing_ok=missing_ok), grid
 
 
+def read(path: Path, as_labels: bool) -> Stored:
+    """Reads a DICOM SEG as a label map on a grid of its own; see ``own_labels``.
+
+    Raises:
+        ImageError: As ``own_labels``; or an image is wanted.
+    """
+    if not as_labels:
+        raise ImageError(f"{path}: is no image", found="a DICOM segmentation", remedy="give the series that it was drawn on")
+    labels, grid = own_labels(open_drawn(find_drawn(path)))
+    return Stored(labels[None], grid)
+
+
+def read_size(path: Path) -> tuple[int, Grid]:
+    """One channel, and the grid that ``own_labels`` gives. Raises ImageError."""
+    return 1, _grid_of(open_drawn(find_drawn(path)))
+
+
 def labels_on(grid: Grid, drawn: Drawn, classes: Mapping[str, int], *, later_wins: bool = False, missing_ok: bool = False) -> IntArray:
     """As ``structures_on``, on a grid that is known. Raises ImageError."""
     wanted = {_plain(name): value for name, value in classes.items() if value != 0}
@@ -108,6 +125,11 @@ def own_labels(drawn: Drawn) -> tuple[IntArray, Grid]:
     Raises:
         ImageError: An RTSTRUCT, which has no grid; segments overlap; frames that are not slices of one volume.
     """
+    grid = _grid_of(drawn)
+    return values_on(grid, drawn), grid
+
+
+def _grid_of(drawn: Drawn) -> Grid:
     from autounet.images.segments import own_grid
 
     if drawn.is_contours:
@@ -116,8 +138,7 @@ def own_labels(drawn: Drawn) -> tuple[IntArray, Grid]:
             found="an RTSTRUCT",
             remedy="give it together with the image that it was drawn on, as `autounet dataset create` does",
         )
-    grid = own_grid(drawn)
-    return values_on(grid, drawn), grid
+    return own_grid(drawn)
 
 
 def values_on(grid: Grid, drawn: Drawn) -> IntArray:
