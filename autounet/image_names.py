@@ -17,7 +17,8 @@ ZIP = ".zip"
 """An archive of DICOM files."""
 
 SEG, RTSTRUCT = ".seg.dcm", ".rtstruct.dcm"
-"""Label maps as DICOM objects: a segmentation, and contours. Files of other programs need no such names to be read."""
+DRAWN_ENDINGS = (SEG, RTSTRUCT)
+"""Label maps as DICOM objects that belong to a series: a segmentation, and contours. Those of other programs may have any name."""
 
 FOLDER_ENDINGS: tuple[str, ...] = ()
 """Endings of formats whose images are folders; a folder without one of them is an image if it holds DICOM."""
@@ -25,7 +26,7 @@ FOLDER_ENDINGS: tuple[str, ...] = ()
 IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", DICOM, ZIP)
 """File endings that can be read as images."""
 
-LABEL_ENDINGS = (*(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg", DICOM, ZIP)), SEG, RTSTRUCT)
+LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg", DICOM, ZIP))
 """File endings that label maps may have: JPEG's lossy compression changes label values."""
 
 PEEKED = 256
@@ -35,7 +36,7 @@ PEEKED = 256
 def split_ending(path: Path) -> tuple[str, str]:
     """File name → (stem, ending), with ``.nii.gz`` as one ending; the ending is '' when it is not an image's."""
     lower = path.name.lower()
-    for ending in (SEG, RTSTRUCT, *IMAGE_ENDINGS):  # the longest first
+    for ending in (*DRAWN_ENDINGS, *IMAGE_ENDINGS):  # the longest first
         if lower.endswith(ending):
             return path.name[: -len(ending)], path.name[-len(ending) :]
     return path.name, ""

@@ -373,6 +373,9 @@ def ensemble(
     inputs: Annotated[list[Path], typer.Option("-i", "--input", help="Folder made by predict --probabilities; two or more.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps.")],
     dataset: options.Dataset,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="nii.gz, nrrd, mha, tif or png. Default: the first folder's; for DICOM, nii.gz.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label maps that are there.")] = False,
     data: options.Data = None,
     runs: options.Runs = None,
@@ -386,7 +389,7 @@ def ensemble(
     session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
     from autounet.cli.ensembling import run_ensemble
 
-    run_ensemble(session, inputs, output, dataset, overwrite)
+    run_ensemble(session, inputs, output, dataset, overwrite, file_format)
 
 
 @app.command()

@@ -7,7 +7,7 @@ from autounet.cli.session import Session
 from autounet.cli.stages import some
 from autounet.errors import ImageError, Problem, UsageError
 from autounet.geometry import IDENTITY_DIRECTION, Grid
-from autounet.image_names import DICOM, LABEL_ENDINGS, RTSTRUCT, SEG, image_format, split_ending
+from autounet.image_names import DICOM, DRAWN_ENDINGS, LABEL_ENDINGS, RTSTRUCT, SEG, image_format, split_ending
 from autounet.images import read_size
 from autounet.images.dicom_out import need
 from autounet.images.meaning import Meaning
@@ -22,8 +22,6 @@ FORMATS = {
 
 FLAT = (".png", ".bmp")
 """Hold one slice, and no geometry."""
-
-BELONG_TO_SERIES = (SEG, RTSTRUCT)
 
 Cases = Mapping[str, tuple[Path, ...]]
 
@@ -75,7 +73,7 @@ def _named_file(output: Path, images: int, wanted: str | None) -> Path:
     ending = split_ending(output)[1].lower()
     if ending in (".jpg", ".jpeg"):
         raise UsageError(f"-o {output}: JPEG changes label values", remedy="choose another file type, such as .png")
-    if ending not in LABEL_ENDINGS:
+    if ending not in (*LABEL_ENDINGS, *DRAWN_ENDINGS):
         stem = split_ending(output)[0]
         raise UsageError(
             f"-o {output}: does not say what kind of label map is meant",
@@ -95,7 +93,7 @@ def is_image_name(path: Path) -> bool:
 def check_per_class(meaning: Meaning, outputs: Mapping[str, Path]) -> None:
     """Refuses --per-class where files cannot be named or hold all structures anyway. Raises UsageError."""
     file_names(meaning)
-    together = [path for path in outputs.values() if split_ending(path)[1].lower() in BELONG_TO_SERIES]
+    together = [path for path in outputs.values() if split_ending(path)[1].lower() in DRAWN_ENDINGS]
     if together:
         raise UsageError(
             f"--per-class: {together[0].name} has every structure as a part of its own already",
@@ -112,7 +110,7 @@ def output_problems(cases: Cases, outputs: Mapping[str, Path]) -> list[Problem]:
     found = []
     for case, output in outputs.items():
         ending, image = split_ending(output)[1].lower(), cases[case][0]
-        if ending in BELONG_TO_SERIES:
+        if ending in DRAWN_ENDINGS:
             need("highdicom")
             if image_format(image) != DICOM:
                 what = f"{image.name} is no DICOM, and a {'segmentation' if ending == SEG else 'set of contours'} belongs to a DICOM series"

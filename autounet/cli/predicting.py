@@ -9,21 +9,13 @@ from autounet.artefact import readable_json, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.models import Chosen, Wish, choose_parts
-from autounet.cli.outputs import (
-    BELONG_TO_SERIES,
-    check_per_class,
-    format_ending,
-    is_image_name,
-    name_outputs,
-    output_problems,
-    warn_of_lost_geometry,
-)
+from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.image_names import IMAGE_ENDINGS, group_channels, image_files, split_ending
+from autounet.image_names import DRAWN_ENDINGS, IMAGE_ENDINGS, group_channels, image_files, split_ending
 from autounet.images.meaning import meaning_of
 from autounet.images.slicer import TABLES, write_tables
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
@@ -176,7 +168,7 @@ def _job(case: str, files: tuple[Path, ...], output: Path, request: Request) -> 
 
 def _number_ending(ending: str) -> str:
     """Ending of a map of percentages beside label maps: NIfTI beside DICOM, whose objects hold structures alone."""
-    return ".nii.gz" if ending.lower() in BELONG_TO_SERIES else ending
+    return ".nii.gz" if ending.lower() in DRAWN_ENDINGS else ending
 
 
 def _is_there(output: Path) -> bool:

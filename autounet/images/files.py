@@ -10,7 +10,7 @@ import numpy.typing as npt
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import DICOM, IMAGE_ENDINGS, LABEL_ENDINGS, RTSTRUCT, SEG, image_format, split_ending
-from autounet.images import dicom, dicom_seg, itk, nifti, planar, rtstruct, structures, tiff
+from autounet.images import dicom, dicom_seg, itk, nifti, painting, planar, rtstruct, tiff
 from autounet.images.meaning import Meaning, meaning_of_values
 from autounet.images.stored import FloatArray, Stored, check_file, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
@@ -34,8 +34,8 @@ READERS: dict[str, Reader] = {
     ".tif": tiff.read,
     ".tiff": tiff.read,
     DICOM: dicom.read,
-    SEG: structures.read,
-    RTSTRUCT: structures.read,
+    SEG: painting.read,
+    RTSTRUCT: painting.read,
 }
 
 NamingWriter = Callable[[Path, IntArray, Grid, Path | None, Meaning], None]
@@ -70,8 +70,8 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".tif": tiff.read_size,
     ".tiff": tiff.read_size,
     DICOM: dicom.read_size,
-    SEG: structures.read_size,
-    RTSTRUCT: structures.read_size,
+    SEG: painting.read_size,
+    RTSTRUCT: painting.read_size,
 }
 
 
@@ -158,7 +158,7 @@ def read_labels(path: Path) -> tuple[IntArray, Grid]:
     ending = image_format(path)
     if ending in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: a JPEG cannot hold labels, its compression changes values", remedy="save the label map as PNG")
-    stored = (structures.read if ending == DICOM else _reader(path))(path, True)
+    stored = (painting.read if ending == DICOM else _reader(path))(path, True)
     return to_labels(stored, path), stored.grid
 
 
