@@ -9,7 +9,7 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
-from autounet.image_names import DICOM, LABEL_ENDINGS, SEG, image_format, split_ending
+from autounet.image_names import DICOM, SEG, WRITTEN_ENDINGS, image_format, split_ending
 from autounet.images import read_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
@@ -97,7 +97,7 @@ PLAIN = {".jpg": ".png", ".jpeg": ".png"}
 def label_ending(image_ending: str) -> str:
     """Ending of the label maps in a run folder for images of this ending: the same where it can hold them, NIfTI for DICOM."""
     ending = PLAIN.get(image_ending.lower(), image_ending)
-    return ending if ending.lower() in LABEL_ENDINGS else ".nii.gz"
+    return ending if ending.lower() in WRITTEN_ENDINGS else ".nii.gz"
 
 
 def output_ending(image: Path) -> str:

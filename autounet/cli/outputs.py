@@ -7,7 +7,7 @@ from autounet.cli.session import Session
 from autounet.cli.stages import some
 from autounet.errors import ImageError, Problem, UsageError
 from autounet.geometry import IDENTITY_DIRECTION, Grid
-from autounet.image_names import DICOM, DRAWN_ENDINGS, LABEL_ENDINGS, RTSTRUCT, SEG, image_format, split_ending
+from autounet.image_names import DICOM, DRAWN_ENDINGS, RTSTRUCT, SEG, WRITTEN_ENDINGS, image_format, split_ending
 from autounet.images import read_size
 from autounet.images.dicom_out import need
 from autounet.images.meaning import Meaning
@@ -73,7 +73,7 @@ def _named_file(output: Path, images: int, wanted: str | None) -> Path:
     ending = split_ending(output)[1].lower()
     if ending in (".jpg", ".jpeg"):
         raise UsageError(f"-o {output}: JPEG changes label values", remedy="choose another file type, such as .png")
-    if ending not in (*LABEL_ENDINGS, *DRAWN_ENDINGS):
+    if ending not in (*WRITTEN_ENDINGS, *DRAWN_ENDINGS):
         stem = split_ending(output)[0]
         raise UsageError(
             f"-o {output}: does not say what kind of label map is meant",
