@@ -16,6 +16,10 @@ DICOM = ".dcm"
 ZIP = ".zip"
 """An archive of DICOM files."""
 
+SEG, RTSTRUCT = ".seg.dcm", ".rtstruct.dcm"
+DRAWN_ENDINGS = (SEG, RTSTRUCT)
+"""Label maps as DICOM objects that belong to a series: a segmentation, and contours. Those of other programs may have any name."""
+
 FOLDER_ENDINGS = (".ome.zarr", ".zarr")
 """Endings of folders that are an image each; a folder without one is an image if it holds DICOM."""
 
@@ -38,7 +42,7 @@ PEEKED = 256
 def split_ending(path: Path) -> tuple[str, str]:
     """File name → (stem, ending), with ``.nii.gz`` as one ending; the ending is '' when it is not an image's."""
     lower = path.name.lower()
-    for ending in IMAGE_ENDINGS:
+    for ending in (*DRAWN_ENDINGS, *IMAGE_ENDINGS):  # the longest first
         if lower.endswith(ending):
             return path.name[: -len(ending)], path.name[-len(ending) :]
     return path.name, ""
