@@ -4,7 +4,9 @@ The whole way of ``autounet predict`` is gone: reading, transposing, cropping, r
 is a threshold, so that it is known where the object is. What is written is read by another library (``benchmarks/image_files.py``).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +59,10 @@ class Example:
     """Of where the object lies."""
 
 
-def examples(image_formats: tuple[str, ...] = tuple(IMAGES), resampled: bool = False) -> st.SearchStrategy[Example]:
-    """Examples of all formats, geometries and axis orders."""
+def examples(
+    image_formats: Sequence[str] = tuple(IMAGES), label_formats: Sequence[str] = tuple(LABEL_MAPS), resampled: bool = False
+) -> st.SearchStrategy[Example]:
+    """Examples of these formats, and of all geometries and axis orders."""
     side = st.integers(9, 24) if resampled else st.integers(5, 24)
     length = st.floats(0.1, 7).map(lambda value: round(value, 4))
     angle = st.sampled_from([0.0]) | st.floats(-3.1, 3.1)
@@ -67,7 +71,7 @@ def examples(image_formats: tuple[str, ...] = tuple(IMAGES), resampled: bool = F
     return st.builds(
         Example,
         image_format=st.sampled_from(image_formats),
-        label_format=st.sampled_from(tuple(LABEL_MAPS)),
+        label_format=st.sampled_from(label_formats),
         shape_zyx=st.tuples(side if resampled else side | st.just(1), side, side),
         spacing_mm_xyz=st.tuples(length, length, length),
         origin_mm=st.tuples(*[st.floats(-500, 500)] * 3),
@@ -78,7 +82,12 @@ def examples(image_formats: tuple[str, ...] = tuple(IMAGES), resampled: bool = F
         finer=st.tuples(factor, factor, factor),
         margin=st.integers(0, 1),
         seed=st.integers(0, 2**16),
-    )
+    ).map(_with_slices)
+
+
+def _with_slices(example: Example) -> Example:
+    z, y, x = example.shape_zyx
+    return replace(example, shape_zyx=(max(z, IMAGES[example.image_format].least_slices), y, x))
 
 
 def placed_image(example: Example) -> tuple[Placed, npt.NDArray[np.bool_]]:
@@ -102,13 +111,20 @@ def placed_image(example: Example) -> tuple[Placed, npt.NDArray[np.bool_]]:
     return Placed(values, affine), inside
 
 
-def threshold(patches: Tensor) -> Tensor:
-    """A network: scores of background and of what is brighter than the threshold, from unchanged intensities."""
-    return torch.cat((THRESHOLD - patches[:, :1], patches[:, :1] - THRESHOLD), 1)
+def threshold(patches: Tensor, limit: float) -> Tensor:
+    """A network: scores of background and of what is brighter than the limit in the first channel, from unchanged intensities."""
+    return torch.cat((limit - patches[:, :1], patches[:, :1] - limit), 1)
 
 
-def threshold_model(spacing_mm_zyx: tuple[float, ...], transpose: tuple[int, int, int], channels: int = 1) -> Model:
-    """A model that finds what is bright in its first channel; the spacing has two values for planar images."""
+def threshold_model(
+    spacing_mm_zyx: tuple[float, ...],
+    transpose: tuple[int, int, int] = (0, 1, 2),
+    *,
+    channels: int = 1,
+    limit: float = THRESHOLD,
+    patch: tuple[int, ...] = (16, 24, 20),
+) -> Model:
+    """A model that finds what is bright; the spacing and the patch have two values for planar images."""
     ndim = len(spacing_mm_zyx)
     schemes = (Normalization(scheme="none"),) * channels
     network = NetworkSpec(
@@ -126,7 +142,7 @@ def threshold_model(spacing_mm_zyx: tuple[float, ...], transpose: tuple[int, int
         name="2d" if ndim == 2 else "3d_fullres",
         spacing_mm=tuple(spacing_mm_zyx[axis] for axis in transpose) if ndim == 3 else spacing_mm_zyx,
         median_shape=(8.0,) * ndim,
-        patch_size=(64,) * ndim if ndim == 2 else (16, 24, 20),
+        patch_size=patch,
         batch_size=2,
         batch_dice=False,
         normalization=schemes,
@@ -150,7 +166,7 @@ def threshold_model(spacing_mm_zyx: tuple[float, ...], transpose: tuple[int, int
         configurations={configuration.name: configuration},
         decisions=(),
     )
-    return Model(plan, (Stage(configuration, threshold),), torch.device("cpu"))
+    return Model(plan, (Stage(configuration, partial(threshold, limit=limit)),), torch.device("cpu"))
 
 
 def predicted(model: Model, images: tuple[Path, ...], output: Path) -> Path:

@@ -60,6 +60,8 @@ class ImageFormat:
     ending: str
     holds: Holds
     write: Callable[[Path, Placed], None]
+    least_slices: int = 1
+    """2 where a volume of one slice cannot be told from a planar image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,8 @@ def _write_nifti(path: Path, image: Placed, kind: type[Any] = nibabel.Nifti1Imag
     nibabel.save(nifti, path)
 
 
-def _read_nifti(path: Path) -> Placed:
+def read_nifti(path: Path) -> Placed:
+    """With nibabel."""
     nifti = nibabel.load(path)
     return Placed(np.asarray(nifti.dataobj).T, RAS @ nifti.affine)
 
@@ -92,7 +95,8 @@ def _write_itk(path: Path, image: Placed) -> None:
     SimpleITK.WriteImage(itk, str(path), useCompression=True)
 
 
-def _read_itk(path: Path) -> Placed:
+def read_itk(path: Path) -> Placed:
+    """With SimpleITK."""
     itk = SimpleITK.ReadImage(str(path))
     affine = np.eye(4)
     affine[:3, 3] = itk.TransformIndexToPhysicalPoint((0, 0, 0))
@@ -148,18 +152,18 @@ IMAGES: dict[str, ImageFormat] = {
     "NRRD, detached": ImageFormat(".nhdr", "direction", _write_itk),
     "MHA": ImageFormat(".mha", "direction", _write_itk),
     "MHD": ImageFormat(".mhd", "direction", _write_itk),
-    "TIFF, ImageJ": ImageFormat(".tif", "spacing", _write_imagej),
-    "TIFF, OME": ImageFormat(".ome.tif", "spacing", _write_ome_tiff),
+    "TIFF, ImageJ": ImageFormat(".tif", "spacing", _write_imagej, least_slices=2),
+    "TIFF, OME": ImageFormat(".ome.tif", "spacing", _write_ome_tiff, least_slices=2),
     "OME-Zarr 0.4": ImageFormat(".zarr", "origin", partial(_write_zarr, version="0.4")),
     "OME-Zarr 0.5": ImageFormat(".ome.zarr", "origin", partial(_write_zarr, version="0.5")),
 }
 
 LABEL_MAPS: dict[str, LabelFormat] = {
-    ".nii.gz": LabelFormat("direction", _read_nifti),
-    ".nii": LabelFormat("direction", _read_nifti),
-    ".nrrd": LabelFormat("direction", _read_itk),
-    ".mha": LabelFormat("direction", _read_itk),
-    ".mhd": LabelFormat("direction", _read_itk),
+    ".nii.gz": LabelFormat("direction", read_nifti),
+    ".nii": LabelFormat("direction", read_nifti),
+    ".nrrd": LabelFormat("direction", read_itk),
+    ".mha": LabelFormat("direction", read_itk),
+    ".mhd": LabelFormat("direction", read_itk),
     ".tif": LabelFormat("spacing", _read_tiff),
 }
 
