@@ -8,6 +8,7 @@ from pathlib import Path
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
+from autounet.cli.inputs import is_table, table_inputs
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
@@ -55,10 +56,12 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session, model, Wish(request.configuration, request.folds, request.postprocess, request.uncertainty, request.mirror)
     )
     plan = chosen.plan
-    cases = find_inputs(request.images, len(plan.channels))
+    by_table = is_table(request.images)
+    cases = table_inputs(request.images, plan.channels) if by_table else find_inputs(request.images, len(plan.channels))
     outputs = name_outputs(request.images, cases, request.output)
     faults = {
-        case: [*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model")] for case, files in cases.items()
+        case: [*name_problems(case), *([] if by_table else channel_problems(case, files, len(plan.channels), "the model"))]
+        for case, files in cases.items()
     }
     problems = [problem for found in faults.values() for problem in found]
     jobs = [_job(case, files, outputs[case], request) for case, files in cases.items() if not faults[case]]
