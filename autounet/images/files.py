@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, split_ending
-from autounet.images import itk, nifti, planar, tiff
+from autounet.image_names import DICOM, IMAGE_ENDINGS, LABEL_ENDINGS, image_format
+from autounet.images import dicom, itk, nifti, planar, tiff
 from autounet.images.stored import FloatArray, Stored, check_file, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
 
@@ -32,6 +32,7 @@ READERS: dict[str, Reader] = {
     ".jpeg": planar.read,
     ".tif": tiff.read,
     ".tiff": tiff.read,
+    DICOM: dicom.read,
 }
 
 WRITERS: dict[str, Writer] = {
@@ -59,6 +60,7 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".jpeg": planar.read_size,
     ".tif": tiff.read_size,
     ".tiff": tiff.read_size,
+    DICOM: dicom.read_size,
 }
 
 
@@ -68,7 +70,7 @@ def read_size(path: Path) -> tuple[int, Grid]:
     Raises:
         ImageError: The file is missing, damaged or of another format.
     """
-    reader = SIZES.get(split_ending(path)[1].lower())
+    reader = SIZES.get(image_format(path))
     if reader is None:
         raise _unknown(path)
     return reader(path)
@@ -142,9 +144,11 @@ def read_labels(path: Path) -> tuple[IntArray, Grid]:
     Raises:
         ImageError: As ``read_image``; or several channels, values that are not whole numbers, negative values, a JPEG.
     """
-    ending = split_ending(path)[1].lower()
-    if ending in IMAGE_ENDINGS and ending not in LABEL_ENDINGS:
+    ending = image_format(path)
+    if ending in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: a JPEG cannot hold labels, its compression changes values", remedy="save the label map as PNG")
+    if ending == DICOM:
+        raise ImageError(f"{path}: is DICOM, whose images are no label maps", remedy="convert the segmentation to NIfTI, NRRD or MHA")
     stored = _reader(path)(path, True)
     return to_labels(stored, path), stored.grid
 
@@ -163,7 +167,7 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
         ImageError: The ending cannot hold label maps, the format cannot hold these, or ``like`` does not fit them.
         ArtefactError: The folder cannot be written to.
     """
-    ending = split_ending(path)[1].lower()
+    ending = image_format(path)
     writer = WRITERS.get(ending)
     if writer is None:
         raise ImageError(
@@ -172,15 +176,17 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
             expected=" ".join(LABEL_ENDINGS),
             remedy="choose one of these endings",
         )
-    same = like is not None and WRITERS.get(split_ending(like)[1].lower()) is writer
+    same = like is not None and WRITERS.get(image_format(like)) is writer
     writer(path, storable_labels(labels_zyx, grid), grid, like if same else None)
 
 
 def _reader(path: Path) -> Reader:
-    reader = READERS.get(split_ending(path)[1].lower())
+    ending = image_format(path)
+    reader = READERS.get(ending)
     if reader is None:
         raise _unknown(path)
-    check_file(path)
+    if ending != DICOM:
+        check_file(path)
     return reader
 
 
