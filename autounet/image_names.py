@@ -16,14 +16,20 @@ DICOM = ".dcm"
 ZIP = ".zip"
 """An archive of DICOM files."""
 
-FOLDER_ENDINGS: tuple[str, ...] = ()
-"""Endings of formats whose images are folders; a folder without one of them is an image if it holds DICOM."""
+FOLDER_ENDINGS = (".ome.zarr", ".zarr")
+"""Endings of folders that are an image each; a folder without one is an image if it holds DICOM."""
 
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", DICOM, ZIP)
-"""File endings that can be read as images."""
+IMAGE_ENDINGS = (
+    *(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", DICOM, ZIP),
+    *FOLDER_ENDINGS,
+)
+"""Endings that can be read as images."""
 
 LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg", DICOM, ZIP))
-"""File endings that label maps may have: JPEG's lossy compression changes label values."""
+"""Endings that label maps may have: JPEG's lossy compression changes label values."""
+
+WRITTEN_ENDINGS = tuple(ending for ending in LABEL_ENDINGS if ending not in FOLDER_ENDINGS)
+"""Endings with which label maps can be written."""
 
 PEEKED = 256
 """So many files of a folder or zip are looked at before it is said to hold no DICOM."""
@@ -131,8 +137,8 @@ def group_named(stems: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
 def image_files(folder: Path) -> list[Path]:
     """What is an image in a folder, sorted: files by their names, folders and zips that hold DICOM.
 
-    Hidden ones (macOS leaves ``._*`` in archives) are passed over. A link to nothing is among them: reading it says so,
-    and nobody misses the case.
+    Hidden ones (macOS leaves ``._*`` in archives) are passed over, and so are folders that are no image themselves. A link to
+    nothing is among them: reading it says so, and nobody misses the case.
     """
     return sorted(entry for entry in folder.iterdir() if _is_image(entry)) if folder.is_dir() else []
 
@@ -143,4 +149,4 @@ def _is_image(entry: Path) -> bool:
         return False
     if entry.is_dir():
         return ending in FOLDER_ENDINGS or (ending in ("", DICOM, ZIP) and holds_dicom(entry))
-    return bool(ending) and ending not in FOLDER_ENDINGS and (ending != ZIP or holds_dicom(entry))
+    return bool(ending) and (ending != ZIP or holds_dicom(entry))

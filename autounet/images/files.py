@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.image_names import DICOM, IMAGE_ENDINGS, LABEL_ENDINGS, image_format
-from autounet.images import dicom, itk, nifti, planar, tiff
-from autounet.images.stored import FloatArray, Stored, check_file, storable_labels, to_float32, to_labels
+from autounet.image_names import DICOM, IMAGE_ENDINGS, WRITTEN_ENDINGS, image_format
+from autounet.images import dicom, itk, nifti, ome_zarr, planar, tiff
+from autounet.images.stored import FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
 
 Reader = Callable[[Path, bool], Stored]
@@ -24,6 +24,7 @@ READERS: dict[str, Reader] = {
     ".nii.gz": nifti.read,
     ".nii": nifti.read,
     ".nrrd": itk.read,
+    ".nhdr": itk.read,
     ".mha": itk.read,
     ".mhd": itk.read,
     ".png": planar.read,
@@ -33,12 +34,15 @@ READERS: dict[str, Reader] = {
     ".tif": tiff.read,
     ".tiff": tiff.read,
     DICOM: dicom.read,
+    ".ome.zarr": ome_zarr.read,
+    ".zarr": ome_zarr.read,
 }
 
 WRITERS: dict[str, Writer] = {
     ".nii.gz": nifti.write,
     ".nii": nifti.write,
     ".nrrd": itk.write,
+    ".nhdr": itk.write,
     ".mha": itk.write,
     ".mhd": itk.write,
     ".png": planar.write,
@@ -52,6 +56,7 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".nii.gz": nifti.read_size,
     ".nii": nifti.read_size,
     ".nrrd": itk.read_size,
+    ".nhdr": itk.read_size,
     ".mha": itk.read_size,
     ".mhd": itk.read_size,
     ".png": planar.read_size,
@@ -61,6 +66,8 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".tif": tiff.read_size,
     ".tiff": tiff.read_size,
     DICOM: dicom.read_size,
+    ".ome.zarr": ome_zarr.read_size,
+    ".zarr": ome_zarr.read_size,
 }
 
 
@@ -85,9 +92,11 @@ def read_image(path: Path) -> tuple[FloatArray, Grid]:
         NaN and infinite voxels are passed on: see ``check_finite``.
 
     Raises:
-        ImageError: The file is missing, damaged, of another format, or holds what is not an image.
+        ImageError: The file is missing, damaged, of another format, holds what is not an image, or numbers so large that 32 bits
+            cannot tell them apart.
     """
     stored = _reader(path)(path, False)
+    check_precision(stored, path)
     return to_float32(stored), stored.grid
 
 
@@ -173,7 +182,7 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
         raise ImageError(
             f"{path}: label maps cannot be written in this format",
             found=ending or path.suffix or "no ending",
-            expected=" ".join(LABEL_ENDINGS),
+            expected=" ".join(WRITTEN_ENDINGS),
             remedy="choose one of these endings",
         )
     same = like is not None and WRITERS.get(image_format(like)) is writer
@@ -185,15 +194,15 @@ def _reader(path: Path) -> Reader:
     reader = READERS.get(ending)
     if reader is None:
         raise _unknown(path)
-    if ending != DICOM:
-        check_file(path)
     return reader
 
 
 def _unknown(path: Path) -> ImageError:
+    pair = path.suffix.lower() in (".hdr", ".img")
     return ImageError(
         f"{path}: file type not supported",
         found=path.suffix or "no ending",
         expected=" ".join(IMAGE_ENDINGS),
-        remedy="convert the image to one of these",
+        # Of ANALYZE nobody knows where left is; NIfTI's pairs are left to nibabel.
+        remedy="save header and voxels as one .nii.gz, e.g. with nibabel" if pair else "convert the image to one of these",
     )
