@@ -11,7 +11,7 @@ from pathlib import Path
 from autounet.dataset_search import absolute
 from autounet.dataset_table import TableCase, repetitions, safe_name
 from autounet.errors import DatasetError, Problem, UsageError
-from autounet.image_names import split_ending
+from autounet.image_names import holds_dicom, image_format, split_ending
 
 Key = tuple[str, ...]
 
@@ -76,7 +76,7 @@ def find_files(pattern: str, flag: str) -> dict[Path, Key]:
     for name in sorted(glob.glob(text, recursive=True)):
         match = expression.fullmatch(name.replace(os.sep, "/"))
         path = Path(name)
-        if match is not None and (path.is_dir() or split_ending(path)[1] or not path.suffix or path.suffix.lower() in (".zip", ".dcm")):
+        if match is not None and (holds_dicom(path) if path.is_dir() and not split_ending(path)[1] else image_format(path)):
             found[absolute(path)] = tuple(part.strip("/") for part in match.groups())
     if not found:
         raise UsageError(f"{flag}: finds no image", remedy="check the pattern, and put it in quotes, else the shell replaces it")
@@ -96,6 +96,9 @@ def channel_name(pattern: str, position: int) -> str:
 
 def _expression(text: str) -> str:
     """A pattern of ``glob`` as a regular expression with a group for each wildcard."""
+    end = re.fullmatch(r"(.*[*?\]][^/]*\.[A-Za-z]*)\*", text)
+    if end is not None and "*" in end[1].rsplit("/", 1)[-1]:  # *.nii* or *.*: the ending is no part of a name
+        return f"{_expression(end[1])}[^/]*"
     parts = []
     for part in re.split(r"(\*\*/|\*+|\?+|\[!?\]?[^\]/]*\])", text):
         if part == "**/":
