@@ -61,7 +61,7 @@ def save_facts(path: Path, facts: Mapping[str, CaseFacts]) -> None:
 def load_facts(path: Path) -> dict[str, CaseFacts]:
     """The facts by key; empty where there are none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             quantiles, content = file["quantiles"], json.loads(file["text"].tobytes())
         if content["version"] != VERSION:
             return {}

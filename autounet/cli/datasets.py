@@ -80,7 +80,7 @@ class Names:
         found: dict[str, int | list[int]] = {}
         for part in self.values.split(","):
             name, sign, value = (text.strip() for text in part.rpartition("="))
-            if not (sign and name and value.isascii() and value.isdecimal()) or name in found:
+            if not (sign and name and value.isascii() and value.isdecimal()) or "=" in name or name in found:
                 raise UsageError(
                     f"--classes {self.values}: malformed at '{part.strip()}'", expected="such as background=0,liver=1,tumour=2"
                 )
