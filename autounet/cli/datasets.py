@@ -112,8 +112,7 @@ def run_create(session: Session, folder: Path, sources: Sources, names: Names, d
         _show_cases(session, root, cases, f"{root.name}: {count(len(cases), 'case')} (not written)")
     else:
         drawn_labels(session, root, drawn, labels)
-        write_text_atomic(path, readable_json(content) + "\n")
-        read_dataset(root)
+        _write(path, content)
         told = [
             f"{count(len(cases), 'case')}",
             f"channels {', '.join(channels)}",
@@ -138,13 +137,7 @@ def run_add(session: Session, query: str, sources: Sources, dry_run: bool) -> No
         _show_cases(session, dataset.root, cases, f"{dataset.name}: {count(len(cases), 'case')} more (not written)")
         return
     drawn_labels(session, dataset.root, drawn, {entry.name: entry.values[0] for entry in dataset.labels.classes})
-    before = path.read_text(encoding="utf-8-sig")
-    write_text_atomic(path, readable_json(content) + "\n")
-    try:
-        now = read_dataset(dataset.root)
-    except AutounetError:
-        write_text_atomic(path, before)
-        raise
+    now = _write(path, content)
     if not (raw.get("training") or raw.get("dataset")):
         session.screen.warn(f"{path} lists the cases from now on: files that are put into imagesTr later are not found by themselves")
     session.screen.result(f"{path}: {count(len(cases), 'case')} more, {len(now.cases)} now: {some([case.id for case in cases])}")
@@ -185,6 +178,20 @@ def run_show(session: Session, query: str) -> None:
             "cases": [case.model_dump(mode="json") for case in dataset.cases],
         }
     )
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> DatasetSpec:
+    """Writes a dataset.json and reads it; what cannot be read is not left there. Raises DatasetError."""
+    before = path.read_text(encoding="utf-8-sig") if path.exists() else None
+    write_text_atomic(path, readable_json(dict(content)) + "\n")
+    try:
+        return read_dataset(path.parent)
+    except AutounetError:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_text_atomic(path, before)
+        raise
 
 
 def _channels(session: Session, sources: Sources, names: Names, cases: Sequence[TableCase]) -> list[str]:

@@ -294,3 +294,37 @@ def test_predict_takes_a_table(trained: Any, tmp_path: Path, autounet: Autounet,
     refused(1, ["row 2", "2 images, but the model has 1 channel"], "predict", "-i", tmp_path / "two.csv", *rest)
     (tmp_path / "none.csv").write_text("image\nnowhere.nii.gz\n")
     refused(1, ["row 2", "image not found"], "predict", "-i", tmp_path / "none.csv", *rest)
+
+
+@pytest.mark.parametrize("kind", ["seg", "rtstruct"])
+def test_segments_and_contours_become_label_maps(kind: str, shared: Path, tmp_path: Path, autounet: Autounet, refused: Autounet) -> None:
+    """Drawn once, on the images' grid, by their names; the dataset has them for label maps from then on."""
+    pytest.importorskip("highdicom")
+    from autounet.images import dicom_seg, read_image, rtstruct, write_labels
+    from autounet.images.meaning import Meaning, Structure
+
+    series = shared / "data" / "dicom" / "Study1" / "13_HCropVolume"
+    image, grid = read_image(series)
+    truth = np.zeros(image.shape[1:], np.uint8)
+    z, y, x = (size // 4 for size in truth.shape)
+    truth[z : 2 * z, y : 2 * y, x : 2 * x] = 1
+    truth[2 * z : 3 * z, y : 2 * y, x : 2 * x] = 2
+    structures = [("Left_Liver", 1), ("tumour", 2), ("spine", 3)]
+    meaning = Meaning(
+        structures=tuple(Structure(name=name, value=value, values=(value,), colour="#ff0000") for name, value in structures[:2])
+    )
+    case = tmp_path / "study" / "case A"
+    case.mkdir(parents=True)
+    write_labels(case / "image.nii.gz", truth + 100, grid)  # any image on this grid
+    {"seg": dicom_seg, "rtstruct": rtstruct}[kind].write(case / "drawn.dcm", truth, grid, series, meaning)
+    create = ("dataset", "create", "Dataset009_Drawn", "--images", "study/*/image.nii.gz", "--labels", "study/*/drawn.dcm")
+    refused(2, ["DICOM segments or contours", "--classes"], *create, cwd=tmp_path)
+    refused(1, ["structures of 1 case cannot be drawn", "kidney"], *create, "--class", "kidney", cwd=tmp_path)
+    assert not (tmp_path / "Dataset009_Drawn" / "dataset.json").exists()
+    ended = autounet(*create, "--classes", "left liver=1,tumour=2", cwd=tmp_path)
+    assert ended.code == 0, ended
+    (made,) = read_dataset(tmp_path / "Dataset009_Drawn").cases
+    assert made.label == tmp_path / "Dataset009_Drawn" / "labelsTr" / "case_A.nii.gz"
+    drawn, where = read_labels(made.label)
+    assert grid.differences(where) == []
+    np.testing.assert_array_equal(drawn, truth)
