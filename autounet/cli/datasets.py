@@ -132,6 +132,8 @@ def run_add(session: Session, query: str, sources: Sources, dry_run: bool) -> No
     _check_cases(cases, len(dataset.channels))
     _check_new(dataset, cases)
     drawn = [case for case in cases if case.label is not None and is_drawn(case.label)]
+    if drawn and dataset.labels.overlapping:
+        raise UsageError(f"{drawn[0].label}: DICOM structures for a dataset of overlapping regions", remedy="make label maps of them first")
     content = extended(raw, dataset, cases, _places(dataset.root, drawn))
     if dry_run:
         _show_cases(session, dataset.root, cases, f"{dataset.name}: {count(len(cases), 'case')} more (not written)")
