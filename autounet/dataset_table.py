@@ -12,7 +12,7 @@ from typing import Any
 from autounet.dataset_json import MOST_FOLDS
 from autounet.dataset_search import absolute
 from autounet.errors import DatasetError, Problem
-from autounet.image_names import split_ending
+from autounet.image_names import image_exists, image_format, split_ending
 
 TABLE_ENDINGS = (".csv", ".tsv", ".json")
 
@@ -163,8 +163,10 @@ def _image_values(where: str, row: Mapping[str, Any], reading: _Reading) -> list
 
 def _file(where: str, kind: str, value: Any, reading: _Reading) -> Path:
     path = located(str(value), reading.folder)
-    if not path.exists():
+    if not path.exists() and not image_exists(path):
         reading.fault(where, f"{kind} not found: {path}", "correct the path: it is relative to the table")
+    elif not image_format(path):
+        reading.fault(where, f"{kind} {path.name} is no image", "name a file with an ending of an image, or DICOM")
     return path
 
 

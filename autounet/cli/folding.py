@@ -23,7 +23,7 @@ from autounet.layout import RunLayout
 from autounet.planners.words import count
 from autounet.splits import Split, Splits, in_words, split_names
 
-REMEDY = "correct it, give folds with `autounet plan --splits`, or delete it to get the standard five"
+REMEDY = "correct it, give folds with `autounet plan --splits`, or delete it to get the standard five folds"
 
 
 def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Splits:
@@ -61,7 +61,7 @@ def planned_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
     except ArtefactError as error:
         raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=REMEDY) from None
     if there.made_from == made_from:
-        check_folds(there.folds, ids, layout.splits)
+        _check(there, ids, layout)
         return there
     if there.made_by != "you" and dataset.held_out:
         return _made(dataset)
@@ -122,7 +122,7 @@ def read_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
             found="; ".join(f"{word} {named(cases)}" for word, cases in (("new", new), ("gone", gone)) if cases) or "other cases",
             remedy="run `autounet train` for the trained folds again, which scores new held-out cases; or put the cases back as they were",
         )
-    check_folds(splits.folds, ids, layout.splits)
+    _check(splits, ids, layout)
     return splits
 
 
@@ -178,6 +178,14 @@ def describe_splits(splits: Splits) -> str:
     held_out = sorted({len(fold.validation) for fold in splits.folds})
     sizes = " to ".join(map(str, dict.fromkeys((held_out[0], held_out[-1]))))
     return f"{count(len(splits.folds), 'fold')}, {words[splits.made_by]}; {sizes} held out in each"
+
+
+def _check(splits: Splits, ids: Sequence[str], layout: RunLayout) -> None:
+    """People may edit the folds; what they write must make sense. Raises ArtefactError."""
+    try:
+        check_folds(splits.folds, ids, layout.splits)
+    except ArtefactError as error:
+        raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=REMEDY) from None
 
 
 def _made(dataset: DatasetSpec) -> Splits:
