@@ -24,7 +24,7 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.geometry import Box, nonzero_box
-from autounet.image_names import work_of
+from autounet.image_names import image_state, work_of
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_within
 from autounet.planners.components import count_components
