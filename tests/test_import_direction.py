@@ -17,6 +17,7 @@ FLOORS = (
     (
         "",
         "artefact",
+        "cgroups",
         "dataset",
         "dataset_json",
         "errors",
@@ -50,7 +51,7 @@ FLOORS = (
     ),
     ("planners", "preprocessing"),
     ("training", "inference", "health"),
-    ("report",),
+    ("report", "machine"),
     ("cli",),
 )
 """Rooms below ``autounet``, floor by floor; the empty name is ``autounet/__init__.py``."""
