@@ -2,20 +2,14 @@
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 
 from autounet.device import pick_device, pick_precision
 from autounet.errors import UsageError
-from autounet.machine.facts import Cards, Gpu, Torch
-from autounet.machine.patience import output_of
+from autounet.machine.facts import Gpu, Torch
 from autounet.runtime import Runtime
-
-NVIDIA_VENDOR = "0x10de"
-DISPLAY_CLASS = "0x03"
-"""PCI numbers of cards that show or compute."""
 
 CPU_FEATURES = (
     ("avx2", "_is_avx2_supported"),
@@ -70,15 +64,6 @@ def has_code_for(capability: tuple[int, int], architectures: Sequence[str]) -> b
     return False
 
 
-def look_at_cards(environment: Mapping[str, str], proc: Path = Path("/proc"), pci: Path = Path("/sys/bus/pci/devices")) -> Cards:
-    """NVIDIA's cards by nvidia-smi; without it by what the driver or the bus shows (Linux)."""
-    told = output_of("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
-    rows = [[word.strip() for word in line.rsplit(",", 1)] for line in told.splitlines() if line.count(",")]
-    driver = rows[0][1] if rows else _driver(proc / "driver" / "nvidia" / "version")
-    names = tuple(row[0] for row in rows) or _by_driver(proc / "driver" / "nvidia" / "gpus") or _on_bus(pci)
-    return Cards(names=names, driver=driver, visible=environment.get("CUDA_VISIBLE_DEVICES"))
-
-
 def _cuda_problem() -> str | None:
     """Why CUDA does not start though torch was built for it; None where it does, or was not."""
     if torch.version.cuda is None and torch.version.hip is None:
@@ -103,34 +88,3 @@ def _gpu(index: int) -> Gpu:
         bf16 = bool(torch.cuda.is_bf16_supported(including_emulation=False))
     known = torch.version.cuda is None or has_code_for(capability, torch.cuda.get_arch_list())
     return Gpu(name=str(about.name), total_bytes=int(total), free_bytes=int(free), capability=capability, bf16=bf16, known=known)
-
-
-def _driver(path: Path) -> str | None:
-    """``NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct …`` → 535.129.03."""
-    try:
-        found = re.search(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    except OSError:
-        return None
-    return found.group(1) if found else None
-
-
-def _by_driver(folder: Path) -> tuple[str, ...]:
-    """Names that the kernel's driver knows."""
-    names = []
-    for path in sorted(folder.glob("*/information")):
-        found = re.search(r"^Model:\s*(.+)$", path.read_text(encoding="utf-8", errors="replace"), flags=re.MULTILINE)
-        names.append(found.group(1).strip() if found else "NVIDIA card")
-    return tuple(names)
-
-
-def _on_bus(pci: Path) -> tuple[str, ...]:
-    """Cards without a name: of them only the vendor is told."""
-    found = []
-    for device in sorted(pci.glob("*")):
-        try:
-            vendor, kind = ((device / name).read_text(encoding="utf-8").strip() for name in ("vendor", "class"))
-        except OSError:
-            continue
-        if vendor == NVIDIA_VENDOR and kind.startswith(DISPLAY_CLASS):
-            found.append("NVIDIA card")
-    return tuple(found)

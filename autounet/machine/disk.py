@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from autounet.machine.facts import Disk
 from autounet.machine.patience import output_of, within
@@ -38,13 +38,13 @@ MOST_LOOKED_AT = 400
 """Entries of a data folder, in search of files to read."""
 
 
-def look_at_disk(purpose: str, folder: Path, writable: bool) -> Disk:
+def look_at_disk(purpose: str, folder: Path, measure: Literal["write", "read"] | None) -> Disk:
     """Free space, kind and speed.
 
     Args:
         purpose: What the folder is for.
         folder: It need not be there: then its nearest parent is looked at.
-        writable: A temporary file may be written there, and is measured with; else files that are there are read.
+        measure: How fast it is, by writing and reading a temporary file or by reading what is there; None for not at all.
     """
     try:
         place = within(STAT_SECONDS, lambda: nearest(folder))
@@ -54,10 +54,12 @@ def look_at_disk(purpose: str, folder: Path, writable: bool) -> Disk:
         return Disk(purpose=purpose, path=str(folder), file_system=kind, remote=kind in REMOTE, free_bytes=None, problem=_words(error))
     kind = file_system(place)
     disk = Disk(purpose=purpose, path=str(folder), file_system=kind, remote=kind in REMOTE or kind == "remote", free_bytes=free)
-    if writable and free < ROOM * MOST_BYTES:
+    if measure is None:
+        return disk
+    if measure == "write" and free < ROOM * MOST_BYTES:
         return disk.model_copy(update={"problem": "too little is free to measure it"})
     try:
-        speeds = within(SPEED_SECONDS, lambda: written_and_read(place) if writable else read_only(place))
+        speeds = within(SPEED_SECONDS, lambda: written_and_read(place) if measure == "write" else read_only(place))
     except (OSError, TimeoutError) as error:
         return disk.model_copy(update={"problem": _words(error)})
     return disk.model_copy(update=speeds)

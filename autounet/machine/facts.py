@@ -169,7 +169,9 @@ class Machine(Frozen):
     processor: Processor
     memory: Memory
     torch: Torch | None
-    """None where it does not answer."""
+    """None where it was not asked, or does not answer."""
+    torch_problem: str | None
+    """Why it does not answer."""
     cards: Cards
     disks: tuple[Disk, ...]
     self_test: SelfTest | None
