@@ -30,7 +30,8 @@ def machine(gpu: Gpu) -> Machine:
         cards=Cards(names=("NVIDIA A10",), driver="570.1", visible=None),
         disks=(
             Disk(
-                purpose="run folder", path="runs", file_system="ext4", remote=False, free_bytes=500 * GB, write_mb_s=400.0, pieces_mb_s=300.0
+                purpose="run folder", path="runs", file_system="ext4", remote=False, free_bytes=500 * GB, write_mb_s=400.0,
+                pieces_mb_s=300.0,
             ),
         ),
         self_test=SelfTest(
