@@ -5,6 +5,7 @@ Reading a dataset here opens no image. What only the images can tell is checked 
 
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from autounet.dataset_json import annotated_classes, channels_and_labels, load_d
 from autounet.errors import DatasetError, Problem, UsageError
 from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_files, split_ending
 from autounet.labels import LabelSpec
+from autounet.portable import unusable_on_windows
 
 MOST_NAMES = 20
 """Names of datasets that a message lists."""
@@ -308,6 +310,8 @@ def name_problems(case_id: str) -> list[Problem]:
         return [Problem(shown, "is a name that not every file system can have", "rename the case")]
     if case_id.endswith((".seg", ".border")):
         return [Problem(case_id, "ends as files of prepared cases do", "rename the case")]
+    if sys.platform == "win32" and (why := unusable_on_windows(case_id)):
+        return [Problem(case_id, why, "rename the case")]
     return []
 
 

@@ -197,3 +197,19 @@ def test_the_report_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         assert run(arguments) == 0
     assert capfd.readouterr().out.startswith("Written to autounet_runs/Task04_Hippocampus/report.html (")
     assert "Nothing is trained yet" in Path("autounet_runs/Task04_Hippocampus/report.html").read_text(encoding="utf-8")
+
+
+def test_the_machine_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The page on the machine, with a shorter training. What is found is this machine's affair; that nothing fails is ours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("autounet.machine.self_test.TRAIN_SECONDS", 0.3)
+    page = ROOT / "docs" / "how-to" / "machine.md"
+    for arguments in shown_commands(page):
+        assert run(arguments) in (0, 1)
+        shown = capfd.readouterr().out
+        assert "self-test" in shown
+        assert "training a tiny network fails" not in shown
+    subprocess.run([sys.executable, "-c", blocks(page, "python")[0]], check=True)
+    cores, step = capfd.readouterr().out.splitlines()
+    assert int(cores.split()[0]) >= 1
+    assert float(step) > 0

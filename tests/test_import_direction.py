@@ -27,6 +27,7 @@ FLOORS = (
         "labels",
         "layout",
         "plan",
+        "portable",
         "postprocessing",
         "preset",
         "rotation",

@@ -11,6 +11,7 @@ from autounet.fingerprint import Fingerprint
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
+from autounet.portable import check_told_apart
 from autounet.splits import FOLDS, Split, Splits, five_folds, split_names
 
 MOST_CHANGES = 6
@@ -21,7 +22,9 @@ SPLITS_REMEDY = "correct it, or delete it to get the standard five folds"
 def load_dataset(session: Session, query: str) -> tuple[DatasetSpec, RunLayout]:
     """The dataset that ``-d`` means, and its run folder."""
     dataset = read_dataset(session.dataset_folder(query))
-    return dataset, session.layout(dataset.name)
+    layout = session.layout(dataset.name)
+    check_told_apart((case.id for case in dataset.cases), layout.root)
+    return dataset, layout
 
 
 def fresh_fingerprint(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Fingerprint:
