@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autounet.errors import ArtefactError
+from autounet.portable import replace_file
 
 PARTIAL = ".partial-"
 """Names of files that are being written begin so."""
@@ -147,7 +148,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
-        temporary.replace(path)
+        replace_file(temporary, path)
         temporary = None
     except OSError as error:
         raise ArtefactError(

@@ -36,7 +36,10 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     _check_readable(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            # Copies: what safetensors gives is the mapped file, which Windows does not let us replace as long as a tensor lives, and
+            # reading which ends the process when somebody cuts the file off.
+            weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            return weights, dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise ArtefactError(f"{path}: weights cannot be read", found=error, remedy="train this fold again with --overwrite") from None
 

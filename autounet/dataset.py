@@ -4,6 +4,7 @@ Reading a dataset here opens no image. What only the images can tell is checked 
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from autounet.dataset_search import absolute
 from autounet.errors import DatasetError, Problem
 from autounet.image_names import DICOM, IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_exists, image_files, image_format, split_ending
 from autounet.labels import LabelSpec
+from autounet.portable import unusable_on_windows
 
 EXAMPLE_ENTRY = '{"image": "./imagesTr/case.nii.gz", "label": "./labelsTr/case.nii.gz"}'
 
@@ -278,6 +280,8 @@ def name_problems(case_id: str) -> list[Problem]:
         return [Problem(shown, "is a name that not every file system can have", "rename the case")]
     if case_id.endswith((".seg", ".border")):
         return [Problem(case_id, "ends as files of prepared cases do", "rename the case")]
+    if sys.platform == "win32" and (why := unusable_on_windows(case_id)):
+        return [Problem(case_id, why, "rename the case")]
     return []
 
 

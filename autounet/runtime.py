@@ -4,7 +4,11 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
 from typing import Protocol
+
+from autounet.cgroups import CGROUPS, PROC, cpu_quota
 
 
 class Advance(Protocol):
@@ -69,8 +73,17 @@ class Runtime:
     processes: Processes = ALONE
 
 
-def usable_cores() -> int:
-    """CPU cores this process may use, as far as its affinity tells."""
+def usable_cores(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:
+    """CPU cores this process may use: those of its affinity, or fewer where its control groups give it less time.
+
+    Part of a core counts as a whole one. ``proc`` and ``cgroups`` are where Linux tells of them.
+    """
+    quota = cpu_quota(proc, cgroups)
+    return allowed_cores() if quota is None else max(1, min(allowed_cores(), ceil(quota)))
+
+
+def allowed_cores() -> int:
+    """CPU cores that the system may run this process on, which is what libraries take for theirs."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)

@@ -226,3 +226,19 @@ def test_ones_own_data_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     out = capfd.readouterr().out
     assert "1 fold, yours, of splits_final.json" in out
     assert "2 cases more, 8 now: g, h" in out
+
+
+def test_the_machine_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The page on the machine, with a shorter training. What is found is this machine's affair; that nothing fails is ours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("autounet.machine.self_test.TRAIN_SECONDS", 0.3)
+    page = ROOT / "docs" / "how-to" / "machine.md"
+    for arguments in shown_commands(page):
+        assert run(arguments) in (0, 1)
+        shown = capfd.readouterr().out
+        assert "self-test" in shown
+        assert "training a tiny network fails" not in shown
+    subprocess.run([sys.executable, "-c", blocks(page, "python")[0]], check=True)
+    cores, step = capfd.readouterr().out.splitlines()
+    assert int(cores.split()[0]) >= 1
+    assert float(step) > 0

@@ -18,6 +18,7 @@ FLOORS = (
         "",
         "artefact",
         "colours",
+        "cgroups",
         "dataset",
         "dataset_json",
         "dataset_globs",
@@ -32,6 +33,7 @@ FLOORS = (
         "labels",
         "layout",
         "plan",
+        "portable",
         "postprocessing",
         "preset",
         "rotation",
@@ -56,7 +58,7 @@ FLOORS = (
     ),
     ("planners", "preprocessing"),
     ("training", "inference", "health"),
-    ("report",),
+    ("report", "machine"),
     ("cli",),
 )
 """Rooms below ``autounet``, floor by floor; the empty name is ``autounet/__init__.py``."""

@@ -1,4 +1,4 @@
-"""``autounet doctor``: what is likely to be wrong with a dataset, worst first, and what to do about it."""
+"""``autounet doctor -d``: what is likely to be wrong with a dataset, worst first, and what to do about it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import typer
 
 from autounet.cli.folding import planned_splits
+from autounet.cli.machine import say_machine_shortly
 from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import load_dataset
 from autounet.dataset import DatasetSpec
-from autounet.errors import ArtefactError, DatasetError, UsageError
+from autounet.errors import ArtefactError, DatasetError
 from autounet.health.examine import examine, made_from
 from autounet.health.findings import SEVERITIES, Finding, Health
 from autounet.health.pictures import draw_pictures
@@ -24,11 +25,10 @@ MOST_OTHERS = 5
 """So many further cases of a finding are named."""
 
 
-def run_doctor(session: Session, dataset: str | None) -> None:
+def run_doctor(session: Session, dataset: str) -> None:
     """Examines a dataset and shows the findings; ends with 1 when some are severe."""
-    if dataset is None:
-        raise UsageError("nothing to examine", remedy="give -d DATASET (what this machine can do is not told yet)")
     spec, layout = load_dataset(session, dataset)
+    say_machine_shortly(session, spec.root)
     with recorded(session, layout), alone(session, layout):
         health, is_new = fresh_health(session, spec, layout)
         _show(session, health)

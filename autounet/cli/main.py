@@ -12,6 +12,7 @@ import typer
 
 from autounet import __version__
 from autounet.cli import options
+from autounet.cli.cores import keep_to_cores
 from autounet.cli.guard import INTERRUPTED, guarded, interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -463,6 +464,9 @@ def report(
 @guarded
 def doctor(
     dataset: options.OptionalDataset = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Of the machine: leave out the short training.")] = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
     data: options.Data = None,
     runs: options.Runs = None,
     workers: options.Workers = None,
@@ -471,14 +475,21 @@ def doctor(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Look for mistakes in a dataset: labels, copies, headers, intensities.
+    """Look for what is wrong with this machine, or with -d for mistakes in a dataset.
 
-    Ends with 1 when something severe was found: what is trained or scored with it would be wrong. Warnings and notices end with 0.
+    The machine: versions, GPU, cores, memory, disks, and a training and prediction of some seconds. A dataset: labels, copies, headers,
+    intensities. Ends with 1 when something severe was found: work would fail, or what is trained or scored would be wrong. Warnings
+    and notices end with 0.
     """
-    session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
-    from autounet.cli.doctoring import run_doctor
+    session = _open(data=data, runs=runs, device=device, precision=precision, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    if dataset is None:
+        from autounet.cli.machine import run_machine_doctor
 
-    run_doctor(session, dataset)
+        run_machine_doctor(session, quick)
+    else:
+        from autounet.cli.doctoring import run_doctor
+
+        run_doctor(session, dataset)
 
 
 @dataset_app.command("create")
@@ -591,6 +602,7 @@ def run(arguments: list[str]) -> int:
 def main() -> None:
     """The console script."""
     interrupt_on_sigterm()
+    keep_to_cores()
     sys.stdout, sys.stderr = _safe(sys.stdout), _safe(sys.stderr)
     code = run(sys.argv[1:])
     if code == INTERRUPTED or "LOCAL_RANK" in os.environ:

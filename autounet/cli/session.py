@@ -7,7 +7,6 @@ import platform
 import re
 import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -21,11 +20,13 @@ from typing import Any
 from autounet import __version__
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.console import Screen, ScreenHandler
+from autounet.cli.cores import cores
 from autounet.cli.locks import one_at_a_time
 from autounet.dataset_search import find_dataset
 from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrupted, UsageError
 from autounet.layout import RunLayout
-from autounet.runtime import ALONE, Processes, Runtime, usable_cores
+from autounet.memory import peak_bytes
+from autounet.runtime import ALONE, Processes, Runtime
 
 MOST_WORKERS = 8
 MANIFEST_ENTRIES = 500
@@ -84,7 +85,7 @@ def open_session(
         named = [os.environ.get("AUTOUNET_DATA"), ".", "data", "raw", os.environ.get("nnUNet_raw")]  # noqa: SIM112
         folders = [Path(name) for name in named if name]
     runs = runs or Path(os.environ.get("AUTOUNET_RUNS") or "autounet_runs")
-    count = min(usable_cores(), MOST_WORKERS) if workers is None else workers
+    count = min(cores(), MOST_WORKERS) if workers is None else workers
     runtime = Runtime(device=device, precision=precision, workers=count, seed=seed, progress=screen.progress, processes=processes)
     return Session(screen, runtime, folders, runs, tuple(arguments))
 
@@ -249,9 +250,5 @@ def _git_state() -> str | None:
 
 
 def _peak_memory_mb() -> int | None:
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak / 2**20 if sys.platform == "darwin" else peak / 2**10)
+    peak = peak_bytes()
+    return None if peak is None else peak // 2**20

@@ -12,6 +12,7 @@ from autounet.image_names import image_state
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
+from autounet.portable import check_told_apart
 
 MOST_CHANGES = 6
 
@@ -19,7 +20,9 @@ MOST_CHANGES = 6
 def load_dataset(session: Session, query: str) -> tuple[DatasetSpec, RunLayout]:
     """The dataset that ``-d`` means, and its run folder."""
     dataset = read_dataset(session.dataset_folder(query))
-    return dataset, session.layout(dataset.name)
+    layout = session.layout(dataset.name)
+    check_told_apart((case.id for case in dataset.cases), layout.root)
+    return dataset, layout
 
 
 def fresh_fingerprint(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Fingerprint:

@@ -58,7 +58,8 @@ def opened(path: Path) -> Iterator[Path]:
         return
     if not path.exists():
         raise ArtefactError(f"{path}: no such file or folder")
-    with tempfile.TemporaryDirectory(prefix="autounet-import-") as folder:
+    # Windows removes no file that is mapped, as checkpoints are while they are read.
+    with tempfile.TemporaryDirectory(prefix="autounet-import-", ignore_cleanup_errors=True) as folder:
         try:
             with zipfile.ZipFile(path) as archive:
                 _unpack(archive, path, Path(folder))

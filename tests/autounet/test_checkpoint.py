@@ -27,6 +27,18 @@ def test_weights_come_back_with_what_was_written_about_them(tmp_path: Path) -> N
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_weights_do_not_hang_on_their_file(tmp_path: Path) -> None:
+    """Mapped tensors would keep Windows from replacing it, and end this process (SIGBUS) when somebody cuts it off."""
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, {"a": torch.arange(100_000.0)}, ABOUT)
+    weights, _ = load_weights(path)
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert path.name not in maps.read_text()
+    path.write_bytes(b"")
+    assert weights["a"].equal(torch.arange(100_000.0))
+
+
 def test_a_state_comes_back(tmp_path: Path) -> None:
     save_state(tmp_path / "resume.pt", STATE)
     state = load_state(tmp_path / "resume.pt")

@@ -42,6 +42,7 @@ def test_a_clean_dataset_ends_with_0(clean: Path, autounet: Autounet, tmp_path: 
     ended = autounet("doctor", "-d", clean, "--runs", tmp_path / "runs")
     assert ended.code == 0, ended
     assert "Dataset001_Phantom: 8 cases examined, nothing found" in ended.out
+    assert "This machine: " in ended.err
 
 
 def test_severe_findings_end_with_1(copied: Path, autounet: Autounet, tmp_path: Path) -> None:
@@ -121,10 +122,6 @@ def test_further_cases_of_a_finding_are_named() -> None:
     assert [named(), named("b")] == ["a", "a\nb"]
     assert named(*"bcdef").splitlines() == ["a", "b", "c", "d", "e", "f"]
     assert named(*"bcdefgh").splitlines() == ["a", "b", "c", "d", "e", "f", "and 2 more"]
-
-
-def test_without_a_dataset(refused: Autounet) -> None:
-    refused(2, ["nothing to examine", "-d DATASET", "machine"], "doctor")
 
 
 def test_planar_images(kit: Any, autounet: Autounet, tmp_path: Path) -> None:
