@@ -193,11 +193,16 @@ def _order(entry: tuple[Place, Any]) -> tuple[float, str]:
 
 
 def _path_to_give(group: _Group, files: Sequence[Path], groups: Sequence[_Group], root: Path) -> Path:
-    """The topmost folder below ``root`` (or itself) that holds this image alone; else a file of it."""
+    """The topmost folder below ``root`` that holds this image alone; else a file of it.
+
+    A zip may be that folder itself; a folder only where the slices lie in it directly, so that names do not change with a second image.
+    """
     common = next(folder for folder in (files[0].parent, *files[0].parents) if all(file.is_relative_to(folder) for file in files))
     others = [place.path for other in groups if other is not group for place, _ in other.files]
     path = files[0]
     for folder in (common, *common.parents):
+        if folder == root != common and root.is_dir():
+            break
         if not folder.is_relative_to(root) or any(file.is_relative_to(folder) for file in others):
             break
         path = folder

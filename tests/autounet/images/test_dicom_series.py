@@ -211,7 +211,8 @@ def test_names_of_cases_in_a_tree(study: Path) -> None:
         "xrays/a1.dcm": "xrays_a1",
         "xrays/a2.dcm": "xrays_a2",
     }
-    assert list(dicom_cases(root / "patient2").values()) == ["patient2"]
+    assert list(dicom_cases(root / "patient2").values()) == ["deep"]
+    assert list(dicom_cases(root / "patient2" / "deep" / "down").values()) == ["down"]
     assert list(dicom_cases(root / "xrays").values()) == ["a1", "a2"]
     archive = packed(study, root / "all.zip")
     assert list(dicom_cases(archive).values()) == ["all_study_DICOM_SE0", "all_study_DICOM_SE1"]
