@@ -9,7 +9,7 @@ from typing import Any
 
 from autounet.errors import ImageError
 from autounet.images.dicom_files import Place, is_dicom_at, opened, read_header
-from autounet.images.dicom_frames import NOT_IMAGES, Frame, frame_count, frames_of, is_image, stands_alone
+from autounet.images.dicom_frames import NOT_IMAGES, Frame, frame_count, frames_of, image_type, is_image, stands_alone
 from autounet.images.dicom_volume import Volume, lay_out
 from autounet.images.stored import damaged
 
@@ -213,9 +213,8 @@ def _without_byways(groups: Sequence[_Group]) -> list[_Group]:
     """Images without scouts and screenshots of studies that have other images."""
 
     def byway(group: _Group) -> bool:
-        kinds = group.header.get("ImageType") or ""
-        localizer = "LOCALIZER" in ([kinds] if isinstance(kinds, str) else list(kinds))
-        return localizer or (group.header.get("SOPClassUID") == SECONDARY_CAPTURE and "ImagePositionPatient" not in group.header)
+        screen = group.header.get("SOPClassUID") == SECONDARY_CAPTURE and "ImagePositionPatient" not in group.header
+        return screen or "LOCALIZER" in image_type(group.header)
 
     others = {str(group.header.get("StudyInstanceUID", "")) for group in groups if not byway(group)}
     return [group for group in groups if not byway(group) or str(group.header.get("StudyInstanceUID", "")) not in others]
