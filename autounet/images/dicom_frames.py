@@ -91,7 +91,9 @@ def frames_of(place: Place, header: Any) -> list[Frame]:
         if single and len(single) != count:
             raise damaged(place.path, f"descriptions of {len(single)} frames", f"{count}")
         return [_frame(place, header, number, [single[number] if single else None, shared]) for number in range(count)]
-    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged header makes pydicom raise many kinds, when a value is asked for
         raise damaged(place.path, error) from error
 
 
