@@ -127,7 +127,7 @@ def _packed(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Pla
         raw: Any = archive.open(entry)
         return io.BufferedReader(raw)
 
-    return Place(path / entry.filename, entry.file_size, opened_entry, packed=True)
+    return Place(path / entry.filename.lstrip("/"), entry.file_size, opened_entry, packed=True)
 
 
 class _Bounded:

@@ -172,9 +172,7 @@ def test_folders_and_files_without_dicom(tmp_path: Path) -> None:
 def test_without_pydicom_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(image(volume(1)[0]), tmp_path / "a.dcm")
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(
-        ImageError, match=r"DICOM needs a package that is not installed: pydicom. Install it: pip install 'autounet\[dicom\]'"
-    ):
+    with pytest.raises(ImageError, match=r"needs a package that is not installed: pydicom\. Install it: pip install 'autounet\[dicom\]'"):
         read_image(path)
 
 
