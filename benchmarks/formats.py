@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from PIL import Image
 
 from benchmarks.geometry import SAME_PLACE, VALUE, Example, check, examples, predicted, threshold_model
-from benchmarks.image_files import IMAGES, LABEL_MAPS, ImageFormat, Placed, common, read_itk, read_nifti
+from benchmarks.image_files import IMAGES, LABEL_MAPS, PAIRS, ImageFormat, Placed, common, read_itk, read_nifti
 from benchmarks.measure import machine, show_table, write_json
 
 AnyArray = npt.NDArray[Any]
@@ -39,21 +39,20 @@ Cells = dict[str, dict[str, str]]
 
 def generated(count: int, first_seed: int, resampled: bool) -> Cells:
     """About ``count`` examples, the same number for each pair of formats."""
-    each = -(-count // (len(IMAGES) * len(LABEL_MAPS)))
+    each = -(-count // len(PAIRS))
     cells: Cells = {}
-    for image_format in IMAGES:
-        for label_format in LABEL_MAPS:
-            cells.setdefault(image_format, {})[label_format] = _cell(image_format, label_format, each, first_seed, resampled)
+    for image_format, label_format in PAIRS:
+        cells.setdefault(image_format, {})[label_format] = _cell((image_format, label_format), each, first_seed, resampled)
     return cells
 
 
-def _cell(image_format: str, label_format: str, count: int, first_seed: int, resampled: bool) -> str:
+def _cell(formats: tuple[str, str], count: int, first_seed: int, resampled: bool) -> str:
     done = 0
 
     # No shrinking: the example that fails is told as it is, and the next cell is tried.
     @seed(first_seed)
     @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-    @given(example=examples((image_format,), (label_format,), resampled))
+    @given(example=examples((formats,), resampled))
     def run(example: Example) -> None:
         nonlocal done
         with tempfile.TemporaryDirectory() as folder:
@@ -209,7 +208,7 @@ def _outcome(run: Callable[[Path], None]) -> str:
 
 def show(title: str, cells: Cells) -> list[str]:
     """Prints a table; returns what failed."""
-    outs = list(next(iter(cells.values())))
+    outs = list(dict.fromkeys(out for row in cells.values() for out in row))
     show_table(title, ["in \\ out", *outs], [[name, *(row.get(out, "").split(":")[0] for out in outs)] for name, row in cells.items()])
     return [f"{name} → {out}: {cell}" for name, row in cells.items() for out, cell in row.items() if cell.startswith("FAILED")]
 

@@ -16,8 +16,8 @@ import numpy as np
 from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images.nifti_geometry import RAS_TO_LPS, SCANNER, origin_and_direction, unit_mm, warn_of_disagreement
-from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, make_grid
+from autounet.images.nifti_geometry import RAS_TO_LPS, SCANNER, placement_of, unit_mm, warn_of_disagreement
+from autounet.images.stored import AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
 from autounet.labels import IntArray
 
 DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
@@ -91,7 +91,7 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> No
         ImageError: ``like`` cannot be read or has another shape.
         ArtefactError: The file cannot be written.
     """
-    header = _header_for(grid) if like is None else _header_like(like, grid)
+    header = _header_for(path, grid) if like is None else _header_like(like, grid)
     codes = {name: code for code, name in DTYPES.items()}
     header["datatype"] = codes[labels_zyx.dtype.str[1:]]
     header["bitpix"] = labels_zyx.dtype.itemsize * 8
@@ -213,8 +213,9 @@ def _grid(header: Any, shape_czyx: tuple[int, ...], path: Path) -> Grid:
     axes = min(int(header["dim"][0]), 3)
     spacing = tuple(float(value) * unit_mm(header) for value in header["pixdim"][1 : axes + 1])
     make_grid(path, shape_czyx, spacing)
-    origin, direction = origin_and_direction(header, path)
-    return make_grid(path, shape_czyx, spacing, ndim=axes, origin_mm_xyz=origin, direction=direction)
+    placed = placement_of(header, path)
+    spacing = placed.spacing_mm_xyz or spacing
+    return make_grid(path, shape_czyx, spacing[:axes], ndim=axes, origin_mm_xyz=placed.origin_mm_xyz, direction=placed.direction)
 
 
 def _header_like(like: Path, grid: Grid) -> Any:
@@ -238,7 +239,7 @@ def _header_like(like: Path, grid: Grid) -> Any:
     return header
 
 
-def _header_for(grid: Grid) -> Any:
+def _header_for(path: Path, grid: Grid) -> Any:
     nifti1_header, nifti2_header = _header_types()
     depth, height, width = grid.shape_zyx
     # NIfTI-1 counts voxels along an axis with 16 bits.
@@ -246,7 +247,9 @@ def _header_for(grid: Grid) -> Any:
     affine = grid.affine_xyz()
     affine[:3] *= RAS_TO_LPS[:, None]
     header["dim"] = [grid.ndim, width, height, depth, 1, 1, 1, 1]
-    header.set_qform(affine, SCANNER)
+    # A qform cannot lean. ITK would take it for the truth, so there is none where slices do.
+    if grid.ndim == 2 or not check_right_angles(path, affine[:3, :3]):
+        header.set_qform(affine, SCANNER)
     header.set_sform(affine, SCANNER)
     header["pixdim"][1:4] = grid.spacing_mm_zyx[::-1]
     header["xyzt_units"] = 2
