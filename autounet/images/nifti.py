@@ -17,7 +17,7 @@ from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images.nifti_geometry import RAS_TO_LPS, SCANNER, placement_of, unit_mm, warn_of_disagreement
-from autounet.images.stored import AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
+from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, make_grid
 from autounet.labels import IntArray
 
 DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
@@ -247,8 +247,8 @@ def _header_for(path: Path, grid: Grid) -> Any:
     affine = grid.affine_xyz()
     affine[:3] *= RAS_TO_LPS[:, None]
     header["dim"] = [grid.ndim, width, height, depth, 1, 1, 1, 1]
-    # A qform cannot lean. ITK would take it for the truth, so there is none where slices do.
-    if grid.ndim == 2 or not check_right_angles(path, affine[:3, :3]):
+    # A qform is a rotation: for slanted slices there is none, and readers that know no other transform should say so.
+    if grid.slant_degrees() == 0:
         header.set_qform(affine, SCANNER)
     header.set_sform(affine, SCANNER)
     header["pixdim"][1:4] = grid.spacing_mm_zyx[::-1]

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.errors import ImageError
-from autounet.images.stored import check_right_angles
+from autounet.geometry import slant_degrees
+from autounet.images.stored import SLANT_DEGREES, check_right_angles
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def placement_of(header: Any, path: Path) -> Placement:
         )
     lengths = np.linalg.norm(chosen[:, :3], axis=0)
     axes, spacing = chosen[:, :3] / lengths, None
-    if check_right_angles(path, axes):
+    check_right_angles(path, axes)
+    if slant_degrees(axes) > SLANT_DEGREES:
         spacing = tuple((lengths * unit_mm(header)).tolist())
     direction = RAS_TO_LPS[:, None] * axes
     x, y, z = (RAS_TO_LPS * chosen[:, 3] * unit_mm(header)).tolist()
