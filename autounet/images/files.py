@@ -38,10 +38,10 @@ READERS: dict[str, Reader] = {
     ".tif": tiff.read,
     ".tiff": tiff.read,
     DICOM: dicom.read,
-    ".ome.zarr": ome_zarr.read,
-    ".zarr": ome_zarr.read,
     SEG: painting.read,
     RTSTRUCT: painting.read,
+    ".ome.zarr": ome_zarr.read,
+    ".zarr": ome_zarr.read,
 }
 
 NamingWriter = Callable[[Path, IntArray, Grid, Path | None, Meaning], None]
@@ -78,10 +78,10 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".tif": tiff.read_size,
     ".tiff": tiff.read_size,
     DICOM: dicom.read_size,
-    ".ome.zarr": ome_zarr.read_size,
-    ".zarr": ome_zarr.read_size,
     SEG: painting.read_size,
     RTSTRUCT: painting.read_size,
+    ".ome.zarr": ome_zarr.read_size,
+    ".zarr": ome_zarr.read_size,
 }
 
 
