@@ -67,9 +67,10 @@ def read(path: Path, as_labels: bool) -> Stored:
         values = values.byteswap(inplace=True).view(dtype.newbyteorder("="))
     slope, intercept = _scaling(header)
     x, y, z = (*sizes, 1)[:3]
-    warn_of_disagreement(header, (x, y, z), path)
     czyx = values.reshape(-1, z, y, x)
-    return Stored(czyx, _grid(header, czyx.shape, path), slope, intercept)
+    grid = _grid(header, czyx.shape, path)
+    warn_of_disagreement(header, (x, y, z), path)
+    return Stored(czyx, grid, slope, intercept)
 
 
 def read_size(path: Path) -> tuple[int, Grid]:
