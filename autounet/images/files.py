@@ -1,5 +1,6 @@
 """Image and label files of every supported format ↔ arrays and grids."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from autounet.geometry import Grid
 from autounet.image_names import DICOM, IMAGE_ENDINGS, RTSTRUCT, SEG, WRITTEN_ENDINGS, image_format, split_ending
 from autounet.images import dicom, dicom_seg, itk, nifti, ome_zarr, painting, planar, rtstruct, tiff
 from autounet.images.meaning import Meaning, meaning_of_values
-from autounet.images.stored import FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
+from autounet.images.stored import SLANT_DEGREES, FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
+
+logger = logging.getLogger(__name__)
 
 Reader = Callable[[Path, bool], Stored]
 """(path, whether it is a label map) → the image as it is stored."""
@@ -107,6 +110,11 @@ def read_image(path: Path) -> tuple[FloatArray, Grid]:
             cannot tell them apart.
     """
     stored = _reader(path)(path, False)
+    if stored.grid.slant_degrees() > SLANT_DEGREES:
+        logger.warning(
+            "%s: each slice is shifted against the one before (slanted by %.3g°, a tilted gantry?); the image is used as it lies",
+            path, stored.grid.slant_degrees(),
+        )  # fmt: skip
     check_precision(stored, path)
     return to_float32(stored), stored.grid
 
