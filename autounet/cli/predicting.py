@@ -287,7 +287,7 @@ def warn_of_passed_over(session: Session, images: Path, cases: Mapping[str, tupl
 
 def _named_images(folder: Path) -> dict[Path, str]:
     """Images in a folder, and DICOM anywhere below it and in its zips, each with its name without ending."""
-    files = image_files(folder)
+    files = [file for file in image_files(folder) if split_ending(file)[1].lower() not in DRAWN_ENDINGS]
     stems = {file: split_ending(file)[0] for file in files if image_format(file) != DICOM}
     if len(stems) < len(files) or holds_dicom(folder):
         zips = [file for file in files if file.suffix.lower() == ZIP and file.is_file()]
