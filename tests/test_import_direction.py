@@ -17,6 +17,7 @@ FLOORS = (
     (
         "",
         "artefact",
+        "colours",
         "dataset",
         "dataset_json",
         "dataset_globs",

@@ -1,6 +1,7 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from autounet.artefact import readable_json, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.models import Chosen, Wish, choose_parts
+from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
@@ -16,8 +18,9 @@ from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
 from autounet.image_names import (
     DICOM,
+    DRAWN_ENDINGS,
+    FOLDER_ENDINGS,
     IMAGE_ENDINGS,
-    WRITTEN_ENDINGS,
     ZIP,
     archive_of,
     group_channels,
@@ -29,8 +32,9 @@ from autounet.image_names import (
     split_ending,
 )
 from autounet.images.dicom_cases import dicom_cases
+from autounet.images.meaning import meaning_of
+from autounet.images.slicer import TABLES, write_tables
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
-from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
 from autounet.planners.words import count
 from autounet.selection import JOIN
@@ -60,6 +64,10 @@ class Request:
     memory_gb: float | None = None
     probabilities: bool = False
     uncertainty: bool = False
+    format: str | None = None
+    """As typed; None for the images' own."""
+    per_class: bool = False
+    colours: bool = False
 
 
 def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -> None:
@@ -70,10 +78,16 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     )
     plan = chosen.plan
     cases = find_inputs(request.images, len(plan.channels))
-    outputs = name_outputs(request.images, cases, request.output)
+    warn_of_passed_over(session, request.images, cases)
+    outputs = name_outputs(request.images, cases, request.output, format_ending(request.format))
+    meaning = meaning_of(plan.labels, chosen.identity, plan.dataset)
+    if request.per_class:
+        check_per_class(meaning, outputs)
     faults = {
         case: [*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model")] for case, files in cases.items()
     }
+    for problem in output_problems(cases, outputs):
+        faults[problem.case].append(problem)
     problems = [problem for found in faults.values() for problem in found]
     jobs = [_job(case, files, outputs[case], request) for case, files in cases.items() if not faults[case]]
     record = None if is_image_name(request.output) and not request.output.is_dir() else request.output / RECORD
@@ -83,6 +97,10 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session.screen.warn(f"predicted by another model or in another way, and predicted anew: {some([job.case for job in other])}")
     todo = [job for job in jobs if request.overwrite or job in other or not _is_there(job.output)]
     warn_of_probabilities(session, jobs, todo, request)
+    warn_of_lost_geometry(session, cases, {job.case: job.output for job in todo})
+    whole = [job.case for job in jobs if job not in todo and job.separate is not None and not job.separate.is_dir()]
+    if whole:
+        session.screen.warn(f"predicted already, without a file per structure: {some(whole)}; --overwrite predicts them anew")
     unsure = [job.case for job in jobs if job not in todo and job.uncertainty is not None and not job.uncertainty.exists()]
     if unsure:
         session.screen.warn(f"predicted already, without uncertainty: {some(unsure)}; --overwrite predicts them anew")
@@ -99,10 +117,14 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     if todo:
         loaded = chosen.load()
         check_writable(next(iter(outputs.values())).parent, "-o")
-        result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb)
+        result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb, meaning)
         problems += result.problems
         failures = {problem.case for problem in result.problems}
         write_record(record, known | {job.output.name: chosen.identity for job in todo if job.case not in failures})
+    if request.colours and outputs:
+        folder = next(iter(outputs.values())).parent
+        write_tables(folder, meaning)
+        session.screen.say(f"names and colours: {folder / TABLES[0]}, {folder / TABLES[1]}")
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
     speed = "" if result is None else f" in {duration(result.seconds)}{figures_of(result)}"
@@ -156,8 +178,14 @@ def _job(case: str, files: tuple[Path, ...], output: Path, request: Request) -> 
         files,
         output,
         probabilities=_probability_file(output) if request.probabilities else None,
-        uncertainty=output.parent / UNCERTAINTY / f"{stem}{ending}" if request.uncertainty else None,
+        uncertainty=output.parent / UNCERTAINTY / f"{stem}{_number_ending(ending)}" if request.uncertainty else None,
+        separate=output.parent / stem if request.per_class else None,
     )
+
+
+def _number_ending(ending: str) -> str:
+    """Ending of a map of percentages beside label maps: NIfTI beside DICOM, whose objects hold structures alone."""
+    return ".nii.gz" if ending.lower() in DRAWN_ENDINGS else ending
 
 
 def _is_there(output: Path) -> bool:
@@ -205,18 +233,23 @@ def _probability_file(output: Path) -> Path:
     return output.with_name(f"{split_ending(output)[0]}.npz")
 
 
+BESIDE = (".raw", ".zraw", ".raw.gz", ".json", ".csv", ".txt", ".md")
+"""Endings of files that stand beside images: their voxels, and what is said of them."""
+
+
 def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     """Cases to predict: name → files, one per channel or one with all. Raises UsageError or DatasetError."""
     inside = archive_of(images) is not None
-    if images.is_file() or inside:
+    if images.is_file() or inside or (images.is_dir() and image_format(images) in FOLDER_ENDINGS):
         stem = split_ending(images)[0]
         if not image_format(images):
             raise UsageError(f"-i {images}: not an image", expected=f"one of {' '.join(IMAGE_ENDINGS)}")
         if inside and images.is_file():  # a zip, of one series or of many
             return group_named(dicom_cases(images) or {images: stem})
-        if channels > 1 and stem.endswith("_0000") and len(stem) > 5:
+        if channels > 1 and re.search(r"._\d{4}$", stem):  # any channel of a case stands for all
             groups = group_channels([file for file in image_files(images.parent) if split_ending(file)[0][:-5] == stem[:-5]])
-            return {stem[:-5]: groups.get(stem[:-5], (images,))}
+            case = stem[:-5] if stem[:-5] in groups or stem.endswith("_0000") else stem
+            return {case: groups.get(case, (images,))}
         return {stem.removesuffix("_0000"): (images,)}
     if not images.is_dir():
         what = (
@@ -241,9 +274,20 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     return groups
 
 
+def warn_of_passed_over(session: Session, images: Path, cases: Mapping[str, tuple[Path, ...]]) -> None:
+    """Says which files of a folder are not taken for images; none is missed in silence."""
+    if not images.is_dir() or archive_of(images) is not None or image_format(images) in FOLDER_ENDINGS:
+        return
+    taken = {file for files in cases.values() for file in files}
+    files = [entry for entry in images.iterdir() if entry.is_file() and not entry.name.startswith(".") and entry not in taken]
+    over = sorted(file.name for file in files if not file.name.lower().endswith(BESIDE) and not is_dicom(file))
+    if over:
+        session.screen.warn(f"passed over, not named as images: {count(len(over), 'file')} ({some(over)})")
+
+
 def _named_images(folder: Path) -> dict[Path, str]:
     """Images in a folder, and DICOM anywhere below it and in its zips, each with its name without ending."""
-    files = image_files(folder)
+    files = [file for file in image_files(folder) if split_ending(file)[1].lower() not in DRAWN_ENDINGS]
     stems = {file: split_ending(file)[0] for file in files if image_format(file) != DICOM}
     if len(stems) < len(files) or holds_dicom(folder):
         zips = [file for file in files if file.suffix.lower() == ZIP and file.is_file()]
@@ -253,35 +297,3 @@ def _named_images(folder: Path) -> dict[Path, str]:
         }
         stems |= dicom_cases(folder) | {path: name for file in zips for path, name in (dicom_cases(file) or {file: file.stem}).items()}
     return stems
-
-
-def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
-    """Where each case goes: the output folder, with the image's ending (PNG for JPEG); or the file named for a single image."""
-    if output.is_file() and not is_image_name(output):
-        raise UsageError(f"-o {output}: is a file", expected="a folder, or for one image the name of a label map")
-    if is_image_name(output) and not output.is_dir():
-        if len(cases) != 1:
-            raise UsageError(f"-o {output}: one file for {len(cases)} images", expected="a folder")
-        ending = split_ending(output)[1].lower()
-        if ending not in WRITTEN_ENDINGS:
-            what = "JPEG changes label values" if ending in (".jpg", ".jpeg") else f"label maps are not written as {ending}"
-            raise UsageError(f"-o {output}: {what}", remedy="choose another file type, such as .png or .nii.gz")
-        outputs = {next(iter(cases)): output}
-    else:
-        if images.is_dir() and output.resolve() == images.resolve():
-            raise UsageError(
-                f"-o {output}: is the folder of the images, where label maps would pass for images", remedy="choose another folder"
-            )
-        if (output.parent / "dataset.json").is_file() and output.name.lower().startswith(("labels", "images")):
-            raise UsageError(f"-o {output}: is a folder of the dataset, whose files would be replaced", remedy="choose another folder")
-        outputs = {case: output / f"{case}{label_ending(split_ending(files[0])[1])}" for case, files in cases.items()}
-    inputs = {file.resolve() for files in cases.values() for file in files}
-    clash = [path for path in outputs.values() if path.resolve() in inputs]
-    if clash:
-        raise UsageError(f"-o {output}: would replace the image {clash[0]}", remedy="choose another folder")
-    return outputs
-
-
-def is_image_name(path: Path) -> bool:
-    """Whether a path names an image file rather than a folder."""
-    return bool(split_ending(path)[1])

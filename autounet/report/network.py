@@ -5,11 +5,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autounet.colours import INK, MUTED
 from autounet.networks.cost import multiply_adds, parameters
 from autounet.plan import Configuration
 from autounet.planners.words import count, large
 from autounet.report.canvas import new_figure, save, save_vector
-from autounet.report.colours import INK, MUTED
 from autounet.report.network_layout import (
     BAR_GAP,
     HEAD_ARROW,

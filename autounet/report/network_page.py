@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from autounet.report.colours import INK, MUTED
+from autounet.colours import INK, MUTED
 from autounet.report.network_layout import Bar, Role, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# After Okabe and Ito, as report/colours.py: (face, edge).
+# After Okabe and Ito, as autounet/colours.py: (face, edge).
 LOOKS: dict[Role, tuple[str, str]] = {
     "stem": ("#C9D3DC", "#52606D"),
     "encoder": ("#5BA3D0", "#00507D"),

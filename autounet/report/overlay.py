@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from autounet.colours import CONFUSED, EXTRA, INK, MISSED, MUTED, UNANNOTATED, class_colours
 from autounet.labels import IntArray, LabelSpec
 from autounet.report.canvas import new_figure, save
-from autounet.report.colours import CONFUSED, EXTRA, INK, MISSED, MUTED, UNANNOTATED, class_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

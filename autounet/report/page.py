@@ -11,8 +11,8 @@ from typing import Any
 
 from autounet import __version__
 from autounet.artefact import digest_of
+from autounet.colours import CONFUSED, EXTRA, MISSED, UNANNOTATED, class_colours
 from autounet.dataset import DatasetSpec
-from autounet.report.colours import CONFUSED, EXTRA, MISSED, UNANNOTATED, class_colours
 from autounet.report.data_section import data_payload
 from autounet.report.evidence import Evidence
 from autounet.report.findings import findings_section

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from autounet.colours import INK, MUTED, class_colours
 from autounet.report.canvas import new_figure, save
-from autounet.report.colours import INK, MUTED, class_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

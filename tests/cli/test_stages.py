@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from autounet.cli.predicting import find_inputs, name_outputs
+from autounet.cli.outputs import name_outputs
+from autounet.cli.predicting import find_inputs
 from autounet.cli.stages import choose_configuration, parse_folds, plan_changes, some
 from autounet.errors import UsageError
 from autounet.plan import Plan, PlanRequest

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("matplotlib")
 import matplotlib.image
 
+from autounet.colours import class_colours
 from autounet.report import overlay
-from autounet.report.colours import class_colours
 from autounet.report.figures import OverlayRow, overlay_figure
 from autounet.report.overlay import choose_rows, choose_slice, error_map, intensity_window, mean_dice
 
