@@ -420,7 +420,7 @@ def test_changed_data_are_noticed_and_named(
     refused(1, ["trained on other cases than fold 0 has now", "--overwrite"], *TRAIN, "-f", "0", *command)
     folds.write_text(json.dumps(raw))
     (runs / "Dataset011_Boxes" / "models" / "3d_fullres" / "fold_0" / "weights.safetensors").unlink()
-    ended = autounet(*TRAIN, "-f", "0", *command)  # a training that was begun goes on with the cases it began with
+    ended = autounet("train", *kit.short, "-f", "0", *command)  # a training that was begun goes on with the cases it began with
     assert ended.code == 0
     assert "goes on without 1 case added since it began (box_99); --overwrite begins anew" in ended.text
     assert autounet(*TRAIN, "-f", "0", *command, "--overwrite").code == 0
