@@ -16,6 +16,10 @@ DICOM = ".dcm"
 ZIP = ".zip"
 """An archive of DICOM files."""
 
+SEG, RTSTRUCT = ".seg.dcm", ".rtstruct.dcm"
+DRAWN_ENDINGS = (SEG, RTSTRUCT)
+"""Label maps as DICOM objects that belong to a series: a segmentation, and contours. Those of other programs may have any name."""
+
 FOLDER_ENDINGS = (".ome.zarr", ".zarr")
 """Endings of folders that are an image each; a folder without one is an image if it holds DICOM."""
 
@@ -38,7 +42,7 @@ PEEKED = 256
 def split_ending(path: Path) -> tuple[str, str]:
     """File name → (stem, ending), with ``.nii.gz`` as one ending; the ending is '' when it is not an image's."""
     lower = path.name.lower()
-    for ending in IMAGE_ENDINGS:
+    for ending in (*DRAWN_ENDINGS, *IMAGE_ENDINGS):  # the longest first
         if lower.endswith(ending):
             return path.name[: -len(ending)], path.name[-len(ending) :]
     return path.name, ""
@@ -89,12 +93,31 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def image_state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns, of an image's file, zip or all files of its folder: what tells that it changed.
+
+    Raises:
+        OSError: It is gone.
+    """
+    archive = archive_of(path)
+    state = (path if archive is None else archive[0]).stat()
+    if not path.is_dir():
+        return state.st_size, state.st_mtime_ns
+    files = (Path(at, name) for at, _, names in os.walk(path) for name in names)
+    states = [state, *(file.stat() for file in files if file.is_file())]
+    return sum(entry.st_size for entry in states[1:]), max(entry.st_mtime_ns for entry in states)
+
+
 def files_below(folder: Path) -> Iterator[Path]:
-    """Files anywhere in a folder, in the order of their names; hidden ones (``._*`` of macOS) are passed over, no folder comes twice."""
+    """Files anywhere in a folder, in the order of their names; no folder comes twice, though links lead there.
+
+    Hidden files (``._*`` of macOS) and what is in images of other formats are passed over.
+    """
     seen: set[str] = set()
     for at, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(at)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        inner = (name for name in folders if not name.startswith(".") and not name.lower().endswith(FOLDER_ENDINGS))
+        folders[:] = [] if real in seen else sorted(inner)
         if real not in seen:
             yield from (Path(at) / name for name in sorted(names) if not name.startswith("."))
         seen.add(real)
@@ -120,15 +143,18 @@ def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 
     A file that ends in ``_NNNN`` is a channel only if the case also has a file ``_0000``.
     """
-    return group_named({file: split_ending(file)[0] for file in files})
+    return _grouped([(split_ending(file)[0], file) for file in files])
 
 
 def group_named(stems: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
     """As ``group_channels``, of images and their names without ending."""
-    firsts = {stem[:-5] for stem in stems.values() if stem.endswith("_0000") and len(stem) > 5}
+    return _grouped([(stem, file) for file, stem in stems.items()])
+
+
+def _grouped(named: Sequence[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
+    firsts = {stem[:-5] for stem, _ in named if stem.endswith("_0000") and len(stem) > 5}
     groups: dict[str, list[Path]] = {}
-    for file in sorted(stems, key=lambda file: (file.name, file)):  # channels in their order, also from several folders
-        stem = stems[file]
+    for stem, file in sorted(named):  # channels in their order, also from several folders
         case = stem[:-5] if re.search(r"_\d{4}$", stem) and stem[:-5] in firsts else stem
         groups.setdefault(case, []).append(file)
     return {case: tuple(paths) for case, paths in groups.items()}

@@ -14,14 +14,14 @@ from autounet.dataset import channel_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import ImageError, UsageError
 from autounet.geometry import Grid
-from autounet.image_names import group_channels, split_ending
+from autounet.image_names import group_channels
 from autounet.images.stored import make_grid
 from autounet.inference.bundled import load_bundle
 from autounet.inference.model import Model, choose_before, choose_trained, load_folds
 from autounet.inference.objects import label_object, read_object, to_float32
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.segment import WindowOptions, segment
-from autounet.inference.validate import label_ending
+from autounet.inference.validate import output_ending
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.runtime import Runtime
@@ -214,10 +214,7 @@ class Predictor:
             problems = [entry for case, files in groups.items() for entry in channel_problems(case, files, len(self.channels), "the model")]
             if problems:
                 raise UsageError(f"predict_files: {problems[0].case}: {problems[0].what}", remedy=problems[0].remedy)
-            jobs = [
-                PredictionJob(case, files, Path(output) / f"{case}{label_ending(split_ending(files[0])[1])}")
-                for case, files in groups.items()
-            ]
+            jobs = [PredictionJob(case, files, Path(output) / f"{case}{output_ending(files[0])}") for case, files in groups.items()]
             if any(file.resolve().parent == Path(output).resolve() for job in jobs for file in job.images):
                 raise UsageError(
                     f"predict_files: {output} is the folder of the images, where label maps would pass for images",

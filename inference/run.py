@@ -17,7 +17,10 @@ from torch import Tensor
 from autounet.device import free_cached, is_out_of_memory, one_thread, threads_kept
 from autounet.errors import AutounetError, ImageError, Problem
 from autounet.geometry import Grid
+from autounet.image_names import split_ending
 from autounet.images import read_channels, read_size, write_labels
+from autounet.images.meaning import Meaning, meaning_of
+from autounet.images.separate import write_separate
 from autounet.inference.confidence import Confidence, mean_confidence
 from autounet.inference.model import Model
 from autounet.inference.needs import LEAST_BYTES, Needs, memory_budget, needs_of
@@ -53,6 +56,8 @@ class PredictionJob:
     """Where the probabilities go, too; see ``ProbabilityGrid.write``."""
     uncertainty: Path | None = None
     """Where a map of the predictive entropy goes, too, in percent: every format of label maps can hold it."""
+    separate: Path | None = None
+    """A folder where every structure goes, too, as a file of its own; see ``write_separate``."""
     previous: Path | None = None
     """For a model that is the second stage of a cascade alone: the first one's label map, on the image's grid."""
 
@@ -75,7 +80,12 @@ class Predicted:
 
 
 def predict_cases(
-    model: Model, jobs: Sequence[PredictionJob], runtime: Runtime, mirror: bool = True, memory_gb: float | None = None
+    model: Model,
+    jobs: Sequence[PredictionJob],
+    runtime: Runtime,
+    mirror: bool = True,
+    memory_gb: float | None = None,
+    meaning: Meaning | None = None,
 ) -> Predicted:
     """Predicts and writes every case; a case that fails does not stop the others.
 
@@ -88,7 +98,9 @@ def predict_cases(
         runtime: Workers and progress.
         mirror: Average over mirrored copies.
         memory_gb: Memory this process is to keep to (1 GB = 1e9 bytes); by default ``MEMORY_SHARE`` of what is available.
+        meaning: What the label maps' values mean, for formats that can say it; by default the plan's labels.
     """
+    meaning = meaning_of(model.plan.labels, dataset=model.plan.dataset) if meaning is None else meaning
     began, budget = time.monotonic(), memory_budget(model, memory_gb)
     finished: deque[_Case] = deque()
     problems: list[Problem] = []
@@ -123,7 +135,7 @@ def predict_cases(
                 case = _Case(jobs[turn], error=read) if isinstance(read, AutounetError) else read
                 opened.push(case.takers)
                 _score(case, model, WindowOptions(mirror, scratch=case.job.output.parent), budget, background, advance)
-                background.do(partial(_finish, case, model, gate, finished))
+                background.do(partial(_finish, case, model, meaning, gate, finished))
                 settle()
                 del case, read  # not kept alive while the next is awaited
         settle()
@@ -253,7 +265,7 @@ def _hand_on(case: _Case, slab: Tensor, consumers: Sequence[Consumer]) -> None:
             case.error = error.without_frames()
 
 
-def _finish(case: _Case, model: Model, gate: Gate, finished: deque[_Case]) -> None:
+def _finish(case: _Case, model: Model, meaning: Meaning, gate: Gate, finished: deque[_Case]) -> None:
     """Writes a case's label map and lets the next one in."""
     try:
         with _memory_of(case.job.case), case.takers:
@@ -268,7 +280,10 @@ def _finish(case: _Case, model: Model, gate: Gate, finished: deque[_Case]) -> No
                     case.probabilities.write(case.job.probabilities)
                 if case.job.uncertainty is not None:
                     write_labels(case.job.uncertainty, case.probabilities.entropy_percent_zyx(), case.grid, like=case.job.images[0])
-            write_labels(case.job.output, labels, case.grid, like=case.job.images[0])
+            if case.job.separate is not None:
+                write_separate(case.job.separate, labels, case.grid, split_ending(case.job.output)[1], case.job.images[0], meaning)
+            # Last: where it is, everything is.
+            write_labels(case.job.output, labels, case.grid, like=case.job.images[0], meaning=meaning)
     except AutounetError as error:
         case.error = error.without_frames()
     finally:

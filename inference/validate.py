@@ -9,7 +9,7 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
-from autounet.image_names import WRITTEN_ENDINGS
+from autounet.image_names import DICOM, SEG, WRITTEN_ENDINGS, image_format, split_ending
 from autounet.images import read_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
@@ -90,8 +90,16 @@ def is_kept(prediction: Path, trained_ns: int) -> bool:
     return True
 
 
+PLAIN = {".jpg": ".png", ".jpeg": ".png"}
+"""Endings of images → of their label maps, where these differ: JPEG would change label values."""
+
+
 def label_ending(image_ending: str) -> str:
-    """Ending of predictions for images of this ending: the same, but PNG for JPEG, which would change label values, and NIfTI for DICOM."""
-    if image_ending.lower() in (".jpg", ".jpeg"):
-        return ".png"
-    return image_ending if image_ending.lower() in WRITTEN_ENDINGS else ".nii.gz"
+    """Ending of the label maps in a run folder for images of this ending: the same where it can hold them, else NIfTI."""
+    ending = PLAIN.get(image_ending.lower(), image_ending)
+    return ending if ending.lower() in WRITTEN_ENDINGS else ".nii.gz"
+
+
+def output_ending(image: Path) -> str:
+    """Ending of a label map that goes back to where its image came from: a DICOM segmentation for DICOM, else as ``label_ending``."""
+    return SEG if image_format(image) == DICOM else label_ending(split_ending(image)[1])

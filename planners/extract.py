@@ -24,6 +24,7 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.geometry import Box, nonzero_box
+from autounet.image_names import image_state
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
 from autounet.planners.components import count_components
@@ -116,7 +117,7 @@ def dataset_digest(dataset: DatasetSpec) -> str:
 def _state_of(case: Case) -> list[object]:
     return [
         case.id,
-        *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in (*case.images, case.label)),
+        *([file.name, *image_state(file)] for file in (*case.images, case.label)),
         *([] if case.annotated is None else [list(case.annotated)]),
     ]
 

@@ -187,6 +187,19 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probability of every class, as <case>.npz beside the label map.")
     ] = False,
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="nii.gz, nrrd, mha, tif, png, dicom-seg or rtstruct. Default: the images' own; for DICOM, dicom-seg; for JPEG, png.",
+        ),
+    ] = None,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Also write one file per structure (0 and 1), into a folder per case: <case>/liver.nii.gz.")
+    ] = False,
+    colours: Annotated[
+        bool, typer.Option("--colours", help="Also write names and colours of the structures for ITK-SNAP and 3D Slicer.")
+    ] = False,
     uncertainty: Annotated[
         bool,
         typer.Option("--uncertainty", help="Also write where the folds are unsure, in percent of the highest entropy, into uncertainty/."),
@@ -204,13 +217,27 @@ def predict(
     verbose: options.Verbose = False,
     debug: options.Debug = False,
 ) -> None:
-    """Predict label maps, with the geometry and file type of the images."""
+    """Predict label maps on the images' own grids, in their file type or another."""
     session = _open(runs=runs, device=device, precision=precision, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
     from autounet.cli.models import choose_model
     from autounet.cli.predicting import Request, run_predict
 
     chosen = choose_model(session, dataset, model)
-    request = Request(images, output, configuration, fold, mirror, overwrite, postprocessing, memory, probabilities, uncertainty)
+    request = Request(
+        images,
+        output,
+        configuration,
+        fold,
+        mirror,
+        overwrite,
+        postprocessing,
+        memory,
+        probabilities,
+        uncertainty,
+        file_format,
+        per_class,
+        colours,
+    )
     run_predict(session, chosen, request)
 
 
@@ -363,6 +390,9 @@ def ensemble(
     inputs: Annotated[list[Path], typer.Option("-i", "--input", help="Folder made by predict --probabilities; two or more.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps.")],
     dataset: options.Dataset,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="nii.gz, nrrd, mha, tif or png. Default: the first folder's; for DICOM, nii.gz.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label maps that are there.")] = False,
     data: options.Data = None,
     runs: options.Runs = None,
@@ -376,7 +406,7 @@ def ensemble(
     session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
     from autounet.cli.ensembling import run_ensemble
 
-    run_ensemble(session, inputs, output, dataset, overwrite)
+    run_ensemble(session, inputs, output, dataset, overwrite, file_format)
 
 
 @app.command()

@@ -10,14 +10,30 @@ from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.inputs import is_table, table_inputs
 from autounet.cli.models import Chosen, Wish, choose_parts
+from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, WRITTEN_ENDINGS, group_channels, image_files, split_ending
+from autounet.image_names import (
+    DICOM,
+    DRAWN_ENDINGS,
+    IMAGE_ENDINGS,
+    ZIP,
+    archive_of,
+    group_channels,
+    group_named,
+    holds_dicom,
+    image_files,
+    image_format,
+    is_dicom,
+    split_ending,
+)
+from autounet.images.dicom_cases import dicom_cases
+from autounet.images.meaning import meaning_of
+from autounet.images.slicer import TABLES, write_tables
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
-from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
 from autounet.planners.words import count
 from autounet.selection import JOIN
@@ -47,6 +63,10 @@ class Request:
     memory_gb: float | None = None
     probabilities: bool = False
     uncertainty: bool = False
+    format: str | None = None
+    """As typed; None for the images' own."""
+    per_class: bool = False
+    colours: bool = False
 
 
 def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -> None:
@@ -58,11 +78,16 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     plan = chosen.plan
     by_table = is_table(request.images)
     cases = table_inputs(request.images, plan.channels) if by_table else find_inputs(request.images, len(plan.channels))
-    outputs = name_outputs(request.images, cases, request.output)
+    outputs = name_outputs(request.images, cases, request.output, format_ending(request.format))
+    meaning = meaning_of(plan.labels, chosen.identity, plan.dataset)
+    if request.per_class:
+        check_per_class(meaning, outputs)
     faults = {
         case: [*name_problems(case), *([] if by_table else channel_problems(case, files, len(plan.channels), "the model"))]
         for case, files in cases.items()
     }
+    for problem in output_problems(cases, outputs):
+        faults[problem.case].append(problem)
     problems = [problem for found in faults.values() for problem in found]
     jobs = [_job(case, files, outputs[case], request) for case, files in cases.items() if not faults[case]]
     record = None if is_image_name(request.output) and not request.output.is_dir() else request.output / RECORD
@@ -72,6 +97,10 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session.screen.warn(f"predicted by another model or in another way, and predicted anew: {some([job.case for job in other])}")
     todo = [job for job in jobs if request.overwrite or job in other or not _is_there(job.output)]
     warn_of_probabilities(session, jobs, todo, request)
+    warn_of_lost_geometry(session, cases, {job.case: job.output for job in todo})
+    whole = [job.case for job in jobs if job not in todo and job.separate is not None and not job.separate.is_dir()]
+    if whole:
+        session.screen.warn(f"predicted already, without a file per structure: {some(whole)}; --overwrite predicts them anew")
     unsure = [job.case for job in jobs if job not in todo and job.uncertainty is not None and not job.uncertainty.exists()]
     if unsure:
         session.screen.warn(f"predicted already, without uncertainty: {some(unsure)}; --overwrite predicts them anew")
@@ -88,10 +117,14 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     if todo:
         loaded = chosen.load()
         check_writable(next(iter(outputs.values())).parent, "-o")
-        result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb)
+        result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb, meaning)
         problems += result.problems
         failures = {problem.case for problem in result.problems}
         write_record(record, known | {job.output.name: chosen.identity for job in todo if job.case not in failures})
+    if request.colours and outputs:
+        folder = next(iter(outputs.values())).parent
+        write_tables(folder, meaning)
+        session.screen.say(f"names and colours: {folder / TABLES[0]}, {folder / TABLES[1]}")
     failed = {problem.case: problem.what for problem in problems}
     done = [job for job in todo if job.case not in failed]
     speed = "" if result is None else f" in {duration(result.seconds)}{figures_of(result)}"
@@ -145,8 +178,14 @@ def _job(case: str, files: tuple[Path, ...], output: Path, request: Request) -> 
         files,
         output,
         probabilities=_probability_file(output) if request.probabilities else None,
-        uncertainty=output.parent / UNCERTAINTY / f"{stem}{ending}" if request.uncertainty else None,
+        uncertainty=output.parent / UNCERTAINTY / f"{stem}{_number_ending(ending)}" if request.uncertainty else None,
+        separate=output.parent / stem if request.per_class else None,
     )
+
+
+def _number_ending(ending: str) -> str:
+    """Ending of a map of percentages beside label maps: NIfTI beside DICOM, whose objects hold structures alone."""
+    return ".nii.gz" if ending.lower() in DRAWN_ENDINGS else ending
 
 
 def _is_there(output: Path) -> bool:
@@ -196,10 +235,13 @@ def _probability_file(output: Path) -> Path:
 
 def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     """Cases to predict: name → files, one per channel or one with all. Raises UsageError or DatasetError."""
-    if images.is_file():
-        stem, ending = split_ending(images)
-        if not ending:
+    inside = archive_of(images) is not None
+    if images.is_file() or inside:
+        stem = split_ending(images)[0]
+        if not image_format(images):
             raise UsageError(f"-i {images}: not an image", expected=f"one of {' '.join(IMAGE_ENDINGS)}")
+        if inside and images.is_file():  # a zip, of one series or of many
+            return group_named(dicom_cases(images) or {images: stem})
         if channels > 1 and stem.endswith("_0000") and len(stem) > 5:
             groups = group_channels([file for file in image_files(images.parent) if split_ending(file)[0][:-5] == stem[:-5]])
             return {stem[:-5]: groups.get(stem[:-5], (images,))}
@@ -213,46 +255,29 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
             else "no such file or folder"
         )
         raise UsageError(f"-i {images}: {what}", remedy="check the path")
-    files = image_files(images)
-    if not files:
-        raise UsageError(f"-i {images}: no images in this folder", expected=f"files ending in {' '.join(IMAGE_ENDINGS)}")
-    groups = group_channels(files)
+    stems = _named_images(images)
+    if not stems:
+        expected = f"files ending in {' '.join(IMAGE_ENDINGS)}, or DICOM"
+        raise UsageError(f"-i {images}: no images in this folder", expected=expected)
+    groups = group_named(stems)
     endings: dict[str, list[str]] = {}
-    for file in files:
-        endings.setdefault(split_ending(file)[0], []).append(file.name)
+    for file, stem in stems.items():
+        endings.setdefault(stem, []).append(file.name)
     twice = [names for names in endings.values() if len(names) > 1]
     if twice:
         raise UsageError(f"-i {images}: two images of the same name", found=", ".join(twice[0]), remedy="keep one of them in the folder")
     return groups
 
 
-def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
-    """Where each case goes: the output folder, with the image's ending (PNG for JPEG); or the file named for a single image."""
-    if output.is_file() and not is_image_name(output):
-        raise UsageError(f"-o {output}: is a file", expected="a folder, or for one image the name of a label map")
-    if is_image_name(output) and not output.is_dir():
-        if len(cases) != 1:
-            raise UsageError(f"-o {output}: one file for {len(cases)} images", expected="a folder")
-        ending = split_ending(output)[1].lower()
-        if ending not in WRITTEN_ENDINGS:
-            what = "JPEG changes label values" if ending not in LABEL_ENDINGS else f"label maps are not written as {ending}"
-            raise UsageError(f"-o {output}: {what}", remedy="choose another file type, such as .png or .nii.gz")
-        outputs = {next(iter(cases)): output}
-    else:
-        if images.is_dir() and output.resolve() == images.resolve():
-            raise UsageError(
-                f"-o {output}: is the folder of the images, where label maps would pass for images", remedy="choose another folder"
-            )
-        if (output.parent / "dataset.json").is_file() and output.name.lower().startswith(("labels", "images")):
-            raise UsageError(f"-o {output}: is a folder of the dataset, whose files would be replaced", remedy="choose another folder")
-        outputs = {case: output / f"{case}{label_ending(split_ending(files[0])[1])}" for case, files in cases.items()}
-    inputs = {file.resolve() for files in cases.values() for file in files}
-    clash = [path for path in outputs.values() if path.resolve() in inputs]
-    if clash:
-        raise UsageError(f"-o {output}: would replace the image {clash[0]}", remedy="choose another folder")
-    return outputs
-
-
-def is_image_name(path: Path) -> bool:
-    """Whether a path names an image file rather than a folder."""
-    return bool(split_ending(path)[1])
+def _named_images(folder: Path) -> dict[Path, str]:
+    """Images in a folder, and DICOM anywhere below it and in its zips, each with its name without ending."""
+    files = image_files(folder)
+    stems = {file: split_ending(file)[0] for file in files if image_format(file) != DICOM}
+    if len(stems) < len(files) or holds_dicom(folder):
+        zips = [file for file in files if file.suffix.lower() == ZIP and file.is_file()]
+        # A file named as DICOM that is none must not be missed: reading it says what is wrong.
+        stems |= {
+            file: split_ending(file)[0] for file in files if file.suffix.lower() == DICOM and not file.is_dir() and not is_dicom(file)
+        }
+        stems |= dicom_cases(folder) | {path: name for file in zips for path, name in (dicom_cases(file) or {file: file.stem}).items()}
+    return stems

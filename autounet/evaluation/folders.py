@@ -12,8 +12,10 @@ from autounet.errors import AutounetError, DatasetError, ImageError, Problem, Us
 from autounet.evaluation.case import ABSENT, UNDEFINED, ClassScore, score_case
 from autounet.evaluation.scores import Scores, VolumeUnit
 from autounet.evaluation.surface import TOLERANCE_MM
-from autounet.image_names import image_files, split_ending
+from autounet.geometry import Grid
+from autounet.image_names import DICOM, DRAWN_ENDINGS, image_files, image_format, split_ending
 from autounet.images import read_labels
+from autounet.images.painting import drawn_on
 from autounet.labels import IntArray, LabelSpec, StructureClass
 from autounet.parallel import map_ordered
 from autounet.runtime import Runtime
@@ -22,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 MOST_NAMES = 5
 """So many cases are named where many are concerned."""
+
+DRAWN = (DICOM, *DRAWN_ENDINGS)
+"""Formats of structures that are drawn apart from an image."""
 
 ALL_ANNOTATED: Mapping[str, Sequence[str]] = MappingProxyType({})
 """All classes in all cases."""
@@ -156,8 +161,7 @@ def _evaluate(
 
 def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None, tolerance_mm: float) -> Scored:
     """Reads, checks and scores one case, of which ``annotated`` (None: all) classes are. Raises ImageError or DatasetError."""
-    truth, truth_grid = read_labels(pair.truth)
-    prediction, prediction_grid = read_labels(pair.prediction)
+    (truth, truth_grid), (prediction, prediction_grid) = _both(pair, labels)
     differences = prediction_grid.differences(truth_grid)
     if differences:
         raise ImageError(
@@ -182,6 +186,17 @@ def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None
     if annotated is not None:
         scores = {name: score if name in annotated else UNDEFINED for name, score in scores.items()}
     return Scored(scores, truth_grid.ndim)
+
+
+def _both(pair: Pair, labels: LabelSpec | None) -> tuple[tuple[IntArray, Grid], tuple[IntArray, Grid]]:
+    """The true label map and the predicted one; a DICOM SEG or RTSTRUCT comes on the voxels of the other. Raises ImageError."""
+    if image_format(pair.prediction) in DRAWN:
+        truth = read_labels(pair.truth)
+        return truth, (drawn_on(truth[1], pair.prediction, labels), truth[1])
+    prediction = read_labels(pair.prediction)
+    if image_format(pair.truth) in DRAWN:
+        return (drawn_on(prediction[1], pair.truth, labels), prediction[1]), prediction
+    return read_labels(pair.truth), prediction
 
 
 def _classes_found(pair: Pair, prediction: IntArray, truth: IntArray) -> LabelSpec | None:

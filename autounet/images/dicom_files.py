@@ -16,7 +16,7 @@ from autounet.images.stored import MAX_BYTES, check_file, damaged
 MOST_FILES = 200_000
 """A zip with more is refused."""
 
-HEADER_BYTES = 256 * 2**20
+HEADER_BYTES = 128 * 2**20
 """More is not read of a file for its header alone."""
 
 INFLATED_BYTES = 2**30

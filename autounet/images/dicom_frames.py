@@ -91,7 +91,8 @@ def _frame(place: Place, header: Any, number: int, groups: list[Any]) -> Frame:
     scaling = _described(groups, "PixelValueTransformationSequence", header)
     content = _described(groups, "FrameContentSequence", header)
     echo, diffusion = _described(groups, "MREchoSequence", header), _described(groups, "MRDiffusionSequence", header)
-    marks = {name: source.get(name) for source in (header, content, echo, diffusion) for name in (*SEPARATORS, *HINTS)}
+    sources = (header, content, echo, diffusion)
+    marks = {name: value for source in sources for name in (*SEPARATORS, *HINTS) if (value := source.get(name)) not in (None, "")}
     if echo.get("EffectiveEchoTime") is not None:
         marks["EchoTime"] = echo.get("EffectiveEchoTime")
     rows, columns = int(header.Rows), int(header.Columns)
@@ -111,7 +112,7 @@ def _frame(place: Place, header: Any, number: int, groups: list[Any]) -> Frame:
         thickness_mm=next((value[0] for value in (between, thickness) if value is not None and value[0] > 0), None),
         slope=(numbers(scaling, "RescaleSlope", 1) or (1.0,))[0],
         intercept=(numbers(scaling, "RescaleIntercept", 1) or (0.0,))[0],
-        marks={name: _plain(value) for name, value in marks.items() if value is not None and value != ""},
+        marks={name: _plain(value) for name, value in marks.items()},
     )
 
 

@@ -49,7 +49,14 @@ def need(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ImageError(f"DICOM needs the package {name}", found="it is not installed", remedy="pip install 'autounet[dicom]'") from None
+        raise ImageError(
+            f"DICOM needs the package {name}", found="it is not installed", remedy="install it: pip install 'autounet[dicom]'"
+        ) from None
+
+
+def version() -> str:
+    """This program's version, from the package's front door, which stands above this room and is not imported by it."""
+    return str(importlib.import_module(MAKER).__version__)
 
 
 def frame_of_reference(image_path: Path) -> str | None:
@@ -172,15 +179,18 @@ def note_layers(dataset: Any) -> None:
     dataset.private_block(GROUP, CREATOR, create=True).add_new(LAYERED, "US", 1)
 
 
-def noted_structures(dataset: Any, items: Mapping[int, Any]) -> tuple[dict[int, int], bool]:
-    """The label value of every structure by its number, and whether later ones lie on top; the numbers where nothing was noted."""
+def noted_values(items: Mapping[int, Any]) -> dict[int, int] | None:
+    """The label value of every structure by its number; None where they were not noted."""
     blocks = {number: _block(item) for number, item in items.items()}
-    if all(block is not None and VALUE in block for block in blocks.values()):
-        values = {number: int(block[VALUE].value) for number, block in blocks.items() if block is not None}
-    else:
-        values = {number: number for number in items}
-    whole = _block(dataset)
-    return values, whole is not None and LAYERED in whole
+    if not all(block is not None and VALUE in block for block in blocks.values()):
+        return None
+    return {number: int(block[VALUE].value) for number, block in blocks.items()}
+
+
+def noted_layers(dataset: Any) -> bool:
+    """Whether it was noted that later structures lie on top."""
+    block = _block(dataset)
+    return block is not None and LAYERED in block
 
 
 def _block(dataset: Any) -> Any:

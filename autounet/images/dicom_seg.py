@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autounet import __version__
 from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid
@@ -51,7 +50,7 @@ def _segmentation(hd: Any, headers: list[Any], labels_zyx: IntArray, grid: Grid,
         for header in headers:
             header.pop("FrameOfReferenceUID", None)
     frames = dicom_out.slice_frames(headers, grid)
-    identity = f"{meaning.model_dump_json()} {__version__}"
+    identity = f"{meaning.model_dump_json()} {dicom_out.version()}"
     dataset = hd.seg.Segmentation(
         source_images=headers,
         pixel_array=_pixels(labels_zyx, meaning),
@@ -63,7 +62,7 @@ def _segmentation(hd: Any, headers: list[Any], labels_zyx: IntArray, grid: Grid,
         instance_number=1,
         manufacturer=dicom_out.MAKER,
         manufacturer_model_name=dicom_out.MAKER,
-        software_versions=__version__,
+        software_versions=dicom_out.version(),
         device_serial_number="1",
         pixel_measures=_measures(hd, source, grid) if spatial else None,
         plane_positions=_positions(hd, frames) if spatial and frames[0][1] is not None else None,
@@ -99,7 +98,7 @@ def _described(hd: Any, number: int, entry: Structure, meaning: Meaning) -> Any:
     algorithm = hd.AlgorithmIdentificationSequence(
         name=dicom_out.MAKER,
         family=codes.DCM.ArtificialIntelligence,
-        version=__version__,
+        version=dicom_out.version(),
         parameters={"model": meaning.model, "dataset": short(meaning.dataset, 64)} if meaning.model else None,
     )
     described = hd.seg.SegmentDescription(

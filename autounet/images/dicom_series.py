@@ -27,7 +27,7 @@ class Series:
     """One image: the slices of a series, or a file that is an image of its own."""
 
     path: Path
-    """What to give as the image: the folder, where it holds nothing else; a file of it otherwise."""
+    """What to give as the image: the topmost folder that holds no other image; where there is none, a file of it."""
     uid: str
     """Series Instance UID."""
     number: int | None
@@ -69,9 +69,10 @@ def find_series(path: Path) -> tuple[Series, ...]:
     Raises:
         ImageError: There is nothing of this name, or a zip cannot be opened.
     """
-    with opened(path) as (places, _):
+    with opened(path) as (places, named):
         groups = _without_byways(_scan(places).groups)
-        return tuple(_series(group, groups) for group in groups)
+        root = path if named is None else path.parent
+        return tuple(_series(group, groups, root) for group in groups)
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def _chosen(path: Path, places: Sequence[Place], named: Place | None) -> tuple[_
         scan = _scan(places)
         groups = _without_byways(scan.groups)
         if len(groups) > 1:
-            raise _several(path, [_series(group, groups) for group in groups])
+            raise _several(path, [_series(group, groups, path) for group in groups])
         if not groups:
             raise next((error for place, error in scan.others if _is_named_dicom(place)), _nothing(path, places))
         return groups[0], scan.others
@@ -165,12 +166,12 @@ def describe(series: Series) -> str:
     return f"{number}, {description}{series.modality or 'no modality'}, {series.slices} slice{'s' if series.slices != 1 else ''}"
 
 
-def _series(group: _Group, groups: Sequence[_Group]) -> Series:
+def _series(group: _Group, groups: Sequence[_Group], root: Path) -> Series:
     header = group.header
     number = str(header.get("SeriesNumber", "") or "").strip()
     files = tuple(place.path for place, _ in sorted(group.files, key=_order))
     return Series(
-        path=_path_to_give(group, files, groups),
+        path=_path_to_give(group, files, groups, root),
         uid=str(header.get("SeriesInstanceUID", "")),
         number=int(number) if number.lstrip("-").isdecimal() else None,
         description="".join(letter for letter in str(header.get("SeriesDescription", "") or "") if letter.isprintable())[:80],
@@ -191,12 +192,16 @@ def _order(entry: tuple[Place, Any]) -> tuple[float, str]:
         return 0.0, str(place.path)
 
 
-def _path_to_give(group: _Group, files: Sequence[Path], groups: Sequence[_Group]) -> Path:
-    if stands_alone(group.header) and len(files) == 1:
-        return files[0]
+def _path_to_give(group: _Group, files: Sequence[Path], groups: Sequence[_Group], root: Path) -> Path:
+    """The topmost folder below ``root`` (or itself) that holds this image alone; else a file of it."""
     common = next(folder for folder in (files[0].parent, *files[0].parents) if all(file.is_relative_to(folder) for file in files))
-    shared = any(other is not group and any(place.path.is_relative_to(common) for place, _ in other.files) for other in groups)
-    return files[0] if shared else common
+    others = [place.path for other in groups if other is not group for place, _ in other.files]
+    path = files[0]
+    for folder in (common, *common.parents):
+        if not folder.is_relative_to(root) or any(file.is_relative_to(folder) for file in others):
+            break
+        path = folder
+    return path
 
 
 def _without_byways(groups: Sequence[_Group]) -> list[_Group]:

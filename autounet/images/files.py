@@ -1,5 +1,6 @@
 """Image and label files of every supported format ↔ arrays and grids."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.image_names import DICOM, IMAGE_ENDINGS, WRITTEN_ENDINGS, image_format
-from autounet.images import dicom, itk, nifti, ome_zarr, planar, tiff
-from autounet.images.stored import FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
+from autounet.image_names import DICOM, IMAGE_ENDINGS, RTSTRUCT, SEG, WRITTEN_ENDINGS, image_format, split_ending
+from autounet.images import dicom, dicom_seg, itk, nifti, ome_zarr, painting, planar, rtstruct, tiff
+from autounet.images.meaning import Meaning, meaning_of_values
+from autounet.images.stored import SLANT_DEGREES, FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
+
+logger = logging.getLogger(__name__)
 
 Reader = Callable[[Path, bool], Stored]
 """(path, whether it is a label map) → the image as it is stored."""
@@ -34,9 +38,17 @@ READERS: dict[str, Reader] = {
     ".tif": tiff.read,
     ".tiff": tiff.read,
     DICOM: dicom.read,
+    SEG: painting.read,
+    RTSTRUCT: painting.read,
     ".ome.zarr": ome_zarr.read,
     ".zarr": ome_zarr.read,
 }
+
+NamingWriter = Callable[[Path, IntArray, Grid, Path | None, Meaning], None]
+"""(path, labels (z, y, x), grid, source image, what the values mean)."""
+
+NAMING_WRITERS: dict[str, NamingWriter] = {SEG: dicom_seg.write, RTSTRUCT: rtstruct.write, ".nrrd": itk.write}
+"""Formats in which structures have names."""
 
 WRITERS: dict[str, Writer] = {
     ".nii.gz": nifti.write,
@@ -66,6 +78,8 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".tif": tiff.read_size,
     ".tiff": tiff.read_size,
     DICOM: dicom.read_size,
+    SEG: painting.read_size,
+    RTSTRUCT: painting.read_size,
     ".ome.zarr": ome_zarr.read_size,
     ".zarr": ome_zarr.read_size,
 }
@@ -96,6 +110,11 @@ def read_image(path: Path) -> tuple[FloatArray, Grid]:
             cannot tell them apart.
     """
     stored = _reader(path)(path, False)
+    if stored.grid.slant_degrees() > SLANT_DEGREES:
+        logger.warning(
+            "%s: each slice is shifted against the one before (slanted by %.3g°, a tilted gantry?); the image is used as it lies",
+            path, stored.grid.slant_degrees(),
+        )  # fmt: skip
     check_precision(stored, path)
     return to_float32(stored), stored.grid
 
@@ -156,13 +175,11 @@ def read_labels(path: Path) -> tuple[IntArray, Grid]:
     ending = image_format(path)
     if ending in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: a JPEG cannot hold labels, its compression changes values", remedy="save the label map as PNG")
-    if ending == DICOM:
-        raise ImageError(f"{path}: is DICOM, whose images are no label maps", remedy="convert the segmentation to NIfTI, NRRD or MHA")
-    stored = _reader(path)(path, True)
+    stored = (painting.read if ending == DICOM else _reader(path))(path, True)
     return to_labels(stored, path), stored.grid
 
 
-def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Path | None = None) -> None:
+def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Path | None = None, meaning: Meaning | None = None) -> None:
     """Writes a label map; a reader sees the old file or the new one, never a part.
 
     Args:
@@ -170,13 +187,17 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
         labels_zyx: Non-negative integers (z, y, x).
         grid: Where the voxels lie.
         like: The source image. Where it is of the same format, its header's geometry is carried over as it is, so that the
-            two files agree exactly. Otherwise it is not opened.
+            two files agree exactly. A DICOM SEG or RTSTRUCT belongs to its series. Otherwise it is not opened.
+        meaning: What the values mean, for formats that can say it (DICOM SEG, RTSTRUCT, NRRD).
 
     Raises:
         ImageError: The ending cannot hold label maps, the format cannot hold these, or ``like`` does not fit them.
         ArtefactError: The folder cannot be written to.
     """
-    ending = image_format(path)
+    ending, labels = split_ending(path)[1].lower(), storable_labels(labels_zyx, grid)
+    if ending in NAMING_WRITERS and (meaning is not None or ending not in WRITERS):
+        NAMING_WRITERS[ending](path, labels, grid, like, meaning_of_values(np.unique(labels)) if meaning is None else meaning)
+        return
     writer = WRITERS.get(ending)
     if writer is None:
         raise ImageError(
@@ -186,7 +207,7 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
             remedy="choose one of these endings",
         )
     same = like is not None and WRITERS.get(image_format(like)) is writer
-    writer(path, storable_labels(labels_zyx, grid), grid, like if same else None)
+    writer(path, labels, grid, like if same else None)
 
 
 def _reader(path: Path) -> Reader:

@@ -12,6 +12,8 @@ from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import split_ending
+from autounet.images.meaning import Meaning
+from autounet.images.slicer import segmentation_keys
 from autounet.images.stored import MM_PER_UNIT, AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
 from autounet.labels import IntArray
 
@@ -176,8 +178,10 @@ def _grid(path: Path, shape_czyx: tuple[int, ...], axes: int, unit_mm: float, sp
     return make_grid(path, shape_czyx, spacing, ndim=spatial, origin_mm_xyz=(x, y, z), direction=tuple(matrix.ravel().tolist()))
 
 
-def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
+def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None, meaning: Meaning | None = None) -> None:
     """Writes a label map, compressed. The grid holds these formats' geometry in full precision: ``like`` is not needed.
+
+    With ``meaning`` an NRRD file is a segmentation for 3D Slicer, too.
 
     Raises:
         ImageError: ITK cannot write it.
@@ -190,6 +194,8 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> No
     matrix = np.array(grid.direction).reshape(3, 3)[: grid.ndim, : grid.ndim]
     # A 2D slice cut from a volume along another axis has no direction in the plane.
     image.SetDirection((matrix if abs(np.linalg.det(matrix)) > 1e-6 else np.eye(grid.ndim)).ravel().tolist())
+    for key, text in ({} if meaning is None else segmentation_keys(meaning, labels_zyx)).items():
+        image.SetMetaData(key, text)
     writer = sitk.ImageFileWriter()
     writer.SetImageIO(IMAGE_IO[path.suffix.lower()])
     writer.UseCompressionOn()

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images.contours import Polygon, fill
+from autounet.images.drawn import Drawn, Voxels
 from autounet.images.stored import damaged
-from autounet.images.structures import Drawn, Voxels
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autounet import __version__
 from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid
@@ -57,7 +56,7 @@ def _structure_set(headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning
     from pydicom.uid import ExplicitVRLittleEndian
 
     source, frames = headers[0], dicom_out.slice_frames(headers, grid)
-    series, identity = str(source.SeriesInstanceUID), f"{meaning.model_dump_json()} {__version__}"
+    series, identity = str(source.SeriesInstanceUID), f"{meaning.model_dump_json()} {dicom_out.version()}"
     dataset = Dataset()
     for name in dicom_out.PATIENT_AND_STUDY:
         if name in source:
@@ -72,11 +71,11 @@ def _structure_set(headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning
     dataset.SeriesInstanceUID = dicom_out.uid("RTSTRUCT series", series, identity)
     dataset.Modality, dataset.SeriesNumber, dataset.InstanceNumber = "RTSTRUCT", _series_number(source), 1
     dataset.Manufacturer = dataset.ManufacturerModelName = dicom_out.MAKER
-    dataset.SoftwareVersions, dataset.OperatorsName = __version__, ""
+    dataset.SoftwareVersions, dataset.OperatorsName = dicom_out.version(), ""
     dataset.SeriesDescription = short(f"{dicom_out.MAKER} {meaning.dataset}", 64)
     dataset.StructureSetLabel, dataset.ApprovalStatus = short(meaning.dataset or dicom_out.MAKER, 16), "UNAPPROVED"
     if meaning.model:
-        dataset.StructureSetDescription = short(f"predicted by {dicom_out.MAKER} {__version__}, model {meaning.model}", 1024)
+        dataset.StructureSetDescription = short(f"predicted by {dicom_out.MAKER} {dicom_out.version()}, model {meaning.model}", 1024)
     dataset.FrameOfReferenceUID, dataset.PositionReferenceIndicator = source.FrameOfReferenceUID, ""
     dataset.ReferencedFrameOfReferenceSequence = [_referenced(source, frames)]
     numbered = list(enumerate(meaning.structures, 1))
@@ -125,7 +124,7 @@ def _region(number: int, entry: Structure, source: Any, meaning: Meaning) -> Any
     region.ROINumber, region.ROIName = number, short(entry.name, 64)
     region.ReferencedFrameOfReferenceUID = source.FrameOfReferenceUID
     region.ROIGenerationAlgorithm = "AUTOMATIC"
-    region.ROIGenerationDescription = short(f"{dicom_out.MAKER} {__version__} {meaning.dataset}", 64)
+    region.ROIGenerationDescription = short(f"{dicom_out.MAKER} {dicom_out.version()} {meaning.dataset}", 64)
     dicom_out.note_value(region, entry.value)
     return region
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images.dicom_out import need, noted_grid
+from autounet.images.drawn import Drawn, Voxels
 from autounet.images.stored import damaged, make_grid
-from autounet.images.structures import Drawn, Voxels
 
 NEAR = 0.25
 """Of a voxel: so far the corners of a frame may be off voxels' centres."""

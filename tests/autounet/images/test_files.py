@@ -10,9 +10,9 @@ import pytest
 
 from autounet.errors import ArtefactError, ImageError
 from autounet.geometry import Grid
-from autounet.image_names import IMAGE_ENDINGS, WRITTEN_ENDINGS, ZIP
+from autounet.image_names import DRAWN_ENDINGS, IMAGE_ENDINGS, WRITTEN_ENDINGS, ZIP
 from autounet.images import check_finite, read_channels, read_image, read_labels, read_size, write_labels
-from autounet.images.files import READERS, SIZES, WRITERS
+from autounet.images.files import NAMING_WRITERS, READERS, SIZES, WRITERS
 
 GRID = Grid(shape_zyx=(2, 3, 4), spacing_mm_zyx=(3.0, 2.0, 1.0))
 
@@ -24,12 +24,14 @@ def save(path: Path, voxels_czyx: np.ndarray, spacing_zyx: tuple[float, float, f
 
 
 def test_the_tables_cover_the_endings() -> None:
-    assert set(READERS) == set(SIZES) == set(IMAGE_ENDINGS) - {ZIP}  # which holds DICOM
+    assert set(READERS) == set(SIZES) == set(IMAGE_ENDINGS) - {ZIP} | set(DRAWN_ENDINGS)  # a zip holds DICOM
     assert set(WRITERS) == set(WRITTEN_ENDINGS)
+    assert set(NAMING_WRITERS) - set(WRITERS) == set(DRAWN_ENDINGS)
 
 
 def test_no_image_library_is_imported_before_a_file_is_read() -> None:
-    code = "import sys, autounet.images; print([m for m in ('nibabel', 'SimpleITK', 'PIL', 'tifffile', 'torch') if m in sys.modules])"
+    libraries = ("nibabel", "SimpleITK", "PIL", "tifffile", "pydicom", "highdicom", "contourpy", "torch")
+    code = f"import sys, autounet.images; print([m for m in {libraries} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
     assert found.stdout.strip() == "[]"
 

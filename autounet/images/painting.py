@@ -1,0 +1,137 @@
+"""Segments and contours painted into label maps."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from autounet.errors import ImageError
+from autounet.geometry import Grid
+from autounet.images import rois, segments
+from autounet.images.drawn import Drawn, Voxels, find_drawn, open_drawn, some
+from autounet.images.stored import Stored, check_size
+from autounet.labels import IntArray, LabelSpec
+
+log = logging.getLogger(__name__)
+
+
+def read(path: Path, as_labels: bool) -> Stored:
+    """Reads a DICOM SEG as a label map on a grid of its own; see ``own_labels``.
+
+    Raises:
+        ImageError: As ``own_labels``; or an image is wanted.
+    """
+    if not as_labels:
+        raise ImageError(f"{path}: is no image", found="a DICOM segmentation", remedy="give the series that it was drawn on")
+    labels, grid = own_labels(open_drawn(find_drawn(path)))
+    return Stored(labels[None], grid)
+
+
+def read_size(path: Path) -> tuple[int, Grid]:
+    """One channel, and the grid that ``own_labels`` gives. Raises ImageError."""
+    return 1, _grid_of(open_drawn(find_drawn(path)))
+
+
+def own_labels(drawn: Drawn) -> tuple[IntArray, Grid]:
+    """A DICOM SEG as a label map on a grid of its own: the source's where this program wrote the file, else the box of its frames.
+
+    Raises:
+        ImageError: An RTSTRUCT, which has no grid; segments overlap; frames that are not slices of one volume.
+    """
+    grid = _grid_of(drawn)
+    return values_on(grid, drawn), grid
+
+
+def _grid_of(drawn: Drawn) -> Grid:
+    if drawn.is_contours:
+        raise ImageError(
+            f"{drawn.path}: contours have no voxels of their own",
+            found="an RTSTRUCT",
+            remedy="give it together with the image that it was drawn on, as `autounet dataset create` does",
+        )
+    return segments.own_grid(drawn)
+
+
+def labels_on(grid: Grid, drawn: Drawn, classes: Mapping[str, int], *, later_wins: bool = False, missing_ok: bool = False) -> IntArray:
+    """As ``structures_on``, on a grid that is known. Raises ImageError."""
+    wanted = {_plain(name): value for name, value in classes.items() if value != 0}
+    ranks = {name: rank for rank, name in enumerate(wanted, 1)}
+    found = {number: ranks[_plain(name)] for number, name in drawn.names.items() if _plain(name) in ranks}
+    there = set(found.values())
+    missing = [name for name in classes if _plain(name) in ranks and ranks[_plain(name)] not in there]
+    if missing and not (missing_ok and (there or not drawn.names)):
+        raise ImageError(
+            f"{drawn.path}: has no structure named {' or '.join(repr(name) for name in missing)}",
+            found=some(drawn.names.values()) or "no structures",
+            expected=some(classes),
+            remedy="name the classes as the file does, or leave out those that it does not have",
+        )
+    others = [name for number, name in drawn.names.items() if number not in found]
+    if others:
+        log.info("%s: passed over, as they are no classes: %s", drawn.path.name, some(others))
+    names = dict(enumerate([name for name, value in classes.items() if value != 0], 1))
+    painted = paint(grid, drawn, found, names, later_wins)
+    table = np.array([0, *wanted.values()])
+    return np.asarray(table.astype(np.min_scalar_type(int(table.max(initial=1))))[painted])
+
+
+def values_on(grid: Grid, drawn: Drawn) -> IntArray:
+    """All structures of a file by the values that it gives them (this program's label values, else the numbers), on a grid.
+
+    Raises:
+        ImageError: They overlap, or do not lie on the grid.
+    """
+    order = sorted(drawn.names)
+    ranks = {number: rank for rank, number in enumerate(order, 1)}
+    painted = paint(grid, drawn, ranks, {rank: drawn.names[number] for number, rank in ranks.items()}, drawn.layered)
+    table = np.array([0, *(drawn.values[number] for number in order)])
+    return np.asarray(table.astype(np.min_scalar_type(int(table.max(initial=1))))[painted])
+
+
+def drawn_on(grid: Grid, path: Path, labels: LabelSpec | None) -> IntArray:
+    """All structures of a file as a label map on a grid: by the values that this program noted, else by the names of classes.
+
+    Where no name is a class's, the numbers of the structures are the values. Raises ImageError.
+    """
+    drawn = open_drawn(find_drawn(path))
+    classes = {} if labels is None or labels.overlapping else {entry.name: entry.values[0] for entry in labels.classes}
+    if not drawn.noted and {_plain(name) for name in classes} & {_plain(name) for name in drawn.names.values()}:
+        return labels_on(grid, drawn, classes, missing_ok=True)
+    return values_on(grid, drawn)
+
+
+def paint(grid: Grid, drawn: Drawn, ranks: Mapping[int, int], names: Mapping[int, str], later_wins: bool) -> IntArray:
+    """Paints structures into a map of ranks (z, y, x); where several meet, the highest stays.
+
+    Args:
+        grid: Of the map.
+        drawn: The file.
+        ranks: Structure's number → rank from 1; others are left out.
+        names: Rank → name, for the message.
+        later_wins: Whether structures may meet.
+
+    Raises:
+        ImageError: Structures meet that may not, or lie outside the grid.
+    """
+    check_size(drawn.path, int(np.prod(grid.shape_zyx, dtype=object)))
+    painted = np.zeros(grid.shape_zyx, np.min_scalar_type(max(ranks.values(), default=1)))
+    for number, voxels in _voxels(grid, drawn, set(ranks)):
+        rank, before = ranks[number], painted[voxels]
+        if not later_wins and ((before != 0) & (before != rank)).any():
+            other = int(before[(before != 0) & (before != rank)][0])
+            raise ImageError(
+                f"{drawn.path}: structures overlap, and a voxel of a label map has one value",
+                found=f"'{names[other]}' and '{names[rank]}' share voxels",
+                remedy="leave one of them out, or say that the later one is on top",
+            )
+        painted[voxels] = np.maximum(before, rank)
+    return painted
+
+
+def _voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Voxels]]:
+    return (rois.voxels if drawn.is_contours else segments.voxels)(grid, drawn, wanted)
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
