@@ -9,6 +9,7 @@ from pathlib import Path
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
+from autounet.cli.inputs import is_table, table_inputs
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
 from autounet.cli.session import Session, check_writable
@@ -77,14 +78,17 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session, model, Wish(request.configuration, request.folds, request.postprocess, request.uncertainty, request.mirror)
     )
     plan = chosen.plan
-    cases = find_inputs(request.images, len(plan.channels))
-    warn_of_passed_over(session, request.images, cases)
+    by_table = is_table(request.images)
+    cases = table_inputs(request.images, plan.channels) if by_table else find_inputs(request.images, len(plan.channels))
+    if not by_table:
+        warn_of_passed_over(session, request.images, cases)
     outputs = name_outputs(request.images, cases, request.output, format_ending(request.format))
     meaning = meaning_of(plan.labels, chosen.identity, plan.dataset)
     if request.per_class:
         check_per_class(meaning, outputs)
     faults = {
-        case: [*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model")] for case, files in cases.items()
+        case: [*name_problems(case), *([] if by_table else channel_problems(case, files, len(plan.channels), "the model"))]
+        for case, files in cases.items()
     }
     for problem in output_problems(cases, outputs):
         faults[problem.case].append(problem)
