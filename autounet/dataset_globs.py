@@ -73,7 +73,10 @@ def find_files(pattern: str, flag: str) -> dict[Path, Key]:
     text = os.path.expanduser(pattern).replace(os.sep, "/").rstrip("/")
     # macOS may take umlauts apart, and Windows takes capitals for small letters.
     flags = re.DOTALL | (re.IGNORECASE if os.path.normcase("A") == "a" else 0)
-    expression = re.compile(_expression(unicodedata.normalize("NFC", text)), flags)
+    try:
+        expression = re.compile(_expression(unicodedata.normalize("NFC", text)), flags)
+    except re.error as error:
+        raise UsageError(f"{flag}: is no pattern", found=error, expected="* for any characters, [ab] for one of these") from None
     found = {}
     for name in sorted(glob.glob(text, recursive=True)):
         match = expression.fullmatch(unicodedata.normalize("NFC", name.replace(os.sep, "/")))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.folding import describe_splits, planned_splits
 from autounet.cli.rasterising import drawn_labels, is_drawn
@@ -250,7 +252,7 @@ def _labels_found(session: Session, cases: Sequence[TableCase]) -> dict[str, int
 
     def values_of(case: TableCase) -> set[int]:
         assert case.label is not None
-        return {int(value) for value in _unique(read_labels(case.label)[0])}
+        return {int(value) for value in np.unique(read_labels(case.label)[0])}
 
     found, problems = set[int](), list[Problem]()
     with session.runtime.progress("Reading label maps", len(cases)) as advance:
@@ -269,12 +271,6 @@ def _labels_found(session: Session, cases: Sequence[TableCase]) -> dict[str, int
         f"classes are named by the values in the label maps ({some([f'label_{v}' for v in values])}): name them in dataset.json"
     )
     return {"background": 0, **{f"label_{value}": value for value in values}}
-
-
-def _unique(labels: Any) -> Any:
-    import numpy as np
-
-    return np.unique(labels)
 
 
 def _places(root: Path, drawn: Sequence[TableCase]) -> Mapping[str, Path]:

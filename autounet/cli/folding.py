@@ -13,6 +13,7 @@ from autounet.folds import (
     check_folds,
     folds_of_rows,
     is_by_rule,
+    leaks_of,
     named,
     read_folds,
     remarks_on,
@@ -104,7 +105,14 @@ def use_splits(session: Session, dataset: DatasetSpec, layout: RunLayout, path: 
         session.screen.say(f"{count(len(folds), 'fold')} of {path}{kept}")
     now.save(layout.splits)
     _tell_remarks(session, dataset, now)
+    tell_leaks(session, dataset, now.folds)
     return now
+
+
+def tell_leaks(session: Session, dataset: DatasetSpec, folds: Sequence[Split]) -> None:
+    """Warns of patients in both halves of a fold, which only folds that somebody made can have."""
+    for words in leaks_of(folds, dataset.patients):
+        session.screen.warn(f"folds: {words}")
 
 
 def read_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
@@ -131,6 +139,22 @@ def cases_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, fol
     if fold == "all":
         return Split(train=tuple(case.id for case in dataset.cases), validation=())
     return load_splits(session, dataset, layout).folds[int(fold)]
+
+
+def as_begun(session: Session, layout: RunLayout, configuration: str, fold: str, split: Split) -> Split:
+    """The cases of a fold whose training goes on: those it began with, if what it holds out now is not among them.
+
+    Else cases that were added meanwhile would make the checkpoint worthless.
+    """
+    folder = layout.fold(configuration, fold)
+    begun = None if folder.weights.exists() or not folder.resume.exists() else folder.training_cases()
+    if begun is None or set(begun) == set(split.train) or not set(begun) < set(split.train):
+        return split
+    new = [case for case in split.train if case not in set(begun)]
+    session.screen.warn(
+        f"{folder.root}: goes on without {count(len(new), 'case')} added since it began ({named(new)}); --overwrite begins anew"
+    )
+    return Split(train=tuple(case for case in split.train if case in set(begun)), validation=split.validation)
 
 
 def parse_folds(text: str, allowed: Sequence[str]) -> list[str]:
@@ -221,5 +245,5 @@ def _tell_change(session: Session, before: Splits, now: Splits, kept: Path) -> N
 
 def _tell_remarks(session: Session, dataset: DatasetSpec, splits: Splits) -> None:
     if splits.made_by not in ("rule", "grown"):
-        for words in remarks_on(splits.folds, [case.id for case in dataset.cases], dataset.patients):
+        for words in remarks_on(splits.folds, [case.id for case in dataset.cases]):
             session.screen.warn(f"folds: {words}")

@@ -49,7 +49,9 @@ def need(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ImageError(f"DICOM needs the package {name}", found="it is not installed", remedy="pip install 'autounet[dicom]'") from None
+        raise ImageError(
+            f"DICOM needs the package {name}", found="it is not installed", remedy="install it: pip install 'autounet[dicom]'"
+        ) from None
 
 
 def version() -> str:

@@ -2,10 +2,13 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from autounet.dataset import read_dataset
 from autounet.dataset_globs import Patterns, channel_name, find_files, match_cases
@@ -147,6 +150,18 @@ class TestTables:
         assert faults(table(tmp_path, "image_0,image_2,label\na.nii.gz,a.nii.gz,s.nii.gz\n")) == ["row 2: images 0, 2 have gaps"]
 
 
+PIECES = ["image", "label", "fold", ",", ";", "\n", '"', "~x", "\0", "a" * 300, "1e9", "\ufeff"]
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_whatever_a_table_holds_it_is_cases_or_one_error(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("cases.csv", "cases.tsv", "cases.json"):
+            (Path(folder) / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+            with pytest.raises(DatasetError):
+                read_table(Path(folder) / name)
+
+
 class TestPatterns:
     def test_one_folder_for_each_case(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(touch(tmp_path, *(f"ct/{case}/{name}.nii.gz" for case in ("b 1", "ä", "c") for name in ("T1", "T2", "seg"))))
@@ -203,6 +218,7 @@ class TestPatterns:
                 Patterns(("none/*.nii.gz",), "seg/*.nii.gz"),
                 "--images none/*.nii.gz: finds no image. Check the pattern, and put it in quotes",
             ),
+            (Patterns(("im/[z-a].nii.gz",), "seg/*.nii.gz"), "--images im/[z-a].nii.gz: is no pattern"),
             (Patterns(("*/*/x.nii.gz",), "seg/*.nii.gz"), "different numbers of wildcards"),
             (Patterns(("im/*.nii.gz",), "seg/*.nii.gz", id="{2}"), "no wildcard 2: found the first pattern of --images has 1 wildcard"),
             (Patterns(("im/*.nii.gz",), "seg/*.nii.gz", patient="p"), "--patient p: names no wildcard"),

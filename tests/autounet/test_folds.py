@@ -16,6 +16,7 @@ from autounet.folds import (
     folds_of_rows,
     grouped_folds,
     is_by_rule,
+    leaks_of,
     read_folds,
     remarks_on,
     separated,
@@ -179,14 +180,16 @@ class TestBringing:
     def test_what_is_allowed_and_told(self) -> None:
         folds = [Split(train=("a", "p1"), validation=("b", "p2")), Split(train=("a",), validation=("b",))]
         check_folds(folds, ["a", "b", "c", "p1", "p2"], "mine.json")
-        unused, never, often, patient = remarks_on(folds, ["a", "b", "c", "p1", "p2"], {"p1": "p", "p2": "p"})
+        unused, never, often = remarks_on(folds, ["a", "b", "c", "p1", "p2"])
+        (patient,) = leaks_of(folds, {"p1": "p", "p2": "p"})
         assert unused == "in no fold, neither trained nor scored: c"
         assert never == "never held out, so they are not scored: a, p1"
         assert often.endswith("take the first: b")
         assert patient.startswith("patient p is in both halves of fold 0")
 
     def test_nothing_is_told_of_the_standard_folds(self) -> None:
-        assert remarks_on(five_folds(CASES), CASES, {}) == []
+        assert remarks_on(five_folds(CASES), CASES) == []
+        assert leaks_of(five_folds(CASES), {}) == []
 
 
 def test_edited_folds_are_told_from_the_rules_own() -> None:

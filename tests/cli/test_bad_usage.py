@@ -420,8 +420,11 @@ def test_changed_data_are_noticed_and_named(
     refused(1, ["trained on other cases than fold 0 has now", "--overwrite"], *TRAIN, "-f", "0", *command)
     folds.write_text(json.dumps(raw))
     (runs / "Dataset011_Boxes" / "models" / "3d_fullres" / "fold_0" / "weights.safetensors").unlink()
-    refused(1, ["resume.pt: checkpoint of another run: found other cases", "--overwrite"], *TRAIN, "-f", "0", *command)
+    ended = autounet("train", *kit.short, "-f", "0", *command)  # a training that was begun goes on with the cases it began with
+    assert ended.code == 0
+    assert "goes on without 1 case added since it began (box_99); --overwrite begins anew" in ended.text
     assert autounet(*TRAIN, "-f", "0", *command, "--overwrite").code == 0
+    assert "trained without" not in autounet(*TRAIN, "-f", "0", *command).text
 
 
 def test_two_commands_do_not_train_one_fold(trained: Any, refused: Autounet, runs_copy: Path) -> None:
