@@ -7,7 +7,7 @@ from typing import Any
 
 from autounet.dataset import DatasetSpec
 from autounet.dataset_table import TableCase
-from autounet.image_names import split_ending
+from autounet.image_names import image_format
 
 SHARED_FOLDERS = 2
 """Paths are relative where dataset and file lie below so many common folders: below fewer, they are moved apart rather than together."""
@@ -30,7 +30,7 @@ def description(
         "channel_names": {str(number): name for number, name in enumerate(channels)},
         "labels": dict(labels),
         "numTraining": len(cases),
-        "file_ending": split_ending(cases[0].images[0])[1] or ".nii.gz",
+        "file_ending": image_format(cases[0].images[0]) or ".nii.gz",
         **({"annotated": partial} if partial else {}),
         "dataset": {case.id: entry(root, case, label_files.get(case.id)) for case in cases},
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from autounet.cli.folding import describe_splits, use_splits
 from autounet.cli.session import Session, alone, recorded
-from autounet.cli.stages import fresh_fingerprint, fresh_plan, load_dataset, some
+from autounet.cli.stages import fresh_fingerprint, fresh_plan, load_dataset, plan_changes, plan_for, some
 from autounet.cli.wanted import Wanted
 from autounet.dataset_json import channels_and_labels, load_description
 from autounet.errors import ArtefactError, UsageError
@@ -18,7 +18,6 @@ from autounet.interop.nnunet_plans import NnunetPlans, nnunet_plans
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.compare import Change, compare_plans, compare_with_nnunet
-from autounet.planners.planner import make_plan
 
 MOST_CLASSES = 60
 """So many classes have a row of their own."""
@@ -59,7 +58,7 @@ def run_plan(session: Session, source: Source, wanted: Wanted, overwrite: bool, 
     if source.fingerprint is not None:
         fingerprint, ending = read_fingerprint(source.fingerprint, source.dataset_json)
         request = wanted.request(fingerprint, None)
-        plan = make_plan(fingerprint, request.preset, file_ending=ending, gpu_memory_gb=request.gpu_memory_gb, overrides=request.overrides)
+        plan = plan_for(fingerprint, request, ending)
         written = "Not written: planned from a fingerprint alone"
     else:
         assert source.dataset is not None  # else the check above has failed
@@ -69,6 +68,9 @@ def run_plan(session: Session, source: Source, wanted: Wanted, overwrite: bool, 
             folds = None if splits is None else use_splits(session, spec, layout, splits, overwrite)
             plan, is_new = fresh_plan(session, spec, layout, wanted, overwrite, renew=overwrite)
             draw_networks(plan, layout)
+            if plan.made_from.get("fingerprint") != fingerprint.digest():
+                today = plan_changes(plan, plan_for(fingerprint, plan.request, spec.file_ending))
+                session.screen.say(f"made anew for these cases, with --overwrite, it would say: {today}")
         written = f"{'Written to' if is_new else 'Up to date:'} {layout.plan}; drawings of the networks beside it"
         written += "" if folds is None else f"\n{describe_splits(folds)}: {layout.splits}"
     changes = None

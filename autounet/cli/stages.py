@@ -10,7 +10,7 @@ from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
 from autounet.image_names import image_state
 from autounet.layout import RunLayout
-from autounet.plan import Configuration, Plan
+from autounet.plan import Configuration, Plan, PlanRequest
 from autounet.planners.words import count
 from autounet.portable import check_told_apart
 
@@ -54,22 +54,15 @@ def fresh_plan(
     Raises:
         UsageError: Models trained with the present plan would be orphaned, or the preset is unknown.
     """
-    from autounet.planners.planner import make_plan
-
     wanted.check()
     there = _plan_there(session, layout, overwrite)
     fingerprint = fresh_fingerprint(session, dataset, layout)
     request = wanted.request(fingerprint, None if there is None else there.request)
-    plan = make_plan(
-        fingerprint, request.preset, file_ending=dataset.file_ending, gpu_memory_gb=request.gpu_memory_gb, overrides=request.overrides
-    )
+    plan = plan_for(fingerprint, request, dataset.file_ending)
     if there is not None and there.digest() == plan.digest():
         return there, False
     if there is not None and not renew and _is_kept(layout, there, plan):
-        session.screen.say(
-            f"the cases have changed since {layout.plan.name} was made; it is kept, as cases are prepared or models trained with it. "
-            f"Made anew (`autounet plan --overwrite`) it would say: {plan_changes(there, plan)}"
-        )
+        session.screen.say(f"{layout.plan.name} is kept, though the cases have changed: cases are prepared or models trained with it")
         return there, False
     if there is not None:
         orphans, changes = _orphans(layout, there, plan), plan_changes(there, plan)
@@ -85,6 +78,13 @@ def fresh_plan(
     remove_drawings(layout)
     plan.save(layout.plan)
     return plan, True
+
+
+def plan_for(fingerprint: Fingerprint, request: PlanRequest, file_ending: str) -> Plan:
+    """The plan that a request makes of a fingerprint."""
+    from autounet.planners.planner import make_plan
+
+    return make_plan(fingerprint, request.preset, file_ending=file_ending, gpu_memory_gb=request.gpu_memory_gb, overrides=request.overrides)
 
 
 def remove_drawings(layout: RunLayout) -> None:

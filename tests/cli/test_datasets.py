@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from autounet.dataset import read_dataset
 from autounet.folds import separated
@@ -268,6 +269,31 @@ class TestGrowing:
         grown = planned_splits(read_dataset(data), RunLayout(run))
         assert grown.made_by == "you"
         assert [len(fold.validation) for fold in grown.folds] == [2, 2]
+
+    def test_the_plan_is_kept_unless_it_is_asked_for_anew(
+        self, trained: Any, runs_copy: Path, tmp_path: Path, autounet: Autounet, kit: SimpleNamespace
+    ) -> None:
+        """Images twice as large come in, for which the patch would be larger, and the trained fold of another plan."""
+        data = kit.write_cells(tmp_path / trained.cells.name, cases=12)
+        for path in data.rglob("*.png"):
+            if (trained.cells / path.relative_to(data)).exists():
+                shutil.copy2(trained.cells / path.relative_to(data), path)
+            else:
+                Image.fromarray(np.kron(np.asarray(Image.open(path)), np.ones((2, 2), np.uint8))).save(path)
+        plan, where = runs_copy / data.name / "plan.json", ("-d", data, "--runs", runs_copy)
+        before = plan.read_bytes()
+        for _ in range(2):
+            ended = autounet("plan", *where)
+            assert ended.code == 0, ended
+            assert "plan.json is kept, though the cases have changed" in ended.text
+            assert "made anew for these cases, with --overwrite, it would say: " in ended.text
+            assert "patch size 48×56 → 96×112" in ended.text
+            assert plan.read_bytes() == before
+        assert "plan.json is kept" in autounet("preprocess", *where).text
+        anew = autounet("plan", *where, "--overwrite")
+        assert "these models were trained with the old plan" in anew.text
+        assert plan.read_bytes() != before
+        assert "is kept" not in autounet("plan", *where).text
 
     def test_what_cannot_be_added(self, trained: Any, tmp_path: Path, refused: Autounet) -> None:
         data = Path(shutil.copytree(trained.volumes, tmp_path / trained.volumes.name))
