@@ -7,9 +7,12 @@ import torch
 from autounet.device import autocast
 from autounet.inference.window import predict_scores
 from autounet.labels import LabelSpec, StructureClass
+from autounet.machine.computing import look_at_torch
+from autounet.machine.self_test import run_self_test
 from autounet.networks.build import build_network
 from autounet.networks.unet2015 import reseed
 from autounet.plan import Configuration, LossSpec, NetworkSpec, Normalization
+from autounet.runtime import Runtime
 from autounet.training.augmentation.pipeline import Augmentation
 from autounet.training.losses import BorderLoss, SegmentationLoss, confusion_counts
 
@@ -133,3 +136,17 @@ def test_scores_of_a_whole_image_equal_the_cpus(ndim: int) -> None:
                 ).cpu()
             )
     torch.testing.assert_close(found[0], found[1], atol=1e-3, rtol=1e-3)
+
+
+def test_the_doctor_finds_nothing_wrong_with_it() -> None:
+    found = look_at_torch(Runtime())
+    assert found.device == GPU.type
+    assert found.mps or all(gpu.known and 0 < gpu.free_bytes <= gpu.total_bytes for gpu in found.gpus)
+    test = run_self_test(None, Runtime())
+    assert test.deviation is not None
+    assert test.deviation < test.tolerance
+    assert test.last_loss is not None
+    assert test.first_loss is not None
+    assert test.last_loss < test.first_loss
+    assert test.dice is not None
+    assert test.dice > 0.5

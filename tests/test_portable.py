@@ -17,7 +17,7 @@ PROCESSES = {"multiprocessing", "torch.multiprocessing", "concurrent.futures.pro
 
 POSIX_NAMES = re.compile(
     r"os\.(O_(?!BINARY|CREAT|EXCL|RDONLY|RDWR|WRONLY|TRUNC|APPEND)[A-Z]+|POSIX_\w+|chown|chroot|confstr|ctermid|fchmod|fchown|fork\w*"
-    r"|get(e?[ug]id|groups|loadavg|pgid|pgrp|priority|sid)|initgroups|kill(pg)?|lchown|link|lockf|major|memfd_create|minor|mkfifo|mknod"
+    r"|get(e?[ug]id|groups|loadavg|pgid|pgrp|priority|sid)|initgroups|kill(pg)?|lchown|lockf|major|memfd_create|minor|mkfifo|mknod"
     r"|nice|openpty|pidfd_open|pipe2|posix_\w+|preadv?|pwritev?|sched_\w+|sendfile|set(e?[ug]id|pgid|priority|sid)|splice|statvfs|symlink|sync"
     r"|sysconf\w*|tcgetpgrp|uname|wait\w*)"
     r"|signal\.(SIG(?!INT\b|TERM\b|ABRT\b|_DFL\b|_IGN\b)[A-Z0-9]+|alarm|setitimer|pthread_\w+|sigwait\w*|siginterrupt)"
@@ -30,10 +30,9 @@ WITH_ANOTHER_WAY = {
     "autounet.machine.cards": {"/proc", "/sys/bus/pci/devices"},  # after nvidia-smi, which all systems have
     "autounet.machine.disk": {"/proc/self/mountinfo", "os.POSIX_FADV_DONTNEED"},  # `mount` or Windows's own; then figures are called cached
     "autounet.machine.system": {"/dev/shm"},  # told, not used
-    "autounet.owner": {"/proc/self/ns/pid", "os.kill"},  # on Windows the process is opened instead
-    "autounet.runtime": {"os.sched_getaffinity"},  # else os.cpu_count
+    "autounet.owner": {"/proc/", "/proc/self/ns/pid", "os.kill"},  # on Windows the process is opened instead
 }
-"""By module, with what is done where it is not there."""
+"""By module, with what is done where it is not there. What a module asks for with ``hasattr`` or ``getattr`` needs no entry."""
 
 
 def sources() -> dict[str, ast.Module]:
@@ -71,6 +70,12 @@ def not_everywhere(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
+def asked_for(tree: ast.AST) -> set[str]:
+    """Attributes that a module asks for before it uses them: ``hasattr(os, "fork")``, ``getattr(os, "fork", None)``."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) in ("hasattr", "getattr")]
+    return {f"{ast.unparse(call.args[0])}.{call.args[1].value}" for call in calls if isinstance(call.args[1], ast.Constant)}
+
+
 def guarded_imports(tree: ast.AST) -> set[str]:
     """Modules that are imported in a ``try`` that goes on without them."""
     found = set()
@@ -86,11 +91,12 @@ def test_the_rules_themselves() -> None:
     code = "os.fork()\nos.open(p, os.O_CREAT | os.O_TMPFILE)\nsignal.signal(signal.SIGTERM, f)\nos.kill(1, signal.SIGKILL)\nx = '/tmp/x'"
     assert sorted(not_everywhere(ast.parse(code))) == ["/tmp/x", "os.O_TMPFILE", "os.fork", "os.kill", "signal.SIGKILL"]
     assert list(not_everywhere(ast.parse("os.path.join(a)\nos.fsync(f)\nos.replace(a, b)\n'/tmp/x'\nos.getpid()"))) == []
+    assert asked_for(ast.parse("if hasattr(os, 'fork'):\n os.fork()")) == {"os.fork"}
     assert guarded_imports(ast.parse("try:\n import fcntl\nexcept ImportError:\n pass\nimport pwd")) == {"fcntl"}
 
 
 def test_what_some_systems_lack_has_another_way() -> None:
-    found = {name: set(not_everywhere(tree)) - WITH_ANOTHER_WAY.get(name, set()) for name, tree in SOURCES.items()}
+    found = {name: set(not_everywhere(tree)) - asked_for(tree) - WITH_ANOTHER_WAY.get(name, set()) for name, tree in SOURCES.items()}
     assert {name: names for name, names in found.items() if names} == {}, "find another way, and say here which it is"
 
 
@@ -131,19 +137,18 @@ def without_encoding(tree: ast.AST) -> Iterator[str]:
         method = isinstance(node.func, ast.Attribute)
         called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
         if called == "open":
+            # Methods of that name open other things as well: of them only those count that are given a mode.
             mode = node.args[0 if method else 1 :][:1]
-            # Methods of that name open other things as well: only those count that are given a mode, or nothing at all.
-            text = not mode and not node.keywords
-            text |= bool(mode) and isinstance(mode[0], ast.Constant) and re.fullmatch("[rwxa][+t]*", str(mode[0].value)) is not None
+            text = re.fullmatch("'[rwa][+t]*'", ast.unparse(mode[0])) is not None if mode else not method
         else:
-            text = called in ("read_text", "write_text", "FileHandler", "TextIOWrapper", "fdopen")
+            text = called in ("FileHandler", "TextIOWrapper", "fdopen") or (method and called in ("read_text", "write_text"))
         if text:
             yield f"{node.lineno} {called}"
 
 
 def test_text_files_have_an_encoding() -> None:
     """Windows takes its own unless it is told: names with accents would be read wrongly there."""
-    shown = ast.parse("p.open()\nopen(p)\np.open('w')\np.read_text()\np.open('rb')\np.open('r', encoding='utf-8')\nBundle.open(p)")
+    shown = ast.parse("p.open('r+')\nopen(p)\np.open('w')\np.read_text()\np.open('rb')\np.open('r', encoding='utf-8')\nBundle.open(p)")
     assert [place.split()[0] for place in without_encoding(shown)] == ["1", "2", "3", "4"]
     assert [f"{name}:{place}" for name, tree in SOURCES.items() for place in without_encoding(tree)] == []
 

@@ -10,7 +10,7 @@ import typer
 
 from autounet.cli.cores import cores
 from autounet.cli.session import Session
-from autounet.errors import AutounetError
+from autounet.errors import AutounetError, UsageError
 from autounet.machine.advice import advise
 from autounet.machine.cards import look_at_cards
 from autounet.machine.disk import look_at_disk
@@ -28,11 +28,22 @@ SELF_TEST_SECONDS = 120.0
 Answer = TypeVar("Answer")
 
 
-def run_machine_doctor(session: Session, quick: bool) -> None:
+def run_machine_doctor(session: Session, data: Sequence[Path], runs: Path | None, quick: bool) -> None:
     """Looks at the machine and shows what was found; ends with 1 when something is severe.
 
-    ``quick`` leaves the short training out.
+    Args:
+        session: Opened without folders, as it would look at them.
+        data: Folders of data; none for the usual ones.
+        runs: The folder of all runs; None for the usual one.
+        quick: Leaves the short training out.
+
+    Raises:
+        UsageError: A folder of data is not there.
     """
+    missing = [folder for folder in data if not _there_or_silent(folder)]
+    if missing:
+        raise UsageError(f"--data {missing[0]}: no such folder")
+    session.data, session.runs = list(data) or session.data, runs or session.runs
     machine = _look(session, quick)
     advice = advise(machine, session.runs.absolute())
     screen = session.screen

@@ -467,8 +467,8 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Of the machine: leave out the short training.")] = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    data: options.Data = None,
-    runs: options.Runs = None,
+    data: options.DataAsTold = None,
+    runs: options.RunsAsTold = None,
     workers: options.Workers = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -481,12 +481,15 @@ def doctor(
     intensities. Ends with 1 when something severe was found: work would fail, or what is trained or scored would be wrong. Warnings
     and notices end with 0.
     """
-    session = _open(data=data, runs=runs, device=device, precision=precision, workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    common = {"device": device, "precision": precision, "workers": workers, "quiet": quiet, "verbose": verbose, "as_json": json}
+    folders, run_folder = [Path(folder) for folder in data or ()], None if runs is None else Path(runs)
     if dataset is None:
+        session = _open(**common)
         from autounet.cli.machine import run_machine_doctor
 
-        run_machine_doctor(session, quick)
+        run_machine_doctor(session, folders, run_folder, quick)
     else:
+        session = _open(**common, data=folders, runs=run_folder)
         from autounet.cli.doctoring import run_doctor
 
         run_doctor(session, dataset)

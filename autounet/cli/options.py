@@ -12,6 +12,9 @@ Data = Annotated[
     typer.Option("--data", help="Folder of datasets (repeatable). Default: $AUTOUNET_DATA, ., ./data, ./raw, $nnUNet_raw."),
 ]
 Runs = Annotated[Path | None, typer.Option("--runs", help="Folder for everything that is made. Default: ./autounet_runs, $AUTOUNET_RUNS.")]
+DataAsTold = Annotated[list[str] | None, typer.Option("--data", metavar="PATH", help="Folder of datasets; may be repeated.")]
+"""Not a path: typer looks at those, and a disk that hangs would hang the command that is to tell of it."""
+RunsAsTold = Annotated[str | None, typer.Option("--runs", metavar="PATH", help="Folder for everything that is made.")]
 PresetName = Annotated[
     str | None,
     typer.Option(

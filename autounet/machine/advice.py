@@ -132,6 +132,8 @@ def _memory(memory: Memory, torch: Torch | None) -> Iterator[Advice]:
         least = memory.available < TOO_LITTLE_MEMORY
         limited = limit is not None and (memory.total is None or limit < memory.total)
         more = "give the container or job more memory" if limited else "close other programs"
+        if memory.own_limits:
+            more = f"raise the limit that was set for it ({', '.join(sorted(memory.own_limits))}: see ulimit -a)"
         how = f"{more}; plan with --preset small, predict with --memory {max(1, int(memory.available / GB))}"
         what = f"{memory.available / GB:.1f} GB are left to this process"
         yield Advice(severity="severe" if least else "warning", about="memory", what=what, advice=how)
@@ -140,7 +142,7 @@ def _memory(memory: Memory, torch: Torch | None) -> Iterator[Advice]:
         yield Advice(severity="notice", about="memory", what=what, advice="ask for more if a command says that memory ran out")
     if "RLIMIT_AS" in memory.own_limits and torch is not None and (torch.gpus or torch.device not in (None, "cpu")):
         what = f"addresses are limited to {memory.own_limits['RLIMIT_AS'] / GB:.1f} GB (ulimit -v); CUDA wants more than it uses"
-        yield Advice(severity="warning", about="memory", what=what, advice="ulimit -v unlimited")
+        yield Advice(severity="warning", about="memory", what=what, advice="lift that: ulimit -v unlimited")
 
 
 def _disk(disk: Disk) -> Iterator[Advice]:
@@ -153,7 +155,7 @@ def _disk(disk: Disk) -> Iterator[Advice]:
         return
     if writes and disk.free_bytes < LITTLE_ROOM:
         none = disk.free_bytes < NO_ROOM
-        what = f"{where}: {disk.free_bytes / GB:.1f} GB are free; prepared cases may need more"
+        what = f"{where}: {disk.free_bytes / GB:.2f} GB are free; prepared cases may need more"
         yield Advice(
             severity="severe" if none else "warning", about="disk", what=what, advice="make room, or choose another disk with --runs"
         )
@@ -176,7 +178,7 @@ def _system(system: System, runs: PurePath) -> Iterator[Advice]:
             yield Advice(severity="notice", about="text", what=what, advice="set LANG=C.UTF-8 (Windows: PYTHONUTF8=1)")
     if system.open_files is not None and system.open_files < FEW_FILES:
         what = f"{system.open_files} files may be open at once"
-        yield Advice(severity="warning", about="files", what=what, advice="ulimit -n 1024")
+        yield Advice(severity="warning", about="files", what=what, advice="raise that: ulimit -n 1024")
     if system.long_paths is False and len(str(runs)) + LONGEST_BELOW > WINDOWS_PATH:
         what = f"Windows refuses paths of more than {WINDOWS_PATH} characters, and {runs} has {len(str(runs))} already"
         how = "choose a shorter folder with --runs, or set LongPathsEnabled in the registry"

@@ -41,6 +41,9 @@ TRAIN_SECONDS = 3.0
 MOST_STEPS, FEWEST_STEPS, WARM_UP = 60, 8, 3
 SAME_STEPS = 2
 
+GRADIENT_SCALE = 64.0
+"""Keeps the gradient of some thousand voxels within float16's range."""
+
 TOLERANCE = {torch.float32: 0.001, torch.float16: 0.02, torch.bfloat16: 0.1}
 """Of numbers that are sums of some hundred products, in standard deviations: about ten times the usual rounding."""
 
@@ -141,7 +144,7 @@ def _convolution(image: Tensor, weight: Tensor, device: torch.device, dtype: tor
     weight = weight.clone().requires_grad_()
     with autocast(device, dtype if dtype != torch.float64 else torch.float32):
         result = torch.nn.functional.conv3d(image, weight, padding=1)
-    (gradient,) = torch.autograd.grad(result.square().sum() / result.numel(), weight)
+    (gradient,) = torch.autograd.grad(result, weight, result.detach() / GRADIENT_SCALE)
     return result.detach(), gradient
 
 

@@ -1,6 +1,8 @@
 """``autounet doctor`` without a dataset, as its users meet it."""
 
 import json
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -88,3 +90,30 @@ def test_data_folders_are_looked_at(autounet: Autounet, tmp_path: Path) -> None:
     ended = autounet(*QUICK, "--runs", tmp_path, "--data", tmp_path / "data")
     assert f"{tmp_path / 'data'}" in ended.text
     assert "reads" in ended.text
+
+
+def test_a_data_folder_that_is_not_there(refused: Autounet, tmp_path: Path) -> None:
+    refused(2, ["--data", "no such folder"], *QUICK, "--data", tmp_path / "none")
+
+
+def test_the_calling_thread_touches_no_folder(autounet: Autounet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that hangs would hang it: neither the reading of options nor anything else may look."""
+    folder, seen = tmp_path / "perhaps_hung", []
+    folder.mkdir()
+
+    def watched(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def look(path: Any, *others: Any, **more: Any) -> Any:
+            if folder.name in str(path) and threading.current_thread() is threading.main_thread():
+                seen.append(name)
+            return real(path, *others, **more)
+
+        return look
+
+    for name in ("stat", "lstat", "scandir", "open"):
+        monkeypatch.setattr(os, name, watched(name))
+    ended = autounet(*QUICK, "--runs", folder / "runs", "--data", folder)
+    assert ended.code in (0, 1)
+    assert f"{folder}" in ended.text
+    assert seen == []

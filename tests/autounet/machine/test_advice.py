@@ -123,6 +123,7 @@ def test_few_threads_matter_where_the_cpu_computes(machine: Machine) -> None:
         ({"available": GB, "group_limit": 2 * GB}, "severe", "container or job more memory"),
         ({"group_limit": 16 * GB}, "notice", "ask for more"),
         ({"own_limits": {"RLIMIT_AS": 32 * GB}}, "warning", "ulimit -v unlimited"),
+        ({"available": 5 * GB, "own_limits": {"RLIMIT_DATA": 6 * GB}}, "warning", "RLIMIT_DATA: see ulimit -a"),
     ],
 )
 def test_memory(machine: Machine, values: dict[str, Any], severity: str, words: str) -> None:
@@ -134,8 +135,8 @@ def test_memory(machine: Machine, values: dict[str, Any], severity: str, words: 
 @pytest.mark.parametrize(
     ("values", "severity", "words"),
     [
-        ({"free_bytes": 10 * GB}, "warning", "10.0 GB are free"),
-        ({"free_bytes": GB // 2, "write_mb_s": None}, "severe", "0.5 GB are free"),
+        ({"free_bytes": 10 * GB}, "warning", "10.00 GB are free"),
+        ({"free_bytes": GB // 2, "write_mb_s": None}, "severe", "0.50 GB are free"),
         ({"free_bytes": None, "write_mb_s": None, "problem": "no answer within 5 s"}, "severe", "no answer within 5 s"),
         ({"write_mb_s": None, "problem": "Permission denied"}, "severe", "Permission denied"),
         ({"pieces_mb_s": 12.0, "remote": True, "file_system": "nfs4"}, "warning", "at 12 MB/s on a network disk (nfs4)"),

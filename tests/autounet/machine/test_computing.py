@@ -1,7 +1,9 @@
 """GPUs and cards, by what NVIDIA's documents and files say."""
 
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,3 +89,26 @@ def test_cards_without_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     (proc / "driver" / "nvidia" / "version").write_text(version)
     found = look_at_cards({}, proc, pci)
     assert (found.names, found.driver) == (("NVIDIA GeForce RTX 3090",), "535.129.03")
+
+
+def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old card under a new build, as torch would tell of it."""
+    about = SimpleNamespace(name="NVIDIA GeForce GTX 1080", major=6, minor=1)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    played = {
+        "is_available": lambda: True,
+        "init": lambda: None,
+        "device_count": lambda: 1,
+        "get_device_properties": lambda index: about,
+        "mem_get_info": lambda index: (7_000_000_000, 8_000_000_000),
+        "is_bf16_supported": lambda including_emulation: False,
+        "get_arch_list": lambda: CU128,
+        "device": lambda index: nullcontext(),
+    }
+    for name, answer in played.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    found = look_at_torch(Runtime())
+    assert (found.device, found.precision, found.problem) == ("cuda", "float16", None)
+    (gpu,) = found.gpus
+    assert (gpu.name, gpu.free_bytes, gpu.total_bytes) == (about.name, 7_000_000_000, 8_000_000_000)
+    assert (gpu.capability, gpu.bf16, gpu.known) == ((6, 1), False, False)
