@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autounet.artefact import digest_of
-from autounet.checkpoint import read_about
 from autounet.cli.session import Session
 from autounet.dataset import DatasetSpec
 from autounet.errors import ArtefactError, UsageError
@@ -176,6 +175,8 @@ def trained_cases(layout: RunLayout, configuration: str, fold: str) -> tuple[str
     """The cases that finished weights have learnt from, sorted; None where that is not known any more. Raises ArtefactError."""
     folder = layout.fold(configuration, fold)
     cases = folder.training_cases()
+    from autounet.checkpoint import read_about  # takes torch, which planning has no use for
+
     return cases if cases is not None and digest_of(list(cases)) == read_about(folder.weights).get("cases") else None
 
 

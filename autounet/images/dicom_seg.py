@@ -49,6 +49,9 @@ def _segmentation(hd: Any, headers: list[Any], labels_zyx: IntArray, grid: Grid,
     if not spatial:
         for header in headers:
             header.pop("FrameOfReferenceUID", None)
+    for header in headers if spatial else ():
+        if not header.get("FrameOfReferenceUID"):  # some anonymizers take it away; a segmentation must have one
+            header.FrameOfReferenceUID = dicom_out.uid("frame of reference", series)
     frames = dicom_out.slice_frames(headers, grid)
     identity = f"{meaning.model_dump_json()} {dicom_out.version()}"
     dataset = hd.seg.Segmentation(

@@ -52,7 +52,7 @@ def test_a_dataset_of_folders_and_zips_is_the_dataset_of_nifti_files(trained: An
     runs = tmp_path / "runs"
     for command in ("plan", "preprocess"):
         ended = autounet(command, "-d", boxes, "--runs", runs, *(["--preset", "small"] if command == "plan" else ["-c", "3d_fullres"]))
-        assert ended.code == 0, ended
+        assert ended.code == 0, ended.text
     ours, theirs = (
         json.loads((folder / "fingerprint.json").read_text(encoding="utf-8"))
         for folder in (runs / boxes.name, trained.runs / trained.volumes.name)
@@ -105,7 +105,7 @@ def test_a_tree_of_studies_is_predicted(trained: Any, autounet: Autounet, tmp_pa
     model = ("-d", "11", "-f", "0", "--runs", trained.runs, "--device", "cpu")
     for images, output in ((tree, "dicom"), (plain, "nifti")):
         ended = autounet("predict", "-i", images, "-o", tmp_path / output, *model)
-        assert ended.code == 0, ended
+        assert ended.code == 0, ended.text
         assert "Secret" not in ended.text
     names = [file.name for file in sorted((tmp_path / "dicom").glob("*.nii.gz"))]
     assert names == ["anna.nii.gz", "bob_both_4.nii.gz", "bob_both_9.nii.gz", "carl.nii.gz"]
