@@ -215,13 +215,14 @@ def _places_in_contours(path: Path, image: Placed) -> npt.NDArray[np.float64]:
     dataset = pydicom.dcmread(path)
     inside = np.zeros(image.values_zyx.shape, bool)
     back = np.linalg.inv(image.affine_xyz)
-    columns, rows = np.meshgrid(np.arange(inside.shape[2]), np.arange(inside.shape[1]))
-    centres = np.column_stack([columns.ravel(), rows.ravel()])
     for contour in dataset.ROIContourSequence[0].get("ContourSequence", ()):
         corners = np.array(contour.ContourData, float).reshape(-1, 3) @ back[:3, :3].T + back[:3, 3]
         level = round(float(corners[0, 2]))
         assert np.abs(corners[:, 2] - level).max() < 0.02, "a contour between slices"
-        inside[level] ^= Outline(corners[:, :2]).contains_points(centres).reshape(rows.shape)
+        x, y = np.floor(corners[:, :2].min(0)).clip(0).astype(int)
+        part = inside[level, y : int(corners[:, 1].max()) + 2, x : int(corners[:, 0].max()) + 2]
+        rows, columns = np.indices(part.shape)
+        part ^= Outline(corners[:, :2]).contains_points(np.column_stack([columns.ravel() + x, rows.ravel() + y])).reshape(part.shape)
     return image.places(inside)
 
 

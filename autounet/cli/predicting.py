@@ -1,6 +1,7 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from autounet.errors import DatasetError, UsageError
 from autounet.image_names import (
     DICOM,
     DRAWN_ENDINGS,
+    FOLDER_ENDINGS,
     IMAGE_ENDINGS,
     ZIP,
     archive_of,
@@ -78,6 +80,8 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     plan = chosen.plan
     by_table = is_table(request.images)
     cases = table_inputs(request.images, plan.channels) if by_table else find_inputs(request.images, len(plan.channels))
+    if not by_table:
+        warn_of_passed_over(session, request.images, cases)
     outputs = name_outputs(request.images, cases, request.output, format_ending(request.format))
     meaning = meaning_of(plan.labels, chosen.identity, plan.dataset)
     if request.per_class:
@@ -233,18 +237,23 @@ def _probability_file(output: Path) -> Path:
     return output.with_name(f"{split_ending(output)[0]}.npz")
 
 
+BESIDE = (".raw", ".zraw", ".raw.gz", ".json", ".csv", ".txt", ".md")
+"""Endings of files that stand beside images: their voxels, and what is said of them."""
+
+
 def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     """Cases to predict: name → files, one per channel or one with all. Raises UsageError or DatasetError."""
     inside = archive_of(images) is not None
-    if images.is_file() or inside:
+    if images.is_file() or inside or (images.is_dir() and image_format(images) in FOLDER_ENDINGS):
         stem = split_ending(images)[0]
         if not image_format(images):
             raise UsageError(f"-i {images}: not an image", expected=f"one of {' '.join(IMAGE_ENDINGS)}")
         if inside and images.is_file():  # a zip, of one series or of many
             return group_named(dicom_cases(images) or {images: stem})
-        if channels > 1 and stem.endswith("_0000") and len(stem) > 5:
+        if channels > 1 and re.search(r"._\d{4}$", stem):  # any channel of a case stands for all
             groups = group_channels([file for file in image_files(images.parent) if split_ending(file)[0][:-5] == stem[:-5]])
-            return {stem[:-5]: groups.get(stem[:-5], (images,))}
+            case = stem[:-5] if stem[:-5] in groups or stem.endswith("_0000") else stem
+            return {case: groups.get(case, (images,))}
         return {stem.removesuffix("_0000"): (images,)}
     if not images.is_dir():
         what = (
@@ -269,9 +278,20 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     return groups
 
 
+def warn_of_passed_over(session: Session, images: Path, cases: Mapping[str, tuple[Path, ...]]) -> None:
+    """Says which files of a folder are not taken for images; none is missed in silence."""
+    if not images.is_dir() or archive_of(images) is not None or image_format(images) in FOLDER_ENDINGS:
+        return
+    taken = {file for files in cases.values() for file in files}
+    files = [entry for entry in images.iterdir() if entry.is_file() and not entry.name.startswith(".") and entry not in taken]
+    over = sorted(file.name for file in files if not file.name.lower().endswith(BESIDE) and not is_dicom(file))
+    if over:
+        session.screen.warn(f"passed over, not named as images: {count(len(over), 'file')} ({some(over)})")
+
+
 def _named_images(folder: Path) -> dict[Path, str]:
     """Images in a folder, and DICOM anywhere below it and in its zips, each with its name without ending."""
-    files = image_files(folder)
+    files = [file for file in image_files(folder) if split_ending(file)[1].lower() not in DRAWN_ENDINGS]
     stems = {file: split_ending(file)[0] for file in files if image_format(file) != DICOM}
     if len(stems) < len(files) or holds_dicom(folder):
         zips = [file for file in files if file.suffix.lower() == ZIP and file.is_file()]

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autounet.images import read_image, read_labels
+from autounet.cli.predicting import find_inputs
+from autounet.dataset import channel_problems
+from autounet.images import read_channels, read_image, read_labels
 from tests.autounet.images.dicom_writing import image, save, save_all, series
 
 Autounet = Callable[..., Any]
@@ -117,6 +119,17 @@ def test_a_tree_of_studies_is_predicted(trained: Any, autounet: Autounet, tmp_pa
     inside = autounet("predict", "-i", tree / "carl.zip", "-o", tmp_path / "zip", *model)
     assert inside.code == 0, inside
     assert [file.name for file in (tmp_path / "zip").glob("*.nii.gz")] == ["carl.nii.gz"]
+
+
+def test_channels_are_folders_with_numbers(tmp_path: Path) -> None:
+    """For a model of two channels; beside them a colour image, which has all of its own."""
+    for channel in (0, 1):
+        save_all(series(np.zeros((3, 4, 4), np.int16), name=f"{channel}"), tmp_path / f"case_000{channel}" / "export" / "SE1")
+    save(image(np.zeros((4, 4, 3), np.uint8)), tmp_path / "skin.dcm")
+    found = find_inputs(tmp_path, 2)
+    assert found == {"case": (tmp_path / "case_0000", tmp_path / "case_0001"), "skin": (tmp_path / "skin.dcm",)}
+    assert channel_problems("case", found["case"], 2) == []
+    assert read_channels(found["case"], 2)[0].shape == (2, 3, 4, 4)
 
 
 def test_what_cannot_be_predicted_is_said_and_the_rest_is_done(trained: Any, autounet: Autounet, refused: Any, tmp_path: Path) -> None:

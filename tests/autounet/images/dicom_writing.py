@@ -91,7 +91,7 @@ def series(
 def save_all(slices: Sequence[Dataset], folder: Path, **how: Any) -> Path:
     """Writes slices under names whose order is neither theirs nor its reverse."""
     for z, dataset in enumerate(slices):
-        save(dataset, folder / f"IM{(z * 7 + 3) % 101:04d}", **how)
+        save(dataset, folder / f"IM{(z * 7 + 3) % 1009:04d}", **how)
     return folder
 
 

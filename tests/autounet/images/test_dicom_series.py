@@ -1,5 +1,6 @@
 """Which DICOM image a path means: folders with other things in them, zips, single files; and what several are called."""
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -168,6 +169,13 @@ def test_folders_and_files_without_dicom(tmp_path: Path) -> None:
         read_labels(save(image(volume(1)[0]), tmp_path / "b.dcm"))
 
 
+def test_without_pydicom_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(image(volume(1)[0]), tmp_path / "a.dcm")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ImageError, match=r"needs a package that is not installed: pydicom\. Install it: pip install 'autounet\[dicom\]'"):
+        read_image(path)
+
+
 def test_names(tmp_path: Path) -> None:
     """What is an image in a folder, which format it is, and which are channels of one case."""
     for channel in (0, 1):
@@ -211,7 +219,8 @@ def test_names_of_cases_in_a_tree(study: Path) -> None:
         "xrays/a1.dcm": "xrays_a1",
         "xrays/a2.dcm": "xrays_a2",
     }
-    assert list(dicom_cases(root / "patient2").values()) == ["patient2"]
+    assert list(dicom_cases(root / "patient2").values()) == ["deep"]
+    assert list(dicom_cases(root / "patient2" / "deep" / "down").values()) == ["down"]
     assert list(dicom_cases(root / "xrays").values()) == ["a1", "a2"]
     archive = packed(study, root / "all.zip")
     assert list(dicom_cases(archive).values()) == ["all_study_DICOM_SE0", "all_study_DICOM_SE1"]
