@@ -23,7 +23,7 @@ SURFACE = {
     | {"--overwrite", "--seed", "--device", "--precision", "--data", "--runs", "--workers"},
     "predict": COMMON
     | {"--input -i", "--output -o", "--dataset -d", "--model -m", "--configuration -c", "--fold -f", "--mirror --no-mirror"}
-    | {"--postprocessing --no-postprocessing", "--probabilities", "--uncertainty", "--memory"}
+    | {"--postprocessing --no-postprocessing", "--probabilities", "--uncertainty", "--memory", "--format", "--per-class", "--colours"}
     | {"--overwrite", "--device", "--precision", "--runs", "--workers", "--json"},
     "export": COMMON
     | {"--dataset -d", "--output -o", "--configuration -c", "--fold -f", "--licence", "--description", "--overwrite", "--runs", "--json"},
@@ -39,7 +39,8 @@ SURFACE = {
     "select": COMMON
     | {"--dataset -d", "--rule", "--ensembles --no-ensembles", "--overwrite"}
     | {"--device", "--precision", "--data", "--runs", "--workers", "--json"},
-    "ensemble": COMMON | {"--input -i", "--output -o", "--dataset -d", "--overwrite", "--data", "--runs", "--workers", "--json"},
+    "ensemble": COMMON
+    | {"--input -i", "--output -o", "--dataset -d", "--format", "--overwrite", "--data", "--runs", "--workers", "--json"},
     "doctor": COMMON | {"--dataset -d", "--data", "--runs", "--workers", "--json"},
     "report": COMMON | {"--dataset -d", "--output -o", "--overwrite", "--data", "--runs", "--json"},
     "demo": {"--output -o", "--budget", "--device", "--debug"},
