@@ -474,3 +474,42 @@ class TestFiles:
         (tmp_path / "folder.nii").mkdir()
         assert [path.name for path in image_files(tmp_path)] == ["a.png", "b.nii.gz"]
         assert image_files(tmp_path / "missing") == []
+
+
+class TestPatientsAndFolds:
+    ROW = {"image": "imagesTr/a_0000.nii.gz", "label": "labelsTr/a.nii.gz"}  # noqa: RUF012 (read only)
+
+    def test_groups_of_a_folder_and_patients_of_entries(self, tmp_path: Path) -> None:
+        found = read_dataset(nnunet(tmp_path / "d", groups={"a": "Ng", "b": 7}))
+        assert found.patients == {"a": "Ng", "b": "7"}
+        listed = read_dataset(nnunet(tmp_path / "e", training=[{**self.ROW, "patient": "Ng", "fold": 0}]))
+        assert (listed.patients, listed.held_out) == ({"a": "Ng"}, {"a": 0})
+
+    def test_nobody_said(self, tmp_path: Path) -> None:
+        dataset = read_dataset(nnunet(tmp_path / "d"))
+        assert (dataset.patients, dataset.held_out) == ({}, {})
+
+    def test_contradictions_are_told_by_case(self, tmp_path: Path) -> None:
+        assert problems_of(nnunet(tmp_path / "d", groups={"a": "p", "z": "p"})) == {
+            "z": "is named under 'groups' in dataset.json, but there is no such case"
+        }
+        rows = [{**self.ROW, "patient": "p"}]
+        assert problems_of(nnunet(tmp_path / "e", training=rows, groups={"a": "q"})) == {
+            "a": "has two patients: 'p' in its entry, 'q' under 'groups'"
+        }
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"groups": ["a"]}, "'groups' is malformed"),
+            ({"groups": {"a": None}}, "'groups' is malformed"),
+            ({"training": [{**ROW, "patient": ""}]}, "'patient' of entry 1"),
+            ({"training": [{**ROW, "patient": 1.5}]}, "'patient' of entry 1"),
+            ({"training": [{**ROW, "fold": -1}]}, "'fold' of entry 1"),
+            ({"training": [{**ROW, "fold": True}]}, "'fold' of entry 1"),
+            ({"training": [{**ROW, "fold": "0"}]}, "'fold' of entry 1"),
+        ],
+    )
+    def test_what_is_malformed(self, change: dict[str, Any], words: str, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match=words):
+            read_dataset(nnunet(tmp_path / "d", **change))

@@ -120,6 +120,15 @@ def test_folds_that_were_trained_on_cases_they_hold_out_now_are_refused(cascade:
     refused(2, words, "train", "-d", cascade.data, "--runs", copy.root.parent, "-f", "0", "-c", CASCADE, *SHORT)
 
 
+def test_folds_of_ones_own_that_leave_cases_out_are_refused(cascade: SimpleNamespace, copy: RunLayout, refused: Run) -> None:
+    """Of a case that no fold holds out nothing is known that a network without it predicts."""
+    splits = json.loads(copy.splits.read_text())
+    copy.splits.write_text(json.dumps({**splits, "folds": splits["folds"][:-1]}))
+    (case,) = splits["folds"][-1]["validation"]
+    words = ["some are held out by no fold", f"never held out: {case}"]
+    refused(2, words, "train", "-d", cascade.data, "--runs", copy.root.parent, "-f", "0", "-c", CASCADE, *SHORT)
+
+
 def test_when_a_fold_of_the_first_stage_predicts_otherwise_the_second_one_says_so(
     cascade: SimpleNamespace, copy: RunLayout, autounet: Run
 ) -> None:
