@@ -165,7 +165,7 @@ def test_folders_and_files_without_dicom(tmp_path: Path) -> None:
     ):
         with pytest.raises(ImageError, match=message):
             read_image(path)
-    with pytest.raises(ImageError, match="is DICOM, whose images are no label maps"):
+    with pytest.raises(ImageError, match="holds no structures: found DICOM CT Image Storage"):
         read_labels(save(image(volume(1)[0]), tmp_path / "b.dcm"))
 
 
