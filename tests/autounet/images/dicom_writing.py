@@ -76,7 +76,7 @@ def series(
     by = normal * spacing_zyx[0] if step is None else np.array(step)
     slices = []
     for z, plane in enumerate(volume_zyx):
-        dataset = image(plane, f"{name} {z}", **{"SeriesInstanceUID": uid(name), **tags})
+        dataset = image(plane, f"{name} {z}", **{"SeriesInstanceUID": uid(name), "FrameOfReferenceUID": uid("frame of reference"), **tags})
         dataset.ImageOrientationPatient = [float(value) for value in orientation]
         dataset.ImagePositionPatient = [round(float(value), 6) for value in np.array(origin) + z * by]
         dataset.PixelSpacing = [spacing_zyx[1], spacing_zyx[2]]
