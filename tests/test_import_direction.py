@@ -25,6 +25,7 @@ FLOORS = (
         "image_names",
         "labels",
         "layout",
+        "owner",
         "plan",
         "postprocessing",
         "preset",

@@ -16,7 +16,7 @@ from autounet.cli.epochs import EpochReport, show_scores
 from autounet.cli.initial import initial_weights
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.pictures import Files, draw_overlays
-from autounet.cli.session import Session, make_folder
+from autounet.cli.session import Session, lock_cleared, make_folder
 from autounet.cli.stages import some
 from autounet.cli.stopping import stop_wishes
 from autounet.cli.tracking import told_of, told_scores, tracked
@@ -104,9 +104,8 @@ class FoldRun:
                 with open_trackers((), layout.root, "", {}) as nobody:
                     self._train(wish, layout, bool(begun), nobody)
             return None
-        busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
         make_folder(layout.root)
-        with one_at_a_time(layout.lock, lambda: busy):
+        with one_at_a_time(layout.lock, self._busy, lock_cleared(self.session)):
             remove_leftovers(layout.root)
             remove_leftovers(layout.validation)
             self._clear(layout, wish)
@@ -121,6 +120,10 @@ class FoldRun:
                 scores = self._validate(layout)
                 trackers.finish(told_scores(scores))
             return scores
+
+    def _busy(self, holder: str) -> AutounetError:
+        remedy = "wait for it, or train another fold meanwhile"
+        return AutounetError(f"{self._folder.root}: another command is training this fold", found=holder, remedy=remedy)
 
     def _clear(self, layout: FoldLayout, wish: FoldWish) -> None:
         """Removes what is not wanted any more."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from autounet import __version__
-from autounet.artefact import readable_json, write_text_atomic
+from autounet.artefact import readable_json, remove_leftovers, write_text_atomic
 from autounet.cli.console import Screen, ScreenHandler
 from autounet.cli.locks import one_at_a_time
 from autounet.dataset import find_dataset
@@ -119,6 +119,7 @@ def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     }
     began = time.monotonic()
     make_folder(layout.root)
+    remove_leftovers(layout.root)
     handler = _LogFile(_writable(layout.log), encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("autounet")
@@ -158,11 +159,16 @@ def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
 def alone(session: Session, layout: RunLayout) -> Iterator[None]:
     """Waits until no other command makes a plan, splits or prepared cases in this run folder, and keeps others waiting."""
 
-    def wait() -> None:
-        session.screen.say(f"waiting for another autounet command that is at work in {layout.root}")
+    def wait(holder: str) -> None:
+        session.screen.say(f"waiting for another autounet command that is at work in {layout.root}: {holder}")
 
-    with one_at_a_time(layout.lock, wait):
+    with one_at_a_time(layout.lock, wait, lock_cleared(session)):
         yield
+
+
+def lock_cleared(session: Session) -> Callable[[str], None]:
+    """Says that a lock was left behind by a process that is gone."""
+    return lambda holder: session.screen.say(f"the lock of a command that is gone was cleared: {holder}")
 
 
 def make_folder(path: Path) -> None:
@@ -174,9 +180,13 @@ def make_folder(path: Path) -> None:
 
 
 def check_writable(folder: Path, option: str) -> None:
-    """Makes the folder that an option names and tries to write to it, so that no work is done in vain. Raises AutounetError."""
+    """Makes the folder that an option names and tries to write to it, so that no work is done in vain. Raises AutounetError.
+
+    What a killed command left half-written there is removed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -226,8 +236,7 @@ def _writable(path: Path) -> Path:
 
 
 def _append(layout: RunLayout, entry: dict[str, Any]) -> None:
-    # The log is never replaced, so it can serve as the manifest's lock: commands that end together are all noted.
-    with one_at_a_time(layout.log, lambda: None):
+    with one_at_a_time(layout.noting, lambda holder: None):  # commands that end together are all noted
         try:
             entries = json.loads(layout.manifest.read_text(encoding="utf-8"))
         except (OSError, ValueError):
