@@ -128,6 +128,12 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_digest(path: Path) -> str:
+    """Hash of a file's content, 16 hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what killed processes left half-written in a folder; never what a living one is writing."""
     with suppress(OSError):  # no such folder, or one that may not be read

@@ -7,15 +7,14 @@ import hashlib
 import os
 import platform
 import sys
+from contextlib import suppress
 
 
 def this_machine() -> str:
     """Eight hexadecimal digits that differ between machines, and between containers whose processes cannot see each other."""
     parts = [platform.node()]
-    try:
+    with suppress(OSError):  # not Linux
         parts.append(str(os.stat("/proc/self/ns/pid").st_ino))
-    except OSError:
-        pass  # not Linux
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 

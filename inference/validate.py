@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from autounet.artefact import digest_of, readable_json, write_text_atomic
+from autounet.artefact import readable_json, write_text_atomic
+from autounet.checkpoint import weights_identity
 from autounet.dataset import Case, DatasetSpec
-from autounet.errors import DatasetError, ImageError
+from autounet.errors import ArtefactError, DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
 from autounet.images import read_labels
@@ -42,20 +43,20 @@ def validate_fold(
         PredictionJob(name, case.images, layout.validation / f"{name}{ending}", previous=before.get(name)) for name, case in cases.items()
     ]
     # An interrupted validation goes on: what these weights have predicted is kept.
-    trained = layout.weights.stat().st_mtime_ns
-    todo = [job for job in jobs if not is_kept(job.output, trained)]
+    identity = weights_identity(layout.weights)
+    keep_only_of(identity, [job.output for job in jobs], layout.validation / ".weights")
+    todo = [job for job in jobs if not is_kept(job.output)]
     predicted = predict_cases(model, todo, runtime)
     problems = predicted.problems
     _note_confidence(layout, predicted.expected_dice, kept=[job.case for job in jobs if job not in todo])
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}
-    weights = digest_of([layout.weights.stat().st_size, layout.weights.stat().st_mtime_ns])
     scores = evaluate_cases(
         files,
         plan.labels,
         runtime,
-        made_from={"plan": plan.recipe(configuration.name), "weights": weights, **(made_from or {})},
+        made_from={"plan": plan.recipe(configuration.name), "weights": identity, **(made_from or {})},
         annotated={case.id: case.annotated for case in cases.values() if case.annotated is not None},
     )
     scores.save(layout.scores)
@@ -78,9 +79,30 @@ def read_confidence(layout: FoldLayout) -> dict[str, float | None]:
         return {}
 
 
-def is_kept(prediction: Path, trained_ns: int) -> bool:
-    """Whether a label map is whole and younger than the weights."""
-    if not prediction.exists() or prediction.stat().st_mtime_ns < trained_ns:
+def keep_only_of(identity: str, predictions: Sequence[Path], record: Path) -> None:
+    """Removes label maps unless they are known to be of these weights, and notes that those to come are.
+
+    Args:
+        identity: Of the weights, see ``weights_identity``.
+        predictions: Label maps, there or not.
+        record: The file beside them that says whose they are.
+
+    Raises:
+        ArtefactError: The folder cannot be written to.
+    """
+    try:
+        if record.exists() and record.read_text(encoding="utf-8").strip() == identity:
+            return
+        for path in predictions:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"{record.parent}: cannot be written", found=error.strerror or error) from None
+    write_text_atomic(record, identity + "\n")
+
+
+def is_kept(prediction: Path) -> bool:
+    """Whether a label map is there and whole."""
+    if not prediction.exists():
         return False
     try:
         read_labels(prediction)

@@ -293,7 +293,7 @@ def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArra
 
 
 def _damaged(path: Path, error: Exception) -> ArtefactError:
-    remedy = "delete this file: the case is prepared again when needed"
+    remedy = "run the same command again, which prepares a missing or short case anew; if this file is damaged otherwise, delete it first"
     return ArtefactError(f"{path}: prepared case cannot be read", found=str(error).split("\n")[0], remedy=remedy)
 
 

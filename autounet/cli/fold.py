@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from autounet.artefact import digest_of, readable_json, remove_leftovers, write_text_atomic
+from autounet.artefact import digest_of, free_bytes, in_bytes, readable_json, remove_leftovers, write_text_atomic
 from autounet.checkpoint import read_about
 from autounet.cli.epochs import EpochReport, show_scores
 from autounet.cli.initial import initial_weights
@@ -28,6 +28,7 @@ from autounet.inference.model import check_plan
 from autounet.inference.run import validation_seconds
 from autounet.inference.validate import label_ending, validate_fold
 from autounet.layout import FoldLayout, RunLayout
+from autounet.networks.cost import parameters
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
 from autounet.preprocessing.run import recipe_of
@@ -41,6 +42,9 @@ from autounet.training.loop import FoldTraining
 from autounet.training.patches import patch_sizes
 from autounet.training.schedule import Length
 from autounet.training.tracking import TrackerName, Trackers, open_trackers
+
+CHECKPOINT_BYTES = 32
+"""For every parameter: last and best weights, and a state with momentum twice, as the old one is there until the new one is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,21 @@ class FoldRun:
                 remedy="train it again with --overwrite, or use another folder with --runs",
             )
 
+    def _check_room(self, layout: FoldLayout) -> None:
+        """Says before training that its checkpoints find no room. Raises ArtefactError."""
+        there = sum(path.stat().st_size for path in (layout.weights_best, layout.resume) if path.exists())
+        needed, free = CHECKPOINT_BYTES * parameters(self.configuration.network) - there, free_bytes(layout.root)
+        if free is not None and free < needed:
+            raise ArtefactError(
+                f"{layout.root}: no room for the checkpoints of a training",
+                found=f"{in_bytes(free)} free",
+                expected=in_bytes(needed),
+                remedy="make room, or choose another disk with --runs",
+            )
+
     def _train(self, wish: FoldWish, layout: FoldLayout, begun: bool, trackers: Trackers) -> None:
+        if self.session.runtime.processes.writes:
+            self._check_room(layout)
         with self._explained_memory():
             weights = self._initial(wish, layout, begun)
             loaders = self._loaders()
@@ -264,7 +282,8 @@ class FoldRun:
         initial = None
         if begun:
             with suppress(OSError, ValueError, AttributeError):
-                record["initial_weights"] = json.loads(layout.training.read_text(encoding="utf-8")).get("initial_weights")
+                before = json.loads(layout.training.read_text(encoding="utf-8")).get("initial_weights")
+                record |= {} if before is None else {"initial_weights": before}
         elif wish.initial is not None:
             initial = initial_weights(wish.initial, self.plan, self.configuration, self.session.runtime.seed)
             record["initial_weights"] = {"source": initial.source, "notes": initial.notes}

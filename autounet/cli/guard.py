@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, ParamSpec
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 INTERRUPTED = 130
+
+IMPORT_PAUSE_SECONDS = 0.05
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -34,11 +37,12 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except AutounetError as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
+            if was_interrupted():
+                raise _interrupted() from None
             _screen().error(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _screen().warn("interrupted; what is finished is kept, the same command goes on from there")
-            raise typer.Exit(INTERRUPTED) from None
+            raise _interrupted() from None
         except (typer.Exit, typer.Abort, SystemExit):
             raise
         except BrokenPipeError:
@@ -48,10 +52,17 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
+            if was_interrupted():
+                raise _interrupted() from None
             _screen().error(_unexpected(error))
             raise typer.Exit(1) from None
 
     return wrapped
+
+
+def _interrupted() -> typer.Exit:
+    _screen().warn("interrupted; what is finished is kept, the same command goes on from there")
+    return typer.Exit(INTERRUPTED)
 
 
 def _screen() -> "Screen":
@@ -60,13 +71,48 @@ def _screen() -> "Screen":
     return Screen()
 
 
-def interrupt_on_sigterm() -> None:
-    """Makes SIGTERM stop a command as Ctrl-C does."""
+class Interruption:
+    """Handles Ctrl-C and SIGTERM: a KeyboardInterrupt, as soon as no library is being imported. A second Ctrl-C does not wait.
 
-    def interrupt(number: int, frame: object) -> None:
+    Compiled modules make another error of it, an ImportError while they are imported, a TypeError while they take arguments. So it is
+    noted that one came, and what the command ends with is then taken for its consequence.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """As ``signal.signal`` calls it."""
+        if _is_importing(frame) and hasattr(signal, "setitimer") and not (self.came and number == signal.SIGINT):
+            self.came = True
+            signal.setitimer(signal.ITIMER_REAL, IMPORT_PAUSE_SECONDS)
+            return
+        self.came = True
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+
+def interrupt_in_order() -> None:
+    """Makes SIGTERM stop a command as Ctrl-C does, and both end it in order at any moment."""
+    interruption = Interruption()
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, interruption)
+    signal.signal(signal.SIGTERM, interruption)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a program in the background of a shell
+        signal.signal(signal.SIGINT, interruption)
+
+
+def was_interrupted() -> bool:
+    """Whether Ctrl-C or SIGTERM came to this command."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return isinstance(handler, Interruption) and handler.came
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _unexpected(error: Exception) -> AutounetError:

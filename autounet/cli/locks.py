@@ -1,4 +1,4 @@
-"""One command at a time where two would undo each other's work: a lock file that says whose it is, and is taken over when its owner is gone.
+"""One command at a time where two would undo each other's work: a lock file that says whose it is, taken over when its owner is gone.
 
 A lock is a file that only one process can make. While it is held a thread of its owner touches it now and then, its heartbeat. A lock
 is stale when its owner, a process of this machine, has ended; or, of a machine that cannot be asked, when its heart has not beaten for
@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,9 +55,11 @@ class Holder(Frozen):
     since: str
     token: str
     """Of this taking of the lock alone."""
+    names: tuple[str, ...] = ()
+    """Of the files that a claim is for."""
 
     @classmethod
-    def this(cls) -> Self:
+    def this(cls, names: tuple[str, ...] = ()) -> Self:
         """This process."""
         try:
             user = getpass.getuser()
@@ -72,6 +74,7 @@ class Holder(Frozen):
             command=shlex.join(["autounet", *sys.argv[1:]]),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
             token=uuid.uuid4().hex,
+            names=names,
         )
 
     def describe(self) -> str:
@@ -96,6 +99,47 @@ def one_at_a_time(
     """
     me = Holder.this()
     _take(path, me, busy, cleared)
+    with _held(path, me):
+        yield
+
+
+@contextmanager
+def claimed(folder: Path, prefix: str, names: Sequence[str]) -> Iterator[tuple[frozenset[str], list[str]]]:
+    """Claims names in a folder, so that commands that work there at the same time do not do the same twice.
+
+    Args:
+        folder: Must be there.
+        prefix: Of the files that hold the claims.
+        names: What this command would do.
+
+    Yields:
+        The names that nobody else has claimed, which are this command's until the end; and words about each of the others.
+
+    Raises:
+        ArtefactError: The folder cannot be written to.
+    """
+    others: list[Holder] = []
+    with one_at_a_time(folder / f"{prefix}lock", lambda holder: None):
+        now = time.time()
+        for path in folder.glob(f"{prefix}claim-*"):
+            holder, beat = read_holder(path)
+            if beat is None:
+                continue
+            if state_of(holder, now - beat) == "gone":
+                with suppress(OSError):
+                    path.unlink()
+            elif holder is not None:
+                others.append(holder)
+        mine = frozenset(names) - {name for holder in others for name in holder.names}
+        me = Holder.this(tuple(sorted(mine)))
+        place = folder / f"{prefix}claim-{me.token[:12]}"
+        _take(place, me, lambda holder: None, lambda holder: None)
+    with _held(place, me):
+        yield mine, [holder.describe() for holder in others if set(holder.names) & set(names)]
+
+
+@contextmanager
+def _held(path: Path, me: Holder) -> Iterator[None]:
     with _Heart(path, me):
         try:
             yield
@@ -108,6 +152,14 @@ def release(path: Path, me: Holder) -> None:
     with suppress(OSError):
         if read_holder(path)[0] == me:
             path.unlink()
+
+
+def clear_stale(path: Path) -> None:
+    """Removes a lock whose owner, a process of this machine, has ended."""
+    with suppress(OSError):
+        found, _ = read_holder(path)
+        if found is not None and state_of(found, 0.0) == "gone":
+            _clear(path, found)
 
 
 def read_holder(path: Path) -> tuple[Holder | None, float | None]:

@@ -7,7 +7,7 @@ from autounet.bundle_text import describe_steps
 from autounet.cli.cascades import older_than_first
 from autounet.cli.epochs import NOTHING
 from autounet.cli.locks import one_at_a_time
-from autounet.cli.session import Session, lock_cleared, recorded
+from autounet.cli.session import Session, lock_cleared, recorded, tidy
 from autounet.cli.stages import load_dataset, read_splits, some
 from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
 from autounet.evaluation.scores import Scores
@@ -50,9 +50,11 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
             before = plan.configurations[name].previous_stage
             session.screen.warn(f"{in_words(older)} of {name}: {before} was trained again since; train with --overwrite to learn from it")
     made_from = {"plan": plan.digest(), "files": validation.state(list(configurations)), "ensembles": str(ensembles)}
+    made_from |= validation.trained(list(configurations))
     try:
         old = Selection.load(layout.selection)
         if not overwrite and (old.made_from, old.rule) == (made_from, rule):
+            tidy(layout)
             session.screen.say(f"{layout.selection} is up to date; --overwrite selects anew")
             show_selection(session, plan, old, query)
             return old

@@ -19,15 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from autounet import __version__
-from autounet.artefact import readable_json, remove_leftovers, write_text_atomic
+from autounet.artefact import readable_json, refusal, remove_leftovers, write_text_atomic
 from autounet.cli.console import Screen, ScreenHandler
-from autounet.cli.locks import one_at_a_time
+from autounet.cli.locks import clear_stale, one_at_a_time
 from autounet.dataset import find_dataset
 from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrupted, UsageError
 from autounet.layout import RunLayout
 from autounet.runtime import ALONE, Processes, Runtime, usable_cores
 
 MOST_WORKERS = 8
+SOME_BYTES = 2**16
+"""That a folder can hold them tells that its disk is not full."""
+
 MANIFEST_ENTRIES = 500
 """The manifest keeps so many of the latest commands."""
 
@@ -97,11 +100,11 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
+def recorded(session: Session, layout: RunLayout, must_be: bool = True) -> Iterator[dict[str, Any]]:
     """Notes the command in the run folder's manifest and log, whether it ends well or not.
 
     What the command puts into the yielded dict is noted too. The log gets everything that is said, also with ``--quiet``. Of several
-    processes the first notes it.
+    processes the first notes it. Unless it ``must_be``, nothing is noted in a run folder that may only be read.
 
     Raises:
         ArtefactError: The run folder cannot be made or written to.
@@ -119,8 +122,14 @@ def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     }
     began = time.monotonic()
     make_folder(layout.root)
-    remove_leftovers(layout.root)
-    handler = _LogFile(_writable(layout.log), encoding="utf-8")
+    tidy(layout)
+    try:
+        handler = _LogFile(_writable(layout.log), encoding="utf-8")
+    except ArtefactError:
+        if must_be:
+            raise
+        yield {}
+        return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("autounet")
     logger.addHandler(handler)
@@ -166,6 +175,13 @@ def alone(session: Session, layout: RunLayout) -> Iterator[None]:
         yield
 
 
+def tidy(layout: RunLayout) -> None:
+    """Removes what killed commands left at the top of a run folder."""
+    remove_leftovers(layout.root)
+    for path in (layout.lock, layout.selecting, layout.noting):
+        clear_stale(path)
+
+
 def lock_cleared(session: Session) -> Callable[[str], None]:
     """Says that a lock was left behind by a process that is gone."""
     return lambda holder: session.screen.say(f"the lock of a command that is gone was cleared: {holder}")
@@ -176,7 +192,9 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArtefactError(f"{path}: cannot be made", found=error.strerror or error, remedy="choose another folder with --runs") from None
+        raise ArtefactError(
+            f"{path}: cannot be made", found=refusal(path.parent, error), remedy="choose another folder with --runs"
+        ) from None
 
 
 def check_writable(folder: Path, option: str) -> None:
@@ -187,11 +205,11 @@ def check_writable(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(SOME_BYTES))  # on a full disk, only this fails
     except OSError as error:
         raise AutounetError(
-            f"{folder}: cannot be written", found=error.strerror or error, remedy=f"choose another place with {option}"
+            f"{folder}: cannot be written", found=refusal(folder, error), remedy=f"make room there, or choose another place with {option}"
         ) from None
 
 
@@ -230,7 +248,7 @@ def _writable(path: Path) -> Path:
         path.touch()
     except OSError as error:
         raise ArtefactError(
-            f"{path.parent}: cannot be written", found=error.strerror or error, remedy="choose another folder with --runs"
+            f"{path.parent}: cannot be written", found=refusal(path.parent, error), remedy="choose another folder with --runs"
         ) from None
     return path
 

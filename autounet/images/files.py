@@ -11,6 +11,7 @@ from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, split_ending
 from autounet.images import itk, nifti, planar, tiff
+from autounet.images.patience import patiently
 from autounet.images.stored import FloatArray, Stored, check_file, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
 
@@ -71,7 +72,7 @@ def read_size(path: Path) -> tuple[int, Grid]:
     reader = SIZES.get(split_ending(path)[1].lower())
     if reader is None:
         raise _unknown(path)
-    return reader(path)
+    return patiently(reader, path)
 
 
 def read_image(path: Path) -> tuple[FloatArray, Grid]:
@@ -85,7 +86,7 @@ def read_image(path: Path) -> tuple[FloatArray, Grid]:
     Raises:
         ImageError: The file is missing, damaged, of another format, or holds what is not an image.
     """
-    stored = _reader(path)(path, False)
+    stored = _read(path, as_labels=False)
     return to_float32(stored), stored.grid
 
 
@@ -145,7 +146,7 @@ def read_labels(path: Path) -> tuple[IntArray, Grid]:
     ending = split_ending(path)[1].lower()
     if ending in IMAGE_ENDINGS and ending not in LABEL_ENDINGS:
         raise ImageError(f"{path}: a JPEG cannot hold labels, its compression changes values", remedy="save the label map as PNG")
-    stored = _reader(path)(path, True)
+    stored = _read(path, as_labels=True)
     return to_labels(stored, path), stored.grid
 
 
@@ -176,12 +177,16 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
     writer(path, storable_labels(labels_zyx, grid), grid, like if same else None)
 
 
-def _reader(path: Path) -> Reader:
+def _read(path: Path, as_labels: bool) -> Stored:
     reader = READERS.get(split_ending(path)[1].lower())
     if reader is None:
         raise _unknown(path)
-    check_file(path)
-    return reader
+
+    def read(path: Path) -> Stored:
+        check_file(path)
+        return reader(path, as_labels)
+
+    return patiently(read, path)
 
 
 def _unknown(path: Path) -> ImageError:

@@ -11,17 +11,15 @@ import hashlib
 import io
 import json
 import os
-import random
 import resource
-import shutil
 import signal
 import sys
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +63,13 @@ class Fault:
     """Opening for reading counts, too."""
 
     def __str__(self) -> str:
+        name = signal.Signals(self.number).name if self.kind == "signal" else ""
         what = {
             "kill": f"killed before event {self.at}",
             "cut": f"killed in a write beyond {self.size} bytes, from event {self.at} on",
             "full": f"no file beyond {self.size} bytes from event {self.at} on",
             "error": f"{errno.errorcode.get(self.number, self.number)} at event {self.at}{' and all later ones' if self.lasting else ''}",
-            "signal": f"{signal.Signals(self.number).name if self.number else ''} after {self.seconds:.3f} s",
+            "signal": f"{name} after {self.seconds:.3f} s",
             "slow": f"{self.seconds} s more for every event",
         }
         return what.get(self.kind, self.kind)
@@ -79,13 +78,13 @@ class Fault:
 class _Injector:
     """The audit hook of a child."""
 
-    def __init__(self, fault: Fault, root: Path, counter: Path | None) -> None:
-        self._fault, self._root, self._counter = fault, str(root), counter
-        self.count = 0
-        self._lock, self._busy = threading.Lock(), threading.local()
+    def __init__(self, fault: Fault, root: Path) -> None:
+        self._fault, self._root = fault, f"{root}{os.sep}"
+        self.count, self.armed = 0, True
+        self._lock = threading.Lock()
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if not self._counts(event, arguments):
+        if not (self.armed and self._counts(event, arguments)):
             return
         with self._lock:
             self.count += 1
@@ -98,7 +97,6 @@ class _Injector:
         if fault.kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif fault.kind in ("cut", "full") and number == fault.at:
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL if fault.kind == "cut" else signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (fault.size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         elif fault.kind == "error":
             raise OSError(fault.number, os.strerror(fault.number), str(arguments[0]))
@@ -116,7 +114,7 @@ class _Injector:
         path = arguments[0]
         if not isinstance(path, str | bytes | os.PathLike):
             return False
-        name = os.path.abspath(os.fsdecode(path))
+        name = os.path.abspath(os.fsdecode(path)) + os.sep
         return name.startswith(self._root) and self._fault.under in name
 
 
@@ -153,28 +151,30 @@ def warm_up() -> None:
     assert threading.active_count() == 1
 
 
-def start(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: Path | None = None) -> tuple[int, Path]:  # noqa: B008
+def start(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: Path | None = None) -> tuple[int, int]:
     """Forks a child that runs ``autounet ARGUMENTS`` in ``folder``; events below ``root`` (default: that folder) count.
 
     Returns:
-        Its process number, and the file with what it says; beside it, ``.events``, the count.
+        Its process number, and the end of a pipe with what it says: a file would be under the same limit as the command's.
     """
-    said = folder.parent / f"{folder.name}.said"
     sys.stdout.flush()
     sys.stderr.flush()
+    said, saying = os.pipe()
     child = os.fork()
     if child:
+        os.close(saying)
+        os.set_blocking(said, False)
         return child, said
     code = 70
     try:
         os.setpgid(0, 0)
-        with open(said, "wb") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
+        for stream in (1, 2):
+            os.dup2(saying, stream)
         sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(number, "wb", 0), encoding="utf-8", write_through=True) for number in (1, 2))
         os.chdir(folder)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = _as_main(arguments, fault, root or folder, Path(f"{said}.events"))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL if fault.kind == "cut" else signal.SIG_IGN)
+        code = _as_main(arguments, fault, root or folder, _counter(os.getpid(), folder))
     finally:
         os._exit(code)
     raise AssertionError
@@ -184,11 +184,12 @@ def _as_main(arguments: Sequence[str], fault: Fault, root: Path, counter: Path) 
     from autounet.cli.main import main
 
     sys.argv = ["autounet", *arguments]
-    injector = _Injector(fault, root.resolve(), None)
+    injector = _Injector(fault, root.resolve())
     sys.addaudithook(injector)
     leave = os._exit
 
     def note(code: int) -> None:
+        injector.armed = False
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         counter.write_text(str(injector.count))
         leave(code)
@@ -206,7 +207,7 @@ def _as_main(arguments: Sequence[str], fault: Fault, root: Path, counter: Path) 
     return 70
 
 
-def run(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: Path | None = None) -> Ended:  # noqa: B008
+def run(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: Path | None = None) -> Ended:
     """Runs a command to its end, which may be a fault's."""
     began = time.monotonic()
     child, said = start(arguments, folder, fault, root)
@@ -214,24 +215,31 @@ def run(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: Pa
         time.sleep(fault.seconds)
         with suppress(ProcessLookupError):
             os.kill(child, fault.number)
-    return wait(child, said, began)
+    return wait(child, said, began, folder)
 
 
-def wait(child: int, said: Path, began: float) -> Ended:
-    """Waits for a child."""
-    while True:
+def wait(child: int, said: int, began: float, folder: Path) -> Ended:
+    """Waits for a child that runs in a folder."""
+    text, done, status = bytearray(), 0, 0
+    while not done:
         done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() - began > PATIENCE_S:
+        with suppress(BlockingIOError):
+            while part := os.read(said, 2**16):
+                text += part
+        if not done and time.monotonic() - began > PATIENCE_S:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            raise TimeoutError(f"a command hangs: {said.read_text(errors='replace')}")
-        time.sleep(0.003)
-    counter = Path(f"{said}.events")
-    events = int(counter.read_text()) if counter.exists() else 0
+            raise TimeoutError(f"a command hangs: {text.decode(errors='replace')}")
+        time.sleep(0 if done else 0.003)
+    os.close(said)
+    counter = _counter(child, folder)
+    events = int((counter.read_text() if counter.exists() else "") or 0)
     counter.unlink(missing_ok=True)
-    return Ended(os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), time.monotonic() - began, events)
+    return Ended(os.waitstatus_to_exitcode(status), text.decode(errors="replace"), time.monotonic() - began, events)
+
+
+def _counter(process: int, folder: Path) -> Path:
+    return folder.parent / f"events_{process}"
 
 
 # what is left on the disk ---------------------------------------------------------------------------------------------
@@ -245,7 +253,9 @@ def damaged(folder: Path) -> list[str]:
 def leftovers(folder: Path) -> list[str]:
     """Temporary files and folders."""
     return sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name.startswith((".partial-", ".scratch-", ".prob", "tmp"))
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.name.startswith((".partial-", ".scratch-", ".prob", ".tmp", "tmp"))
     )
 
 

@@ -42,7 +42,8 @@ def _jobs() -> dict[str, Job]:
         Job("export", ("export", "-o", "model.zip", "--overwrite"), ("plan", "train")),
         Job("predict bundle", ("predict", "-i", images, "-o", "out", "-m", "model.zip", *PREDICT), ("plan", "train", "export")),
         Job("import", ("import", "../model", "-o", "theirs.zip", "--overwrite")),
-        Job("evaluate", ("evaluate", "-p", f"{run_folder}/models/3d_fullres/fold_0/validation", "-g", f"../data/{DATASET}/labelsTr", "--present",
+        Job("evaluate", ("evaluate", "-p", f"{run_folder}/models/3d_fullres/fold_0/validation", "-g", f"../data/{DATASET}/labelsTr",
+                         "--present",
                          "--json", "--csv", "scores.csv", "--latex", "scores.tex", "--workers", "1"), ("plan", "train")),
         Job("select", ("select", *d, "--device", "cpu", "--precision", "fp32", "--workers", "1"), ("plan", *both)),
         Job("ensemble", ("ensemble", "-i", "one", "-i", "two", "-o", "both", "-d", DATASET, "--workers", "1"),
@@ -72,7 +73,9 @@ def write_dataset(root: Path, cases: int = 5) -> Path:
         labels[low[0] : low[0] + 6, low[1] : low[1] + 8, low[2] : low[2] + 10] = 1
         labels[5:7, 7:10, 8:12] = 2
         image = (100 + 40 * labels + 5 * rng.normal(size=labels.shape)).astype(np.int16)
-        nib.save(nib.Nifti1Image(np.ascontiguousarray(image.T), np.diag([1.0, 1.0, 1.5, 1.0])), root / "imagesTr" / f"box_{number}_0000.nii.gz")
+        nib.save(
+            nib.Nifti1Image(np.ascontiguousarray(image.T), np.diag([1.0, 1.0, 1.5, 1.0])), root / "imagesTr" / f"box_{number}_0000.nii.gz"
+        )
         nib.save(nib.Nifti1Image(np.ascontiguousarray(labels.T), np.diag([1.0, 1.0, 1.5, 1.0])), root / "labelsTr" / f"box_{number}.nii.gz")
     content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "box": 1, "core": 2}, "file_ending": ".nii.gz"}
     (root / "dataset.json").write_text(json.dumps({**content, "numTraining": cases}))
