@@ -5,8 +5,8 @@ import signal
 
 
 def _leave(number: int, frame: object) -> None:
-    """Nothing has begun yet, so there is nothing to put down; and an exception could be lost in a library that is being imported."""
-    os.write(2, b"interrupted before anything was done\n")
+    """Before a command begins, and when it is done, there is nothing to put down; an exception could be lost in an import."""
+    os.write(2, b"interrupted\n")
     os._exit(130)
 
 

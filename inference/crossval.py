@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autounet.artefact import digest_of, file_digest, remove_leftovers
+from autounet.artefact import digest_of, file_digest, remove_leftovers, write_text_atomic
 from autounet.checkpoint import weights_identity
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError, Problem
@@ -15,7 +15,7 @@ from autounet.images import read_size, write_labels
 from autounet.inference.average import average_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
-from autounet.inference.validate import is_kept, keep_only_of, label_ending
+from autounet.inference.validate import is_kept, label_ending, remove_predictions
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.runtime import Runtime
@@ -120,7 +120,7 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
         files = [outputs[JOIN.join(group)][case] for case in held_out]
         remove_leftovers(files[0].parent)
         identity = digest_of([weights_identity(layout.fold(name, fold).weights) for name in _with_before(validation.plan, group)])
-        keep_only_of(identity, files, files[0].parent / f".weights_{fold}")
+        _keep_own(identity, files, files[0].parent / f".weights_{fold}")
     todo = [case for case in held_out if not all(is_kept(files[case]) for files in outputs.values())]
     if not todo:
         return
@@ -139,6 +139,13 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
             shutil.rmtree(scratch, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _keep_own(identity: str, predictions: Sequence[Path], record: Path) -> None:
+    """Removes label maps of other weights, and notes in a file beside them whose those to come are. Raises ArtefactError."""
+    if not record.exists() or record.read_text(encoding="utf-8").strip() != identity:
+        remove_predictions(predictions)
+        write_text_atomic(record, identity + "\n")
 
 
 def _with_before(plan: Plan, names: Sequence[str]) -> list[str]:

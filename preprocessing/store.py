@@ -293,7 +293,7 @@ def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArra
 
 
 def _damaged(path: Path, error: Exception) -> ArtefactError:
-    remedy = "run the same command again, which prepares a missing or short case anew; if this file is damaged otherwise, delete it first"
+    remedy = "delete this file if it is still there: the same command then prepares the case again"
     return ArtefactError(f"{path}: prepared case cannot be read", found=str(error).split("\n")[0], remedy=remedy)
 
 

@@ -4,8 +4,10 @@ import functools
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -28,6 +30,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        with interruptible():
+            ended(*args, **kwargs)
+
+    def ended(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except Interrupted as stop:
@@ -91,14 +97,23 @@ class Interruption:
         raise KeyboardInterrupt
 
 
-def interrupt_in_order() -> None:
-    """Makes SIGTERM stop a command as Ctrl-C does, and both end it in order at any moment."""
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, SIGTERM stops a command as Ctrl-C does, and both end it in order at any moment. A command within another changes nothing."""
+    # Python hands signals to the main thread only; elsewhere, as in a program that uses us, they are its own affair.
+    if threading.current_thread() is not threading.main_thread() or isinstance(signal.getsignal(signal.SIGTERM), Interruption):
+        yield
+        return
+    # A program in the background of a shell ignores Ctrl-C, and goes on doing so.
+    names = [name for name in ("SIGALRM", "SIGTERM", "SIGINT") if hasattr(signal, name)]
+    handled = [number for name in names if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN]
     interruption = Interruption()
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, interruption)
-    signal.signal(signal.SIGTERM, interruption)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as of a program in the background of a shell
-        signal.signal(signal.SIGINT, interruption)
+    before = [(number, signal.signal(number, interruption)) for number in handled]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def was_interrupted() -> bool:

@@ -12,7 +12,7 @@ import typer
 
 from autounet import __version__
 from autounet.cli import options
-from autounet.cli.guard import INTERRUPTED, guarded, interrupt_in_order
+from autounet.cli.guard import INTERRUPTED, guarded
 
 if TYPE_CHECKING:
     from autounet.cli.session import Session
@@ -463,7 +463,6 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    interrupt_in_order()
     sys.stdout, sys.stderr = _safe(sys.stdout), _safe(sys.stderr)
     code = run(sys.argv[1:])
     if code == INTERRUPTED or "LOCAL_RANK" in os.environ:

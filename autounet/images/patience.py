@@ -31,7 +31,7 @@ def patiently(read: Callable[[Path], Result], path: Path) -> Result:
             why = passing_fault(error)
             if why is None:
                 raise
-            log.warning("%s: %s: trying again in %g s", path, why, pause)
+            log.warning("%s: cannot be read now (%s): trying again in %g s", path, why, pause)
             time.sleep(pause)
     return _within_memory(read, path)
 

@@ -181,7 +181,7 @@ def start(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: 
 
 
 def _as_main(arguments: Sequence[str], fault: Fault, root: Path, counter: Path) -> int:
-    from autounet.cli.main import main
+    from autounet.__main__ import main
 
     sys.argv = ["autounet", *arguments]
     injector = _Injector(fault, root.resolve())
