@@ -15,16 +15,16 @@ from pathlib import Path
 
 from tests.faults.harness import warm_up
 from tests.faults.jobs import PLAYED, States
-from tests.faults.trials import Trial, attempt, kills, reference, refusals, stops
+from tests.faults.trials import Trial, attempt, kills, reads, reference, refusals, slow, stops
 
-KINDS = {"kills": kills, "stops": stops, "refusals": refusals}
+KINDS = {"kills": kills, "stops": stops, "refusals": refusals, "reads": reads, "slow": slow}
 
 
 def main() -> int:
     """Runs the trials."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="trials per command and kind")
-    parser.add_argument("--kinds", nargs="+", default=["kills", "stops", "refusals"], choices=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--commands", nargs="+", default=PLAYED, metavar="COMMAND", help=f"of {', '.join(PLAYED)}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="JSON file for all trials")

@@ -15,7 +15,7 @@ from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
-from autounet.errors import AutounetError, DatasetError, UsageError
+from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
 from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_files, split_ending
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
@@ -164,12 +164,18 @@ def shared_folder(session: Session, folder: Path, todo: Sequence[PredictionJob])
 
 
 def read_record(path: Path | None) -> dict[str, str]:
-    """Label map → what predicted it, as ``write_record`` noted; empty where nothing readable is there."""
+    """Label map → what predicted it, as ``note_predicted`` noted; empty where there is no record, or a damaged one.
+
+    Raises:
+        ArtefactError: The disk refuses to read it.
+    """
     try:
         found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))["predicted_by"]
         return {str(name): str(identity) for name, identity in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read", found=error.strerror or error, remedy="check the disk, and try again") from None
 
 
 def note_predicted(path: Path | None, jobs: Sequence[PredictionJob], identity: str) -> None:

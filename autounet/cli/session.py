@@ -257,8 +257,10 @@ def _append(layout: RunLayout, entry: dict[str, Any]) -> None:
     with one_at_a_time(layout.noting, lambda holder: None):  # commands that end together are all noted
         try:
             entries = json.loads(layout.manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             entries = []
+        except OSError as error:  # a disk that is away for a moment must not cost what is noted
+            raise ArtefactError(f"{layout.manifest}: cannot be read", found=error.strerror or error) from None
         entries = [*(entries if isinstance(entries, list) else []), entry][-MANIFEST_ENTRIES:]
         write_text_atomic(layout.manifest, readable_json(entries) + "\n")
 

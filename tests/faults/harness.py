@@ -140,8 +140,10 @@ def warm_up() -> None:
     import torch
 
     import autounet
+    import autounet.images.patience as patience
 
     torch.set_num_threads(1)
+    patience.PAUSES_SECONDS = (0.0, 0.01)  # type: ignore[assignment]
     for module in pkgutil.walk_packages(autounet.__path__, "autounet."):
         if "__main__" not in module.name and "tracking" not in module.name:
             with suppress(ImportError):

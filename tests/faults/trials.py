@@ -81,6 +81,21 @@ def refusals(reference: Reference, count: int, seed: int) -> list[Fault]:
     return faults
 
 
+def reads(reference: Reference, count: int, seed: int) -> list[Fault]:
+    """A disk that cannot be read from, once or from then on: opening a file for reading counts, too."""
+    rng, faults, last = random.Random(seed), list[Fault](), 2 * reference.ended.events
+    for number in range(count):
+        at = 1 + int((number + rng.random()) * last / count)
+        fault = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)[number % 3]
+        faults.append(Fault("error", at=at, number=fault, lasting=number % 2 == 0, reads=True))
+    return faults
+
+
+def slow(reference: Reference, count: int, seed: int) -> list[Fault]:
+    """A disk on which every change takes long; once is enough."""
+    return [Fault("slow", seconds=0.02)]
+
+
 def attempt(states: States, reference: Reference, fault: Fault) -> Trial:
     """Disturbs the job, repeats it, and compares."""
     job, folder = reference.job, states.fresh(reference.job.after)
@@ -108,7 +123,7 @@ def _ended_well(ended: Ended, fault: Fault, job: Job, folder: Path) -> list[str]
         elif ended.code == 130 and "nterrupt" not in ended.text and "the same command goes on" not in ended.text:
             problems.append(f"says nothing: {ended.text!r}")
         return problems
-    if ended.code not in (job.code, 1):
+    if ended.code not in (job.code, 1) or (fault.kind == "slow" and ended.code != job.code):
         problems.append(f"ended with {ended.code}: {ended.text}")
     if "unexpected" in ended.text or "bug in autounet" in ended.text:
         problems.append(f"not understood: {ended.text}")
