@@ -1,21 +1,29 @@
 """What all files in a run folder share: strict frozen types, atomic writing, a schema version and a content hash."""
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from autounet import owner
 from autounet.errors import ArtefactError
 from autounet.portable import replace_file
 
 PARTIAL = ".partial-"
-"""Names of files that are being written begin so."""
+"""Names of files that are being written begin so; it follows whose they are (``owner.tag``)."""
+
+FORGOTTEN_SECONDS = 86_400
+"""What nobody has written to for so long is left over, whoever wrote it."""
 
 LONGEST_NAME = 200
 """Of a long file name so many bytes are kept beside that: file systems end at 255."""
@@ -121,10 +129,42 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def file_digest(path: Path) -> str:
+    """Hash of a file's content, 16 hexadecimal digits. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Removes what a killed process left half-written; only for a folder that no other process is writing to."""
-    for path in folder.glob(f"{PARTIAL}*"):
-        path.unlink(missing_ok=True)
+    """Removes what killed processes left half-written in a folder; never what a living one is writing."""
+    with suppress(OSError):  # no such folder, or one that may not be read
+        for path in folder.glob(f"{PARTIAL}*"):
+            if is_left_over(path):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether the process that made a temporary file, as its name tells, has ended; or must have, where it cannot be asked."""
+    named = re.match(rf"{re.escape(PARTIAL)}([0-9a-f]{{8}})-(\d+)-", path.name)
+    if named is not None and owner.is_alive(named[1], int(named[2])) is False:
+        return True
+    try:
+        return time.time() - path.stat().st_mtime > FORGOTTEN_SECONDS
+    except OSError:
+        return False  # gone
+
+
+def partial_name(name: str) -> str:
+    """A temporary name for a file or folder of this process, with the same ending."""
+    # Not tempfile's: its files are for the owner alone, which others who share a run folder could not read.
+    ending = name.encode()[-LONGEST_NAME:].decode(errors="ignore")
+    return f"{partial_prefix()}{uuid.uuid4().hex[:8]}-{ending}"
+
+
+def partial_prefix() -> str:
+    """What the names of this process's temporary files and folders begin with."""
+    return f"{PARTIAL}{owner.tag()}-"
 
 
 @contextmanager
@@ -139,9 +179,7 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not tempfile's: its files are for the owner alone, which others who share a run folder could not read.
-        ending = path.name.encode()[-LONGEST_NAME:].decode(errors="ignore")
-        draft = path.parent / f"{PARTIAL}{uuid.uuid4().hex[:12]}-{ending}"
+        draft = path.parent / partial_name(path.name)
         draft.touch(exist_ok=False)
         temporary = draft
         yield temporary
@@ -152,11 +190,36 @@ def atomic_path(path: Path, durable: bool = True) -> Iterator[Path]:
         temporary = None
     except OSError as error:
         raise ArtefactError(
-            f"{path}: cannot be written", found=error.strerror or error, remedy="check the folder's permissions and free space"
+            f"{path}: cannot be written", found=refusal(path.parent, error), remedy="check the folder's permissions and free space"
         ) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the first error is the one to show; a later command clears up
+                temporary.unlink()
+
+
+def refusal(folder: Path, error: OSError) -> str:
+    """Why the system refuses to write into a folder; where there is no room, how much there is."""
+    why = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        free = free_bytes(folder)
+        return why if free is None else f"{why}, {in_bytes(free)} are free there"
+    return why
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Room on the disk of a folder, which need not be there yet; None where the system does not tell."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def in_bytes(number: float) -> str:
+    """A number of bytes, in words."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
 def write_text_atomic(path: Path, text: str) -> None:

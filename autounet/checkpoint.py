@@ -1,5 +1,9 @@
 """Weights and training states on disk: tensors and JSON, never pickled code; written atomically."""
 
+import errno
+import hashlib
+import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +13,13 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
-from autounet.artefact import atomic_path
+from autounet.artefact import atomic_path, file_digest, refusal
 from autounet.errors import ArtefactError
+
+CONTENT = "content"
+"""Under this name weights carry the hash of their own content."""
 
 ALMOST_FULL = 2**24
 """With fewer bytes free, a file that cannot be written did not find room: torch does not say so."""
@@ -25,10 +32,42 @@ def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, 
         ArtefactError: The disk refuses.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    with atomic_path(path) as temporary, _refusals(path, SafetensorError):
-        mode = temporary.stat().st_mode
-        save_file(tensors, temporary, metadata=about)
-        temporary.chmod(mode)  # it makes a file of its own, which only its owner may read
+    about = {**about, CONTENT: _digest(tensors)}
+    content = _in_order(save(tensors, metadata=about))
+    with atomic_path(path) as temporary:  # the library would write to a temporary file of its own, which nobody would clear away
+        temporary.write_bytes(content)
+
+
+def weights_identity(path: Path) -> str:
+    """What tells these weights from all others, wherever they are copied to: 16 hexadecimal digits. Raises ArtefactError.
+
+    It was written down with them; of files that lack it, it is the hash of the file.
+    """
+    found = read_about(path).get(CONTENT)
+    try:
+        return file_digest(path) if found is None else found
+    except OSError as error:
+        raise ArtefactError(f"{path}: weights cannot be read", found=error.strerror or error) from None
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file whose header has the keys of ``about`` in order: the library has them in any, and equal weights are equal files.
+
+    Source: the format's description, https://huggingface.co/docs/safetensors: eight bytes with the header's length, JSON, the tensors.
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    return content if len(text) > length else content[:8] + text.ljust(length) + content[8 + length :]
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()[:16]
 
 
 def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -95,5 +134,6 @@ def _refusals(path: Path, kind: type[Exception]) -> Iterator[None]:
         yield
     except kind as error:
         full = shutil.disk_usage(path.parent).free < ALMOST_FULL
-        found = "no space left on the disk" if full else str(error).split("\n")[0]
+        why = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        found = refusal(path.parent, why) if full else str(error).split("\n")[0]
         raise ArtefactError(f"{path}: cannot be written", found=found, remedy="check the folder's permissions and free space") from None

@@ -70,6 +70,11 @@ class RunLayout:
         return self.root / "manifest.json"
 
     @property
+    def noting(self) -> Path:
+        """Held while a command is noted in the manifest."""
+        return self.root / ".noting"
+
+    @property
     def log(self) -> Path:
         """What the commands said, with times."""
         return self.root / "run.log"

@@ -4,10 +4,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from autounet.cgroups import CGROUPS, PROC, groups_of
+from autounet.errors import ImageError
 
 PLAIN_GUESS = 4 * 2**30
 """Bytes taken for available where the system does not tell."""
@@ -153,3 +155,19 @@ def _number(path: Path, name: str | None = None) -> int | None:
             value = words[0 if name is None else 1]
             return int(value) if value.isdecimal() else None
     return None
+
+
+class OutOfMemory(ImageError):
+    """One case found no memory."""
+
+
+@contextmanager
+def memory_of(case: str, remedy: str) -> Iterator[None]:
+    """Makes running out of the host's memory the failure of one case, not of all. Raises OutOfMemory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        words = ("can't allocate memory", "out of memory", "bad_alloc", "failed to allocate")
+        if not isinstance(error, MemoryError) and not any(each in str(error).lower() for each in words):
+            raise
+        raise OutOfMemory(f"{case}: not enough memory", found=str(error).split("\n")[0] or None, remedy=remedy) from None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autounet.artefact import partial_prefix, remove_leftovers
 from autounet.errors import DatasetError
 from autounet.geometry import Grid, Triple, TripleMm
 
@@ -67,7 +68,8 @@ def write_phantom(folder: Path, *, train: int = 12, test: int = 4, seed: int = 0
         return _checked(target, content, train, test)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as temporary:
+        remove_leftovers(folder)
+        with tempfile.TemporaryDirectory(prefix=partial_prefix(), dir=folder) as temporary:
             draft = Path(temporary) / FOLDER
             for number in range(train + test):
                 _write_case(draft, "Tr" if number < train else "Ts", case_name(number), make_volume(seed, number))

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autounet.artefact import digest_of
+from autounet.artefact import digest_of, file_digest, remove_leftovers, write_text_atomic
+from autounet.checkpoint import weights_identity
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError, Problem
 from autounet.evaluation.folders import evaluate_cases
@@ -14,7 +15,7 @@ from autounet.images import read_size, write_labels
 from autounet.inference.average import average_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
-from autounet.inference.validate import is_kept, label_ending
+from autounet.inference.validate import is_kept, label_ending, remove_predictions
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.runtime import Runtime
@@ -81,15 +82,19 @@ class CrossValidation:
         """Digest of all that a selection among them depends on: weights, their label maps, the truths, and which classes are annotated."""
         files = [path for name in configurations for path in self.predictions((name,)).values()]
         files += [case.label for case in self.cases.values()]
-        stats = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [path.name] for path in files]
-        return digest_of([self.weights(configurations), stats, sorted(self.annotated.items()), list(self.cases)])
+        contents = [[path.name, file_digest(path)] if path.exists() else [path.name] for path in files]
+        return digest_of([self.weights(configurations), contents, sorted(self.annotated.items()), list(self.cases)])
 
     def weights(self, configurations: Sequence[str]) -> str:
         """Digest of the weights that the predictions are of, of cascades also those of the stage before."""
-        before = (self.plan.configurations[name].previous_stage for name in configurations)
-        names = [*configurations, *(name for name in before if name is not None)]
-        files = [self.layout.fold(name, fold).weights.stat() for name in names for fold in self.folds]
-        return digest_of([[file.st_size, file.st_mtime_ns] for file in files])
+        names = _with_before(self.plan, configurations)
+        return digest_of([weights_identity(self.layout.fold(name, fold).weights) for name in names for fold in self.folds])
+
+    def trained(self, configurations: Sequence[str]) -> dict[str, str]:
+        """The weights themselves, each by its configuration and fold."""
+        return {
+            f"{name}/fold_{fold}": weights_identity(self.layout.fold(name, fold).weights) for name in configurations for fold in self.folds
+        }
 
 
 def score_ensembles(validation: CrossValidation, groups: Sequence[Sequence[str]], runtime: Runtime) -> dict[str, Scores]:
@@ -114,10 +119,14 @@ def score_ensembles(validation: CrossValidation, groups: Sequence[Sequence[str]]
 def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], fold: str, runtime: Runtime) -> None:
     """Every group's label maps of one fold's held-out cases."""
     layout, members = validation.layout, list(dict.fromkeys(name for group in groups for name in group))
-    trained = max(layout.fold(name, fold).weights.stat().st_mtime_ns for name in members)
     held_out = sorted(validation.held_out(fold))
     outputs = {JOIN.join(group): validation.predictions(group) for group in groups}
-    todo = [case for case in held_out if not all(is_kept(files[case], trained) for files in outputs.values())]
+    for group in groups:
+        files = [outputs[JOIN.join(group)][case] for case in held_out]
+        remove_leftovers(files[0].parent)
+        identity = digest_of([weights_identity(layout.fold(name, fold).weights) for name in _with_before(validation.plan, group)])
+        _keep_own(identity, files, files[0].parent / f".weights_{fold}")
+    todo = [case for case in held_out if not all(is_kept(files[case]) for files in outputs.values())]
     if not todo:
         return
     models = {name: load_folds(validation.plan, [TrainedFold(name, fold, layout.fold(name, fold).weights)], runtime) for name in members}
@@ -135,6 +144,19 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
             shutil.rmtree(scratch, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _keep_own(identity: str, predictions: Sequence[Path], record: Path) -> None:
+    """Removes label maps of other weights, and notes in a file beside them whose those to come are. Raises ArtefactError."""
+    if not record.exists() or record.read_text(encoding="utf-8").strip() != identity:
+        remove_predictions(predictions)
+        write_text_atomic(record, identity + "\n")
+
+
+def _with_before(plan: Plan, names: Sequence[str]) -> list[str]:
+    """Configurations, and those that they are the second stage of."""
+    before = (plan.configurations[name].previous_stage for name in names)
+    return [*names, *(name for name in before if name is not None)]
 
 
 def _job(case: Case, folder: Path, previous: Path | None) -> PredictionJob:

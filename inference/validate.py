@@ -3,10 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from autounet.artefact import digest_of, readable_json, write_text_atomic
+from autounet.artefact import readable_json, write_text_atomic
+from autounet.checkpoint import weights_identity
 from autounet.dataset import Case, DatasetSpec
-from autounet.errors import DatasetError, ImageError
+from autounet.errors import ArtefactError, DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
 from autounet.image_names import DICOM, SEG, WRITTEN_ENDINGS, image_format, split_ending
@@ -43,45 +45,73 @@ def validate_fold(
         PredictionJob(name, case.images, layout.validation / f"{name}{ending}", previous=before.get(name)) for name, case in cases.items()
     ]
     # An interrupted validation goes on: what these weights have predicted is kept.
-    trained = layout.weights.stat().st_mtime_ns
-    todo = [job for job in jobs if not is_kept(job.output, trained)]
+    identity = weights_identity(layout.weights)
+    _keep_own(layout, identity, [job.output for job in jobs])
+    todo = [job for job in jobs if not is_kept(job.output)]
     predicted = predict_cases(model, todo, runtime)
     problems = predicted.problems
-    _note_confidence(layout, predicted.expected_dice, kept=[job.case for job in jobs if job not in todo])
+    _note_confidence(layout, identity, predicted.expected_dice, kept=[job.case for job in jobs if job not in todo])
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}
-    weights = digest_of([layout.weights.stat().st_size, layout.weights.stat().st_mtime_ns])
     scores = evaluate_cases(
         files,
         plan.labels,
         runtime,
-        made_from={"plan": plan.recipe(configuration.name), "weights": weights, **(made_from or {})},
+        made_from={"plan": plan.recipe(configuration.name), "weights": identity, **(made_from or {})},
         annotated={case.id: case.annotated for case in cases.values() if case.annotated is not None},
     )
     scores.save(layout.scores)
     return scores
 
 
-def _note_confidence(layout: FoldLayout, expected_dice: Mapping[str, float | None], kept: Sequence[str]) -> None:
+def _keep_own(layout: FoldLayout, identity: str, predictions: Sequence[Path]) -> None:
+    """Removes label maps of other weights, and notes whose those to come are. Raises ArtefactError."""
+    if _read_notes(layout).get("weights") != identity:
+        remove_predictions(predictions)
+        _write_notes(layout, identity, {})
+
+
+def _note_confidence(layout: FoldLayout, identity: str, expected_dice: Mapping[str, float | None], kept: Sequence[str]) -> None:
     """Adds to what is known of the cases that are kept."""
     before = read_confidence(layout)
-    known = {case: before[case] for case in kept if case in before}
-    write_text_atomic(layout.confidence, readable_json({"expected_dice": dict(sorted((known | dict(expected_dice)).items()))}) + "\n")
+    _write_notes(layout, identity, {case: before[case] for case in kept if case in before} | dict(expected_dice))
+
+
+def _write_notes(layout: FoldLayout, identity: str, expected_dice: Mapping[str, float | None]) -> None:
+    content = {"expected_dice": dict(sorted(expected_dice.items())), "weights": identity}
+    write_text_atomic(layout.confidence, readable_json(content) + "\n")
+
+
+def _read_notes(layout: FoldLayout) -> dict[str, Any]:
+    try:
+        found = json.loads(layout.confidence.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_confidence(layout: FoldLayout) -> dict[str, float | None]:
     """Held-out case → expected Dice; empty where nothing readable is there."""
     try:
-        found = json.loads(layout.confidence.read_text(encoding="utf-8"))["expected_dice"]
-        return {str(case): None if value is None else float(value) for case, value in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {str(case): None if value is None else float(value) for case, value in _read_notes(layout)["expected_dice"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def is_kept(prediction: Path, trained_ns: int) -> bool:
-    """Whether a label map is whole and younger than the weights."""
-    if not prediction.exists() or prediction.stat().st_mtime_ns < trained_ns:
+def remove_predictions(predictions: Sequence[Path]) -> None:
+    """Removes label maps, as far as they are there. Raises ArtefactError."""
+    for path in predictions:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            remedy = "check the folder's permissions"
+            raise ArtefactError(f"{path}: cannot be removed", found=error.strerror or error, remedy=remedy) from None
+
+
+def is_kept(prediction: Path) -> bool:
+    """Whether a label map is there and whole."""
+    if not prediction.exists():
         return False
     try:
         read_labels(prediction)

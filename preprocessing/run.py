@@ -5,17 +5,18 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from autounet.artefact import digest_of, remove_leftovers
+from autounet.artefact import digest_of, free_bytes, in_bytes, remove_leftovers
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import ArtefactError, AutounetError, DatasetError, ImageError, Problem
 from autounet.image_names import work_of
 from autounet.images import check_finite, read_channels, read_labels, read_size
 from autounet.labels import LabelSpec
-from autounet.memory import available_bytes
+from autounet.memory import OutOfMemory, available_bytes, memory_of
 from autounet.parallel import map_within
 from autounet.plan import Configuration, Plan
 from autounet.preprocessing.border import border_weights, check_loss, needs_border
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PREPARING_SHARE = 0.7
 """Of the memory that is available, what cases under way may take together."""
+LEAST_SHARE = 0.05
+"""Of what prepared cases take uncompressed: less is never enough. Images of counts that lie on the network's grid come to a quarter."""
 
 
 def recipe_of(plan: Plan, configuration: Configuration) -> str:
@@ -74,6 +77,7 @@ def prepare_dataset(
     ]
     for target in targets:
         remove_leftovers(target.store.root)
+    _check_room(plan, chosen, folders, len(dataset.cases))
     found = {case.id: [_find(case, target, plan.labels) for target in targets] for case in dataset.cases}
     for number, target in enumerate(targets):
         stale = sum(stored[number] is None and target.store.files(case)[-1].exists() for case, stored in found.items())
@@ -83,26 +87,59 @@ def prepare_dataset(
             log.warning("%s: %d prepared %s damaged, or the plan, %s or what is annotated have changed", name, stale, what, target.origin)
     todo = [case for case in dataset.cases if None in found[case.id]]
     problems: list[Problem] = []
+    configurations = [entry for entry, _ in chosen]
     work = {case.id: work_of((*case.images, case.label)) for case in todo}
-    title = f"prepare {' and '.join(folders)}"
+    title, budget = f"prepare {' and '.join(folders)}", int(PREPARING_SHARE * available_bytes())
     with runtime.progress(title, len(todo), sum(work.values())) as advance, _OneThread(bool(runtime.workers)) as one_thread:
-        for case, result in map_within(
-            lambda case: _prepare(case, targets, found[case.id], plan, one_thread),
-            todo,
-            lambda case: bytes_to_prepare(case, plan, [entry for entry, _ in chosen]),
-            int(PREPARING_SHARE * available_bytes()),
-            runtime.workers,
-        ):
-            if isinstance(result, ArtefactError):
-                raise result
-            if isinstance(result, AutounetError):
-                problems.append(Problem.of(case.id, result, "correct the case or remove it from the dataset"))
-            else:
-                found[case.id] = result
-            advance(1, case.id, work[case.id])
+
+        def prepare(case: Case) -> list[StoredCase | None]:
+            with memory_of(case.id, "use fewer --workers, or a machine with more memory; check the spacing in its header"):
+                return _prepare(case, targets, found[case.id], plan, one_thread)
+
+        def prepare_all(cases: Sequence[Case], workers: int) -> list[Case]:
+            """Those that found no memory beside the others are given back, unless there were no others."""
+            again = []
+            for case, result in map_within(prepare, cases, lambda case: bytes_to_prepare(case, plan, configurations), budget, workers):
+                if isinstance(result, ArtefactError):
+                    raise result
+                if isinstance(result, OutOfMemory) and workers > 1:
+                    again.append(case)
+                    continue
+                if isinstance(result, AutounetError):
+                    problems.append(Problem.of(case.id, result, "correct the case or remove it from the dataset"))
+                else:
+                    found[case.id] = result
+                advance(1, case.id, work[case.id])
+            return again
+
+        prepare_all(prepare_all(todo, runtime.workers), 1)
     if problems:
         raise DatasetError(f"{dataset.name}: {len(problems)} of {len(dataset.cases)} cases could not be prepared", problems=problems)
     return {name: [stored for row in found.values() if (stored := row[number]) is not None] for number, name in enumerate(folders)}
+
+
+def _check_room(plan: Plan, chosen: Sequence[tuple[Configuration, Path]], folders: Mapping[str, Path], cases: int) -> None:
+    """Says before the work that the disk is too small for it, or may be.
+
+    Raises:
+        ArtefactError: There is not room for a small part of it, whatever compression gains.
+    """
+    for entry, folder in chosen:
+        there = sum(path.stat().st_size for path in folder.glob("*.b2nd")) if folder.is_dir() else 0
+        depth = 1 if entry.ndim == 3 else max((each.median_shape[0] for each, _ in chosen if each.ndim == 3), default=1)
+        most = cases * depth * prod(entry.median_shape) * (4 * len(plan.channels) + 1) - there
+        free = free_bytes(folder)
+        if free is None or most <= free:
+            continue
+        found, expected = f"{in_bytes(free)} free", f"up to {in_bytes(most)}, usually a third to all of it"
+        if free < LEAST_SHARE * most:
+            raise ArtefactError(
+                f"{folder}: the disk is too small for {cases} prepared cases",
+                found=found,
+                expected=expected,
+                remedy="make room, or choose another disk with --runs",
+            )
+        log.warning("%s: the disk may be too small for %d prepared cases: found %s, expected %s", folder, cases, found, expected)
 
 
 def bytes_to_prepare(case: Case, plan: Plan, configurations: Sequence[Configuration]) -> int:

@@ -294,7 +294,7 @@ def _sample(mask: npt.NDArray[np.bool_], rng: np.random.Generator) -> npt.NDArra
 
 
 def _damaged(path: Path, error: Exception) -> ArtefactError:
-    remedy = "delete this file: the case is prepared again when needed"
+    remedy = "delete this file if it is still there: the same command then prepares the case again"
     return ArtefactError(f"{path}: prepared case cannot be read", found=str(error).split("\n")[0], remedy=remedy)
 
 

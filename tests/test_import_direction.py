@@ -32,6 +32,7 @@ FLOORS = (
         "image_names",
         "labels",
         "layout",
+        "owner",
         "plan",
         "portable",
         "postprocessing",

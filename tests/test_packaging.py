@@ -87,7 +87,7 @@ def test_version_and_console_script(wheel: Path, metadata: Message) -> None:
     assert f"## {autounet.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("[", "").replace("]", "")
     with zipfile.ZipFile(wheel) as archive:
         scripts = archive.read(f"autounet-{autounet.__version__}.dist-info/entry_points.txt").decode()
-        assert scripts.split("\n")[:2] == ["[console_scripts]", "autounet = autounet.cli.main:main"]
+        assert scripts.split("\n")[:2] == ["[console_scripts]", "autounet = autounet.__main__:main"]
 
 
 def test_licence_is_in_the_wheel(wheel: Path, metadata: Message) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from autounet.artefact import digest_of, readable_json, remove_leftovers, write_text_atomic
+from autounet.artefact import digest_of, free_bytes, in_bytes, readable_json, remove_leftovers, write_text_atomic
 from autounet.checkpoint import read_about
 from autounet.cli.epochs import EpochReport, show_scores
 from autounet.cli.folding import trained_cases
 from autounet.cli.initial import initial_weights
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.pictures import Files, draw_overlays
-from autounet.cli.session import Session, make_folder
+from autounet.cli.session import Session, lock_cleared, make_folder
 from autounet.cli.stages import some
 from autounet.cli.stopping import stop_wishes
 from autounet.cli.tracking import told_of, told_scores, tracked
@@ -29,6 +29,7 @@ from autounet.inference.model import check_plan
 from autounet.inference.run import validation_seconds
 from autounet.inference.validate import label_ending, validate_fold
 from autounet.layout import FoldLayout, RunLayout
+from autounet.networks.cost import parameters
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
 from autounet.preprocessing.run import recipe_of
@@ -42,6 +43,9 @@ from autounet.training.loop import FoldTraining
 from autounet.training.patches import patch_sizes
 from autounet.training.schedule import Length
 from autounet.training.tracking import TrackerName, Trackers, open_trackers
+
+CHECKPOINT_BYTES = 32
+"""For every parameter: last and best weights, and a state with momentum twice, as the old one is there until the new one is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,8 @@ class FoldRun:
                 with open_trackers((), layout.root, "", {}) as nobody:
                     self._train(wish, layout, bool(begun), nobody)
             return None
-        busy = AutounetError(f"{layout.root}: another command is training this fold", remedy="wait for it, or train another fold meanwhile")
         make_folder(layout.root)
-        with one_at_a_time(layout.lock, lambda: busy):
+        with one_at_a_time(layout.lock, self._busy, lock_cleared(self.session)):
             remove_leftovers(layout.root)
             remove_leftovers(layout.validation)
             self._clear(layout, wish)
@@ -122,6 +125,10 @@ class FoldRun:
                 scores = self._validate(layout)
                 trackers.finish(told_scores(scores))
             return scores
+
+    def _busy(self, holder: str) -> AutounetError:
+        remedy = "wait for it, or train another fold meanwhile"
+        return AutounetError(f"{self._folder.root}: another command is training this fold", found=holder, remedy=remedy)
 
     def _clear(self, layout: FoldLayout, wish: FoldWish) -> None:
         """Removes what is not wanted any more."""
@@ -248,7 +255,21 @@ class FoldRun:
                 remedy="train it again with --overwrite, or use another folder with --runs",
             )
 
+    def _check_room(self, layout: FoldLayout) -> None:
+        """Says before training that its checkpoints find no room. Raises ArtefactError."""
+        there = sum(path.stat().st_size for path in (layout.weights_best, layout.resume) if path.exists())
+        needed, free = CHECKPOINT_BYTES * parameters(self.configuration.network) - there, free_bytes(layout.root)
+        if free is not None and free < needed:
+            raise ArtefactError(
+                f"{layout.root}: no room for the checkpoints of a training",
+                found=f"{in_bytes(free)} free",
+                expected=in_bytes(needed),
+                remedy="make room, or choose another disk with --runs",
+            )
+
     def _train(self, wish: FoldWish, layout: FoldLayout, begun: bool, trackers: Trackers) -> None:
+        if self.session.runtime.processes.writes:
+            self._check_room(layout)
         with self._explained_memory():
             weights = self._initial(wish, layout, begun)
             loaders = self._loaders()
@@ -276,7 +297,8 @@ class FoldRun:
         initial = None
         if begun:
             with suppress(OSError, ValueError, AttributeError):
-                record["initial_weights"] = json.loads(layout.training.read_text(encoding="utf-8")).get("initial_weights")
+                before = json.loads(layout.training.read_text(encoding="utf-8")).get("initial_weights")
+                record |= {} if before is None else {"initial_weights": before}
         elif wish.initial is not None:
             initial = initial_weights(wish.initial, self.plan, self.configuration, self.session.runtime.seed)
             record["initial_weights"] = {"source": initial.source, "notes": initial.notes}

@@ -13,7 +13,7 @@ import typer
 from autounet import __version__
 from autounet.cli import options
 from autounet.cli.cores import keep_to_cores
-from autounet.cli.guard import INTERRUPTED, guarded, interrupt_on_sigterm
+from autounet.cli.guard import INTERRUPTED, guarded
 
 if TYPE_CHECKING:
     from autounet.cli.session import Session
@@ -604,7 +604,6 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     """The console script."""
-    interrupt_on_sigterm()
     keep_to_cores()
     sys.stdout, sys.stderr = _safe(sys.stdout), _safe(sys.stderr)
     code = run(sys.argv[1:])

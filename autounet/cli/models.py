@@ -9,6 +9,7 @@ from autounet.artefact import digest_of
 from autounet.bundle import Bundle
 from autounet.bundle_check import fault_of_postprocessing
 from autounet.bundle_text import describe_steps
+from autounet.checkpoint import weights_identity
 from autounet.cli.selecting import selected
 from autounet.cli.session import Session
 from autounet.cli.stages import some
@@ -20,7 +21,7 @@ from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.postprocessing import Postprocessing, Step
 from autounet.runtime import Runtime
-from autounet.selection import JOIN, Selection
+from autounet.selection import JOIN, Selection, configurations_of
 from autounet.splits import split_names
 
 
@@ -78,15 +79,23 @@ def choose_parts(session: Session, model: RunLayout | Bundle, wish: Wish) -> Cho
     if (fault := fault_of_postprocessing(Postprocessing(made_from={}, steps=steps), plan)) is not None:
         raise ArtefactError(f"{model.selection}: its postprocessing cannot be carried out", found=fault, remedy=Selection.REMEDY)
     members = [_members(model, plan, group, wish) for group in entries.values()]
-    files = [entry.weights.stat() for group in members for member in group for entry in member]
-    made = max(file.st_mtime for file in files)
-    if selection is not None and made > model.selection.stat().st_mtime:
+    files = {entry: weights_identity(entry.weights) for group in members for member in group for entry in member}
+    made = max(entry.weights.stat().st_mtime for entry in files)
+    if selection is not None and _is_older(selection, files):
         session.screen.warn(f"folds were trained after {model.selection.name} was made: `autounet select` chooses anew")
     groups = [[partial(_of_folds, plan, session.runtime, member) for member in group] for group in members]
     folds_of = {key: tuple(entry.fold for entry in group) for key, group in entries.items()}
-    state = digest_of([plan.digest(), [[file.st_size, file.st_mtime_ns] for file in files]])
+    state = digest_of([plan.digest(), list(files.values())])
     identity = _identity(state, folds_of, steps, wish)
     return Chosen(plan, folds_of, partial(_load_all, groups, steps), made, identity, _words(plan, steps))
+
+
+def _is_older(selection: Selection, files: Mapping[TrainedFold, str]) -> bool:
+    """Whether folds were trained, or trained again, after the selection. Those made before it noted the weights cannot tell."""
+    noted = {name: digest for name, digest in selection.made_from.items() if "/fold_" in name}
+    chosen = configurations_of(selection.chosen, ())
+    now = {f"{entry.configuration}/fold_{entry.fold}": digest for entry, digest in files.items() if entry.configuration in chosen}
+    return bool(noted) and any(noted.get(name) != digest for name, digest in now.items())
 
 
 def _selected_folds(layout: RunLayout, selection: Selection, wish: Wish) -> list[TrainedFold]:

@@ -2,21 +2,23 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from autounet.artefact import readable_json, write_text_atomic
+from autounet.artefact import readable_json, remove_leftovers, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.inputs import is_table, table_inputs
+from autounet.cli.locks import claimed, clear_stale, one_at_a_time
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
-from autounet.errors import DatasetError, UsageError
+from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
 from autounet.image_names import (
     DICOM,
     DRAWN_ENDINGS,
@@ -46,6 +48,9 @@ UNCERTAINTY = "uncertainty"
 
 RECORD = ".predicted_by.json"
 """In the folder of label maps."""
+
+CLAIMS = ".predicting-"
+"""Beginning of the names of files that say which command predicts what at this moment."""
 
 LEAST_SURE = 3
 """Cases that are named."""
@@ -95,11 +100,12 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     problems = [problem for found in faults.values() for problem in found]
     jobs = [_job(case, files, outputs[case], request) for case, files in cases.items() if not faults[case]]
     record = None if is_image_name(request.output) and not request.output.is_dir() else request.output / RECORD
+    for folder in dict.fromkeys(path.parent for job in jobs for path in (job.output, job.uncertainty) if path is not None):
+        remove_leftovers(folder)
+        for path in folder.glob(f"{CLAIMS}*"):
+            clear_stale(path)
     known = read_record(record)
-    other = [job for job in jobs if known.get(job.output.name, chosen.identity) != chosen.identity and _is_there(job.output)]
-    if other and not request.overwrite:
-        session.screen.warn(f"predicted by another model or in another way, and predicted anew: {some([job.case for job in other])}")
-    todo = [job for job in jobs if request.overwrite or job in other or not _is_there(job.output)]
+    todo = missing(session, jobs, known, chosen.identity, request)
     warn_of_probabilities(session, jobs, todo, request)
     warn_of_lost_geometry(session, cases, {job.case: job.output for job in todo})
     whole = [job.case for job in jobs if job not in todo and job.separate is not None and not job.separate.is_dir()]
@@ -108,7 +114,7 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     unsure = [job.case for job in jobs if job not in todo and job.uncertainty is not None and not job.uncertainty.exists()]
     if unsure:
         session.screen.warn(f"predicted already, without uncertainty: {some(unsure)}; --overwrite predicts them anew")
-    warn_of_age(session, chosen, [job for job in jobs if job not in todo])
+    warn_of_age(session, chosen, [job for job in jobs if job not in todo and job.output.name not in known])
     there = len(jobs) - len(todo)
     session.screen.say(
         f"{plan.dataset}, {', '.join(f'{name}, {in_words(folds)}' for name, folds in chosen.folds.items())}: "
@@ -119,12 +125,22 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session.screen.say(f"postprocessing: {'; '.join(chosen.steps)} (--no-postprocessing leaves it out)")
     result: Predicted | None = None
     if todo:
-        loaded = chosen.load()
-        check_writable(next(iter(outputs.values())).parent, "-o")
-        result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb, meaning)
-        problems += result.problems
-        failures = {problem.case for problem in result.problems}
-        write_record(record, known | {job.output.name: chosen.identity for job in todo if job.case not in failures})
+        folder = todo[0].output.parent
+        check_writable(folder, "-o")
+        with shared_folder(session, folder, todo) as mine:
+            known = read_record(record)  # another command may have been at work meanwhile
+            todo = [
+                job
+                for job in mine
+                if request.overwrite or not _is_there(job.output) or known.get(job.output.name, chosen.identity) != chosen.identity
+            ]
+            loaded = chosen.load()
+            # Noted before, so that what is done when this command is killed is known to be of this model.
+            note_predicted(record, [job for job in todo if not _is_there(job.output)], chosen.identity)
+            result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb, meaning)
+            problems += result.problems
+            failures = {problem.case for problem in result.problems}
+            note_predicted(record, [job for job in todo if job.case not in failures], chosen.identity)
     if request.colours and outputs:
         folder = next(iter(outputs.values())).parent
         write_tables(folder, meaning)
@@ -160,19 +176,54 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         )
 
 
+def missing(
+    session: Session, jobs: Sequence[PredictionJob], known: Mapping[str, str], identity: str, request: Request
+) -> list[PredictionJob]:
+    """What is to be predicted: what is not there, what another model has predicted, or with ``--overwrite`` all."""
+    other = [job for job in jobs if known.get(job.output.name, identity) != identity and _is_there(job.output)]
+    if other and not request.overwrite:
+        session.screen.warn(f"predicted by another model or in another way, and predicted anew: {some([job.case for job in other])}")
+    return [job for job in jobs if request.overwrite or job in other or not _is_there(job.output)]
+
+
+@contextmanager
+def shared_folder(session: Session, folder: Path, todo: Sequence[PredictionJob]) -> Iterator[list[PredictionJob]]:
+    """Claims the label maps that no other command is predicting into the same folder at this moment.
+
+    Raises:
+        AutounetError: Others are predicting all of them.
+    """
+    with claimed(folder, CLAIMS, [job.output.name for job in todo]) as (mine, others):
+        left = [job for job in todo if job.output.name in mine]
+        if others:
+            what = f"{count(len(todo) - len(left), 'image')} of {len(todo)} {'is' if len(todo) - len(left) == 1 else 'are'} being predicted"
+            if not left:
+                raise AutounetError(f"{folder}: {what} already", found="; ".join(others), remedy="wait for it; nothing is done twice")
+            session.screen.warn(f"{what} by another command, and left to it: {'; '.join(others)}")
+        yield left
+
+
 def read_record(path: Path | None) -> dict[str, str]:
-    """Label map → what predicted it, as ``write_record`` noted; empty where nothing readable is there."""
+    """Label map → what predicted it, as ``note_predicted`` noted; empty where there is no record, or a damaged one.
+
+    Raises:
+        ArtefactError: The disk refuses to read it.
+    """
     try:
         found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))["predicted_by"]
         return {str(name): str(identity) for name, identity in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read", found=error.strerror or error, remedy="check the disk, and try again") from None
 
 
-def write_record(path: Path | None, known: Mapping[str, str]) -> None:
-    """Notes what predicted each label map of a folder: those of another model are not taken for this one's. Raises ArtefactError."""
-    if path is not None:
-        write_text_atomic(path, readable_json({"predicted_by": dict(sorted(known.items()))}) + "\n")
+def note_predicted(path: Path | None, jobs: Sequence[PredictionJob], identity: str) -> None:
+    """Notes what predicts label maps of a folder: those of another model are not taken for this one's. Raises ArtefactError."""
+    if path is not None and jobs:
+        with one_at_a_time(path.with_name(f"{CLAIMS}note"), lambda holder: None):
+            known = read_record(path) | {job.output.name: identity for job in jobs}
+            write_text_atomic(path, readable_json({"predicted_by": dict(sorted(known.items()))}) + "\n")
 
 
 def _job(case: str, files: tuple[Path, ...], output: Path, request: Request) -> PredictionJob:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from autounet.artefact import write_text_atomic
-from autounet.cli.session import Session, recorded
+from autounet.cli.session import Session, check_writable, recorded, tidy
 from autounet.cli.stages import some
 from autounet.dataset import DatasetSpec, read_dataset
 from autounet.dataset_search import find_dataset, matching_folders
@@ -21,10 +21,13 @@ def run_report(session: Session, query: str, output: Path | None, overwrite: boo
         raise UsageError(f"-o {path}: is a folder", remedy="name a file, such as report.html")
     evidence = gather(layout)
     if not overwrite and digest_of_page(path) == page_digest(evidence, dataset is not None):
+        tidy(layout)
         session.screen.result(f"Up to date: {path}")
         session.screen.json({"report": str(path), "written": False, "bytes": path.stat().st_size})
         return
-    with recorded(session, layout):
+    if output is not None:
+        check_writable(path.parent, "-o")
+    with recorded(session, layout, must_be=output is None):
         if dataset is None:
             session.screen.warn(f"the dataset of {layout.root} is not at hand: no slices; name its folder with -d or --data")
         for note in evidence.missing:

@@ -1,13 +1,14 @@
 """``autounet select``: which configuration or ensemble is the model, and what is done to its label maps."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from autounet.bundle_text import describe_steps
 from autounet.cli.cascades import older_than_first
 from autounet.cli.epochs import NOTHING
 from autounet.cli.folding import read_splits, trained_cases
 from autounet.cli.locks import one_at_a_time
-from autounet.cli.session import Session, recorded
+from autounet.cli.session import Session, lock_cleared, recorded, tidy
 from autounet.cli.stages import load_dataset, some
 from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
 from autounet.evaluation.scores import Scores
@@ -52,16 +53,17 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
             before = plan.configurations[name].previous_stage
             session.screen.warn(f"{in_words(older)} of {name}: {before} was trained again since; train with --overwrite to learn from it")
     made_from = {"plan": plan.digest(), "files": validation.state(list(configurations)), "ensembles": str(ensembles)}
+    made_from |= validation.trained(list(configurations))
     try:
         old = Selection.load(layout.selection)
         if not overwrite and (old.made_from, old.rule) == (made_from, rule):
+            tidy(layout)
             session.screen.say(f"{layout.selection} is up to date; --overwrite selects anew")
             show_selection(session, plan, old, query)
             return old
     except ArtefactError:
         pass
-    busy = AutounetError(f"{layout.root}: another command is selecting", remedy="wait for it")
-    with recorded(session, layout), one_at_a_time(layout.selecting, lambda: busy):
+    with recorded(session, layout), one_at_a_time(layout.selecting, partial(_busy, layout), lock_cleared(session)):
         session.screen.say(f"comparing {', '.join(configurations)} on {count(len(validation.cases), 'held-out case')}, {in_words(folds)}")
         try:
             found = select(
@@ -79,6 +81,10 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
         found.save(layout.selection)
     show_selection(session, plan, found, query)
     return found
+
+
+def _busy(layout: RunLayout, holder: str) -> AutounetError:
+    return AutounetError(f"{layout.root}: another command is selecting", found=holder, remedy="wait for it")
 
 
 def check_folds(validation: CrossValidation, configuration: str) -> None:

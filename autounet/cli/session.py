@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from autounet import __version__
-from autounet.artefact import readable_json, write_text_atomic
+from autounet.artefact import readable_json, refusal, remove_leftovers, write_text_atomic
 from autounet.cli.console import Screen, ScreenHandler
 from autounet.cli.cores import cores
-from autounet.cli.locks import one_at_a_time
+from autounet.cli.locks import clear_stale, one_at_a_time
 from autounet.dataset_search import find_dataset
 from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrupted, UsageError
 from autounet.layout import RunLayout
@@ -29,6 +29,9 @@ from autounet.memory import peak_bytes
 from autounet.runtime import ALONE, Processes, Runtime
 
 MOST_WORKERS = 8
+SOME_BYTES = 2**16
+"""That a folder can hold them tells that its disk is not full."""
+
 MANIFEST_ENTRIES = 500
 """The manifest keeps so many of the latest commands."""
 
@@ -98,11 +101,11 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
+def recorded(session: Session, layout: RunLayout, must_be: bool = True) -> Iterator[dict[str, Any]]:
     """Notes the command in the run folder's manifest and log, whether it ends well or not.
 
     What the command puts into the yielded dict is noted too. The log gets everything that is said, also with ``--quiet``. Of several
-    processes the first notes it.
+    processes the first notes it. Unless it ``must_be``, nothing is noted in a run folder that may only be read.
 
     Raises:
         ArtefactError: The run folder cannot be made or written to.
@@ -120,7 +123,14 @@ def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
     }
     began = time.monotonic()
     make_folder(layout.root)
-    handler = _LogFile(_writable(layout.log), encoding="utf-8")
+    tidy(layout)
+    try:
+        handler = _LogFile(_writable(layout.log), encoding="utf-8")
+    except ArtefactError:
+        if must_be:
+            raise
+        yield {}
+        return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("autounet")
     logger.addHandler(handler)
@@ -159,11 +169,23 @@ def recorded(session: Session, layout: RunLayout) -> Iterator[dict[str, Any]]:
 def alone(session: Session, layout: RunLayout) -> Iterator[None]:
     """Waits until no other command makes a plan, splits or prepared cases in this run folder, and keeps others waiting."""
 
-    def wait() -> None:
-        session.screen.say(f"waiting for another autounet command that is at work in {layout.root}")
+    def wait(holder: str) -> None:
+        session.screen.say(f"waiting for another autounet command that is at work in {layout.root}: {holder}")
 
-    with one_at_a_time(layout.lock, wait):
+    with one_at_a_time(layout.lock, wait, lock_cleared(session)):
         yield
+
+
+def tidy(layout: RunLayout) -> None:
+    """Removes what killed commands left at the top of a run folder."""
+    remove_leftovers(layout.root)
+    for path in (layout.lock, layout.selecting, layout.noting):
+        clear_stale(path)
+
+
+def lock_cleared(session: Session) -> Callable[[str], None]:
+    """Says that a lock was left behind by a process that is gone."""
+    return lambda holder: session.screen.say(f"the lock of a command that is gone was cleared: {holder}")
 
 
 def make_folder(path: Path) -> None:
@@ -171,18 +193,24 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArtefactError(f"{path}: cannot be made", found=error.strerror or error, remedy="choose another folder with --runs") from None
+        raise ArtefactError(
+            f"{path}: cannot be made", found=refusal(path.parent, error), remedy="choose another folder with --runs"
+        ) from None
 
 
 def check_writable(folder: Path, option: str) -> None:
-    """Makes the folder that an option names and tries to write to it, so that no work is done in vain. Raises AutounetError."""
+    """Makes the folder that an option names and tries to write to it, so that no work is done in vain. Raises AutounetError.
+
+    What a killed command left half-written there is removed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        remove_leftovers(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(SOME_BYTES))  # on a full disk, only this fails
     except OSError as error:
         raise AutounetError(
-            f"{folder}: cannot be written", found=error.strerror or error, remedy=f"choose another place with {option}"
+            f"{folder}: cannot be written", found=refusal(folder, error), remedy=f"make room there, or choose another place with {option}"
         ) from None
 
 
@@ -221,18 +249,19 @@ def _writable(path: Path) -> Path:
         path.touch()
     except OSError as error:
         raise ArtefactError(
-            f"{path.parent}: cannot be written", found=error.strerror or error, remedy="choose another folder with --runs"
+            f"{path.parent}: cannot be written", found=refusal(path.parent, error), remedy="choose another folder with --runs"
         ) from None
     return path
 
 
 def _append(layout: RunLayout, entry: dict[str, Any]) -> None:
-    # The log is never replaced, so it can serve as the manifest's lock: commands that end together are all noted.
-    with one_at_a_time(layout.log, lambda: None):
+    with one_at_a_time(layout.noting, lambda holder: None):  # commands that end together are all noted
         try:
             entries = json.loads(layout.manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             entries = []
+        except OSError as error:  # a disk that is away for a moment must not cost what is noted
+            raise ArtefactError(f"{layout.manifest}: cannot be read", found=error.strerror or error) from None
         entries = [*(entries if isinstance(entries, list) else []), entry][-MANIFEST_ENTRIES:]
         write_text_atomic(layout.manifest, readable_json(entries) + "\n")
 

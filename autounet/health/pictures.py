@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autounet.artefact import atomic_path
+from autounet.artefact import atomic_path, remove_leftovers
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import ArtefactError
 from autounet.health.findings import Finding, Health, Kind
@@ -236,6 +236,7 @@ def _fitting(text: str, width: int) -> str:
 def _empty(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         for path in folder.glob("*.png"):
             path.unlink()
     except OSError as error:

@@ -13,6 +13,7 @@ from autounet.geometry import Grid
 from autounet.image_names import DICOM, IMAGE_ENDINGS, RTSTRUCT, SEG, WRITTEN_ENDINGS, image_format, split_ending
 from autounet.images import dicom, dicom_seg, itk, nifti, ome_zarr, painting, planar, rtstruct, tiff
 from autounet.images.meaning import Meaning, meaning_of_values
+from autounet.images.patience import patiently
 from autounet.images.stored import SLANT_DEGREES, FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
 
@@ -94,7 +95,7 @@ def read_size(path: Path) -> tuple[int, Grid]:
     reader = SIZES.get(image_format(path))
     if reader is None:
         raise _unknown(path)
-    return reader(path)
+    return patiently(reader, path)
 
 
 def read_image(path: Path) -> tuple[FloatArray, Grid]:
@@ -109,7 +110,7 @@ def read_image(path: Path) -> tuple[FloatArray, Grid]:
         ImageError: The file is missing, damaged, of another format, holds what is not an image, or numbers so large that 32 bits
             cannot tell them apart.
     """
-    stored = _reader(path)(path, False)
+    stored = _read(path, as_labels=False)
     if stored.grid.slant_degrees() > SLANT_DEGREES:
         logger.warning(
             "%s: each slice is shifted against the one before (slanted by %.3g°, a tilted gantry?); the image is used as it lies",
@@ -175,7 +176,7 @@ def read_labels(path: Path) -> tuple[IntArray, Grid]:
     ending = image_format(path)
     if ending in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: a JPEG cannot hold labels, its compression changes values", remedy="save the label map as PNG")
-    stored = (painting.read if ending == DICOM else _reader(path))(path, True)
+    stored = _read(path, as_labels=True)
     return to_labels(stored, path), stored.grid
 
 
@@ -210,12 +211,12 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
     writer(path, labels, grid, like if same else None)
 
 
-def _reader(path: Path) -> Reader:
+def _read(path: Path, as_labels: bool) -> Stored:
     ending = image_format(path)
-    reader = READERS.get(ending)
+    reader = painting.read if as_labels and ending == DICOM else READERS.get(ending)
     if reader is None:
         raise _unknown(path)
-    return reader
+    return patiently(lambda path: reader(path, as_labels), path)
 
 
 def _unknown(path: Path) -> ImageError:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autounet.artefact import atomic_path
+from autounet.artefact import atomic_path, partial_prefix
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import split_ending
@@ -218,7 +218,7 @@ def _write_pair(writer: Any, image: Any, path: Path) -> None:
     with (
         atomic_path(path) as header_place,
         atomic_path(voxels) as voxel_place,
-        tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder,
+        tempfile.TemporaryDirectory(prefix=partial_prefix(), dir=path.parent) as folder,
     ):
         writer.SetFileName(str(Path(folder) / path.name))
         writer.Execute(image)

@@ -1,5 +1,6 @@
 """What the readers of all formats share: the array as it lies in the file, and the checks on files, sizes and values."""
 
+import errno
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,10 @@ class Stored:
     intercept: float = 0.0
 
 
+PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
+"""What a network disk says when it is away for a moment, or a file was replaced on the server."""
+
+
 def check_file(path: Path) -> int:
     """Size of a file in bytes. Raises ImageError when it is missing, empty or not a file."""
     try:
@@ -76,6 +81,9 @@ def damaged(path: Path, found: object, expected: object = None) -> ImageError:
     """The error for a file that cannot be decoded; long messages of libraries are cut to their last line."""
     if isinstance(found, PermissionError):
         return ImageError(f"{path}: cannot be opened", found=found.strerror, remedy="check the file's permissions")
+    if isinstance(found, OSError) and found.errno is not None and found.errno in PASSING:
+        remedy = "check the disk, or the network that it is reached by, and run the same command again"
+        return ImageError(f"{path}: cannot be read", found=found.strerror, remedy=remedy)
     if isinstance(found, BaseException):
         lines = [line.strip() for line in str(found).splitlines() if line.strip()]
         found = lines[-1][:200] if lines else type(found).__name__

@@ -3,7 +3,9 @@
 import json
 import os
 import stat
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from autounet.artefact import Artefact, Frozen, atomic_path, digest_of, readable_json, remove_leftovers, write_text_atomic
+from autounet.artefact import (
+    FORGOTTEN_SECONDS,
+    Artefact,
+    Frozen,
+    atomic_path,
+    digest_of,
+    partial_name,
+    readable_json,
+    remove_leftovers,
+    write_text_atomic,
+)
 from autounet.errors import ArtefactError
+from autounet.owner import this_machine
 
 
 class Part(Frozen):
@@ -156,8 +169,20 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Pa
     with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "plan.json"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []  # an interrupt cleans up by itself
-    (tmp_path / ".partial-0123456789ab-plan.json").write_text("half")
     (tmp_path / "plan.json").write_text("whole")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead, other = f"{this_machine()}-{ended.pid}", f"{'0' * 8}-1"  # of a machine that cannot be asked
+    for name in (dead, other):
+        (tmp_path / f".partial-{name}-0123-plan.json").write_text("half")
+    (tmp_path / f".partial-{dead}-folder").mkdir()
+    (tmp_path / partial_name("plan.json")).write_text("half, by this process")
+    remove_leftovers(tmp_path)
+    left = sorted(path.name.split("-")[1] for path in tmp_path.glob(".partial*"))
+    assert left == sorted(["0" * 8, this_machine()])
+    long_ago = time.time() - 2 * FORGOTTEN_SECONDS
+    for path in tmp_path.glob(".partial*"):
+        os.utime(path, (long_ago, long_ago))
     remove_leftovers(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 

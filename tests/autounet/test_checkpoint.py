@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from autounet.checkpoint import load_state, load_weights, read_about, save_state, save_weights
+from autounet.checkpoint import load_state, load_weights, read_about, save_state, save_weights, weights_identity
 from autounet.errors import ArtefactError
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.tensor([0.5])}
@@ -21,7 +21,7 @@ def test_weights_come_back_with_what_was_written_about_them(tmp_path: Path) -> N
     path = tmp_path / "models" / "weights.safetensors"
     save_weights(path, {**WEIGHTS, "t": WEIGHTS["a.weight"].T}, ABOUT)
     weights, about = load_weights(path)
-    assert about == ABOUT == read_about(path)
+    assert about == read_about(path) == {**ABOUT, "content": weights_identity(path)}
     assert weights["a.weight"].equal(WEIGHTS["a.weight"])
     assert weights["t"].equal(WEIGHTS["a.weight"].T)
     assert list(path.parent.iterdir()) == [path]
@@ -37,6 +37,17 @@ def test_weights_do_not_hang_on_their_file(tmp_path: Path) -> None:
         assert path.name not in maps.read_text()
     path.write_bytes(b"")
     assert weights["a"].equal(torch.arange(100_000.0))
+
+
+def test_equal_weights_are_equal_files_and_others_are_told_apart(tmp_path: Path) -> None:
+    """Wherever they are copied to, and in whatever order they were given."""
+    names = [f"key{number}" for number in range(20)]
+    for file, order in (("one", names), ("two", names[::-1])):
+        save_weights(tmp_path / file, WEIGHTS, {name: name for name in order})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    save_weights(tmp_path / "other", {**WEIGHTS, "a.bias": torch.tensor([0.25])}, ABOUT)
+    assert weights_identity(tmp_path / "one") == weights_identity(tmp_path / "two") != weights_identity(tmp_path / "other")
+    assert load_weights(tmp_path / "one")[0]["a.bias"].equal(WEIGHTS["a.bias"])
 
 
 def test_a_state_comes_back(tmp_path: Path) -> None:

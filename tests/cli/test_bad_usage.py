@@ -429,7 +429,7 @@ def test_changed_data_are_noticed_and_named(
 
 def test_two_commands_do_not_train_one_fold(trained: Any, refused: Autounet, runs_copy: Path) -> None:
     fold = runs_copy / "Dataset012_Cells" / "models" / "2d" / "fold_0"
-    with one_at_a_time(fold / ".lock", lambda: None):
+    with one_at_a_time(fold / ".lock", lambda holder: None):
         refused(1, ["another command is training this fold"], *TRAIN, "-d", trained.cells, "-f", "0", "--runs", runs_copy)
 
 

@@ -132,7 +132,7 @@ def test_the_first_error_is_the_one_that_counts(session: Session) -> None:
 
 
 def hold(path: Path, seconds: float, ready: Any) -> None:
-    with one_at_a_time(path, lambda: None):
+    with one_at_a_time(path, lambda holder: None):
         ready.set()
         time.sleep(seconds)
 
@@ -144,23 +144,23 @@ def test_a_lock_waits_or_refuses_and_ends_with_its_process(tmp_path: Path) -> No
     holder = context.Process(target=hold, args=(lock, 60, ready))
     holder.start()
     assert ready.wait(30)
-    with pytest.raises(AutounetError, match="busy"), one_at_a_time(lock, lambda: AutounetError("busy")):
+    with pytest.raises(AutounetError, match="busy"), one_at_a_time(lock, lambda holder: AutounetError("busy")):
         pass
     waited = []
 
-    def stop_the_holder() -> None:
+    def stop_the_holder(_: str) -> None:
         waited.append(True)
         holder.kill()
 
     with one_at_a_time(lock, stop_the_holder):
         assert waited
     holder.join()
-    with one_at_a_time(lock, lambda: AutounetError("busy")):
+    with one_at_a_time(lock, lambda holder: AutounetError("busy")):
         pass
 
 
 def test_a_lock_where_nothing_can_be_written(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="cannot be written"), one_at_a_time(tmp_path / "nowhere" / ".lock", lambda: None):
+    with pytest.raises(ArtefactError, match="cannot be written"), one_at_a_time(tmp_path / "nowhere" / ".lock", lambda holder: None):
         pass
 
 

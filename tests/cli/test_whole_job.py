@@ -173,6 +173,8 @@ def test_a_lost_prediction_alone_is_made_again(predicted: SimpleNamespace, autou
 def test_label_maps_older_than_the_model_are_told(predicted: SimpleNamespace, autounet: Autounet) -> None:
     assert "before this model" not in predicted.second.err
     os.utime(predicted.folder / "box_03.nii.gz", (1e9, 1e9))
+    assert "before this model" not in autounet(*predicted.command).err  # it is noted that this model predicted it
+    (predicted.folder / ".predicted_by.json").unlink()
     ended = autounet(*predicted.command)
     assert ended.code == 0
     assert "predicted before this model was there: box_03; --overwrite predicts them anew" in ended.err
