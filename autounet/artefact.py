@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from autounet.errors import ArtefactError
+from autounet.text_files import read_text
 
 PARTIAL = ".partial-"
 """Names of files that are being written begin so."""
@@ -61,7 +62,7 @@ class Artefact(Frozen):
             ArtefactError: The file is missing, is not JSON, has another kind or version, or breaks the schema.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except FileNotFoundError:
             raise ArtefactError(f"{path}: no {cls.KIND} here", remedy="run `autounet plan` for this dataset first") from None
         except (OSError, UnicodeDecodeError) as error:

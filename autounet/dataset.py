@@ -19,6 +19,9 @@ from autounet.labels import LabelSpec
 MOST_NAMES = 20
 """Names of datasets that a message lists."""
 
+LONGEST_CASE = 200
+"""Bytes of a case's name: file systems take 255, and endings are added."""
+
 EXAMPLE_ENTRY = '{"image": "./imagesTr/case.nii.gz", "label": "./labelsTr/case.nii.gz"}'
 
 
@@ -192,7 +195,7 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
             *(
                 Problem(case_id, f"file not found: {_below(file, root)}", "restore the file or remove the entry")
                 for file in (*files, label_file)
-                if not file.is_file()
+                if not _is_file(file)
             ),
             *(
                 Problem(case_id, f"file type not supported: {file.name}", f"use one of {' '.join(endings)}")
@@ -210,11 +213,11 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
 
 def _channel_files(files: tuple[Path, ...], channels: int) -> tuple[Path, ...]:
     """The files meant by an entry that names a case, or its first channel, where the files carry nnU-Net's suffixes (v1 wrote such)."""
-    if len(files) > 1 or (files[0].is_file() and (channels == 1 or not split_ending(files[0])[0].endswith("_0000"))):
+    if len(files) > 1 or (_is_file(files[0]) and (channels == 1 or not split_ending(files[0])[0].endswith("_0000"))):
         return files
     stem, ending = split_ending(files[0])
     stem = stem.removesuffix("_0000")
-    found = tuple(path for number in range(channels) if (path := files[0].with_name(f"{stem}_{number:04d}{ending}")).is_file())
+    found = tuple(path for number in range(channels) if _is_file(path := files[0].with_name(f"{stem}_{number:04d}{ending}")))
     return found or files
 
 
@@ -306,6 +309,8 @@ def name_problems(case_id: str) -> list[Problem]:
     shown = case_id.encode(errors="backslashreplace").decode()
     if shown != case_id or case_id in (".", "..") or any(character in "/\\" or ord(character) < 32 for character in case_id):
         return [Problem(shown, "is a name that not every file system can have", "rename the case")]
+    if len(case_id.encode()) > LONGEST_CASE:
+        return [Problem(f"{shown[:60]}…", f"is a name of more than {LONGEST_CASE} bytes", "rename the case")]
     if case_id.endswith((".seg", ".border")):
         return [Problem(case_id, "ends as files of prepared cases do", "rename the case")]
     return []
@@ -321,6 +326,14 @@ def _entries(folder: Path) -> list[Path]:
 
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a plain file; not where the path is none, as one that is too long, or a link that leads to itself."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _below(file: Path, root: Path) -> Path:

@@ -15,6 +15,7 @@ from autounet.inference.run import PredictionJob, predict_cases
 from autounet.layout import FoldLayout
 from autounet.plan import Configuration, Plan
 from autounet.runtime import Runtime
+from autounet.text_files import read_text
 
 
 def validate_fold(
@@ -72,9 +73,9 @@ def _note_confidence(layout: FoldLayout, expected_dice: Mapping[str, float | Non
 def read_confidence(layout: FoldLayout) -> dict[str, float | None]:
     """Held-out case → expected Dice; empty where nothing readable is there."""
     try:
-        found = json.loads(layout.confidence.read_text(encoding="utf-8"))["expected_dice"]
+        found = json.loads(read_text(layout.confidence))["expected_dice"]
         return {str(case): None if value is None else float(value) for case, value in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}
 
 

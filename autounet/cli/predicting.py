@@ -21,6 +21,7 @@ from autounet.layout import RunLayout
 from autounet.planners.words import count
 from autounet.selection import JOIN
 from autounet.splits import in_words
+from autounet.text_files import read_text
 
 UNCERTAINTY = "uncertainty"
 """Folder beside the label maps."""
@@ -123,9 +124,9 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
 def read_record(path: Path | None) -> dict[str, str]:
     """Label map → what predicted it, as ``write_record`` noted; empty where nothing readable is there."""
     try:
-        found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))["predicted_by"]
+        found = {} if path is None else json.loads(read_text(path))["predicted_by"]
         return {str(name): str(identity) for name, identity in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 

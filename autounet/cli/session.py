@@ -26,6 +26,7 @@ from autounet.dataset import find_dataset
 from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrupted, UsageError
 from autounet.layout import RunLayout
 from autounet.runtime import ALONE, Processes, Runtime, usable_cores
+from autounet.text_files import read_text
 
 MOST_WORKERS = 8
 MANIFEST_ENTRIES = 500
@@ -229,8 +230,8 @@ def _append(layout: RunLayout, entry: dict[str, Any]) -> None:
     # The log is never replaced, so it can serve as the manifest's lock: commands that end together are all noted.
     with one_at_a_time(layout.log, lambda: None):
         try:
-            entries = json.loads(layout.manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            entries = json.loads(read_text(layout.manifest))
+        except (OSError, ValueError, RecursionError):
             entries = []
         entries = [*(entries if isinstance(entries, list) else []), entry][-MANIFEST_ENTRIES:]
         write_text_atomic(layout.manifest, readable_json(entries) + "\n")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.errors import ImageError
-from autounet.images.stored import check_right_angles
+from autounet.images.stored import check_right_angles, damaged
 
 Matrix = npt.NDArray[np.float64]
 
@@ -54,7 +54,10 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
             found=f"rows {np.array2string(sform, precision=4) if sform is not None else ''}".replace("\n", ""),
             remedy="set sform_code to 0, or write the affine anew, e.g. with nibabel",
         )
-    axes = chosen[:, :3] / np.linalg.norm(chosen[:, :3], axis=0)
+    with np.errstate(all="ignore"):
+        axes = chosen[:, :3] / np.linalg.norm(chosen[:, :3], axis=0)
+    if not np.isfinite(axes).all():  # numbers so small or so large that they vanish when squared
+        raise damaged(path, "axes without a direction in the header")
     if not _orthonormal(chosen):
         check_right_angles(path, axes)
         left, _, right = np.linalg.svd(axes)
