@@ -16,6 +16,7 @@ from autounet.errors import AutounetError
 from autounet.images import read_image, read_labels, read_size, write_labels
 from benchmarks.fuzz.mutate import Mutate, either, of_bytes, of_fields, of_lines
 from benchmarks.fuzz.target import Target, check_canary
+from benchmarks.fuzz.watch import MOST_MESSAGE
 
 SMALL = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
 
@@ -31,7 +32,8 @@ def read(data: bytes, folder: Path, ending: str) -> None:
         except AutounetError as error:
             refusals += 1
             text = str(error)
-            assert len(text) < 4000 and text.isprintable(), f"a message that no terminal should be given: {text[:300]!r}"
+            if len(text) > MOST_MESSAGE or not text.isprintable():
+                raise AssertionError(f"a message that no terminal should be given: {text[:300]!r}") from None
         else:
             if way is not read_size:
                 check_canary(np.ascontiguousarray(found[0]).tobytes())
@@ -55,7 +57,9 @@ def _write_like(path: Path, found: Any, out: Path) -> None:
 def images(ending: str, mutate: Mutate, seeds: Mapping[str, bytes] | Any, what: str, most_bytes: int = 2**16) -> Target:
     """A target for files of an ending."""
     made = seeds if callable(seeds) else lambda _: seeds
-    return Target(ending.strip(".").replace(".", "_"), what, made, partial(read, ending=ending), either(mutate, mutate, of_bytes), most_bytes)
+    return Target(
+        ending.strip(".").replace(".", "_"), what, made, partial(read, ending=ending), either(mutate, mutate, of_bytes), most_bytes
+    )
 
 
 # NIfTI ------------------------------------------------------------------------------------------------------------------------
@@ -115,9 +119,22 @@ def _gzs(folder: Path) -> dict[str, bytes]:
 NRRD_WORDS = (
     *(b"data file: ../outside/canary.raw", b"data file: /etc/passwd", b"datafile: LIST\n../outside/canary.raw", b"data file: LIST 2"),
     *(b"data file: ../outside/canary.%03d 0 3 1", b"line skip: 99999999", b"byte skip: -1", b"byte skip: 99999999999", b"encoding: gzip"),
-    *(b"encoding: raw", b"encoding: ascii", b"encoding: hex", b"encoding: bzip2", b"type: block", b"block size: 99999999999", b"type: double"),
+    *(
+        b"encoding: raw",
+        b"encoding: ascii",
+        b"encoding: hex",
+        b"encoding: bzip2",
+        b"type: block",
+        b"block size: 99999999999",
+        b"type: double",
+    ),
     *(b"dimension: 16", b"dimension: 4", b"sizes: 1000000 1000000 1000000", b"space: left-posterior-superior", b"space dimension: 9"),
-    *(b"space directions: (nan,0,0) (0,inf,0) (0,0,1)", b"space directions: none (1,0) (0,1)", b"kinds: vector domain domain", b"endian: big"),
+    *(
+        b"space directions: (nan,0,0) (0,inf,0) (0,0,1)",
+        b"space directions: none (1,0) (0,1)",
+        b"kinds: vector domain domain",
+        b"endian: big",
+    ),
     *(b"space origin: (1e300,nan,0)", b"spacings: 0 -1 nan", b"centerings: cell", b"key:=" + b"v" * 3000, b"data file: case_0000.nrrd"),
     b"data file: ../../../../../../../proc/self/environ",
 )
@@ -140,7 +157,11 @@ def _of_itk(ending: str, folder: Path) -> dict[str, bytes]:
 def _nrrds(folder: Path) -> dict[str, bytes]:
     head = b"NRRD0005\ntype: uint8\ndimension: 3\nsizes: 8 8 8\nencoding: raw\n"
     (folder / "voxels.raw").write_bytes(bytes(512))
-    return {**_of_itk(".nrrd", folder), "detached": head + b"data file: voxels.raw\n\n", "ascii": head.replace(b"raw", b"ascii") + b"\n1 2 3"}
+    return {
+        **_of_itk(".nrrd", folder),
+        "detached": head + b"data file: voxels.raw\n\n",
+        "ascii": head.replace(b"raw", b"ascii") + b"\n1 2 3",
+    }
 
 
 META_WORDS = (
@@ -230,7 +251,9 @@ def _of_tiff(data: bytes, random: Random) -> bytes:
         entry = offset + (8 + 20 * random.randrange(count + 1) if big else 2 + 12 * random.randrange(count + 1))
         places = ((0, 2), (2, 2), (4, 8), (12, 8)) if big else ((0, 2), (2, 2), (4, 4), (8, 4), (0, 4))
         for place, width in random.sample(places, random.choice((1, 1, 2))):
-            number = random.choice((offset, 0, 1, 2, 3, 4, 5, 7, 12, 254, 256, 257, 258, 259, 262, 277, 278, 339, 2**15, 2**31, 2**32 - 1, 65000))
+            number = random.choice(
+                (offset, 0, 1, 2, 3, 4, 5, 7, 12, 254, 256, 257, 258, 259, 262, 277, 278, 339, 2**15, 2**31, 2**32 - 1, 65000)
+            )
             content[entry + place : entry + place + width] = number.to_bytes(width, "little" if order == "<" else "big")
     except (struct.error, ValueError, OverflowError):
         return of_bytes(data, random)
@@ -286,7 +309,9 @@ def _of_png(data: bytes, random: Random) -> bytes:
             chunks.insert(random.randrange(1, len(chunks) + 1), (text, b"x\0\0" + bomb))
         case 3 if kind == b"IHDR" and len(content) == 13:
             sizes = [random.choice((7, 0, 1, 50_000, 2**31 - 1, 2**32 - 1)), random.choice((6, 0, 1, 50_000, 2**31 - 1))]
-            content = struct.pack(">II", *sizes) + bytes((random.choice((1, 2, 4, 8, 16)), random.choice((0, 2, 3, 4, 6)), 0, 0, random.randrange(2)))
+            content = struct.pack(">II", *sizes) + bytes(
+                (random.choice((1, 2, 4, 8, 16)), random.choice((0, 2, 3, 4, 6)), 0, 0, random.randrange(2))
+            )
             chunks[index] = (kind, content)
         case 4 if kind == b"IDAT":
             chunks[index] = (kind, zlib.compress(of_bytes(bytes(random.choice((10, 100, 10**6))), random)))
@@ -324,4 +349,3 @@ TARGETS = (
     images(".jpg", _of_jpeg, partial(_planar, "JPEG"), "JPEG segments"),
     images(".bmp", of_fields(BMP), partial(_planar, "BMP"), "BMP headers"),
 )
-

@@ -1,4 +1,4 @@
-"""Changes that get behind a format's front door: values of JSON, fields of a header, members of a zip. All from a seed, none from atheris."""
+"""Changes that get behind a format's front door: values of JSON, fields of headers, members of zips. All from a seed alone."""
 
 import io
 import json

@@ -41,7 +41,9 @@ class Watch:
         self._armed = False
         packages = [*site.getsitepackages(), os.path.dirname(os.__file__), *(entry for entry in sys.path if entry)]
         # Libraries read their own data; the C library and Python ask the system about itself.
-        self._readable = [os.path.realpath(place) for place in (*packages, sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev/null", "/usr")]
+        self._readable = [
+            os.path.realpath(place) for place in (*packages, sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev/null", "/usr")
+        ]
         self._readable += ["/dev/urandom", "/etc/ld.so.cache", "/etc/localtime", "/etc/mime.types"]
         sys.addaudithook(self._see)
 
@@ -63,18 +65,22 @@ class Watch:
             path, _, flags = arguments
             self._check_path(path, f"opens {path!r}", writes=bool((flags or 0) & WRITING))
         elif event.startswith(CHANGES):
+            if event in ("os.remove", "os.rmdir") and arguments[1] not in (None, -1):
+                return  # shutil.rmtree, within a folder that it has opened
             for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
                 self._check_path(path, f"{event} {path!r}", writes=True)
-        elif event.startswith(NEVER):
-            self._forbid(f"{event} {str(arguments)[:200]}")
-        elif event in ("exec", "compile") and not _importing():
+        elif event.startswith(NEVER) or (event == "exec" and not _is_librarys(arguments[0])):
             self._forbid(f"{event} {str(arguments)[:200]}")
 
     def _check_path(self, path: object, what: str, writes: bool) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return  # a file that is open already
         place = os.path.abspath(os.fsdecode(path))  # links may lead where they like: whoever made them could have copied the file
-        if any(_inside(place, one) for one in self.ground) or (not writes and any(_inside(place, one) for one in self._readable)) or place == os.devnull:
+        if (
+            any(_inside(place, one) for one in self.ground)
+            or (not writes and any(_inside(place, one) for one in self._readable))
+            or place == os.devnull
+        ):
             return
         self._forbid(what)
 
@@ -88,8 +94,10 @@ def _inside(place: str, folder: str) -> bool:
     return place == folder or place.startswith(folder + os.sep)
 
 
-def _importing() -> bool:
-    """Whether code runs because a library imports a module of its own for the first time: namedtuples are made of text."""
+def _is_librarys(code: Any) -> bool:
+    """Whether code runs for a compiled library's tracebacks, or because a module is imported for the first time (namedtuples are text)."""
+    if str(getattr(code, "co_filename", "")).endswith(".pyx"):
+        return True
     frame = sys._getframe(2)
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
