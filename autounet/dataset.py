@@ -1,9 +1,8 @@
-"""Datasets as they lie on disk: the Medical Segmentation Decathlon's and nnU-Net's dialects of dataset.json; splits.
+"""Datasets as they lie on disk: the Medical Segmentation Decathlon's and nnU-Net's dialects of dataset.json.
 
 Reading a dataset here opens no image. What only the images can tell is checked when the fingerprint is extracted.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from autounet.artefact import Frozen
-from autounet.dataset_json import annotated_classes, channels_and_labels, load_description, quoted
-from autounet.errors import DatasetError, Problem, UsageError
+from autounet.dataset_json import annotated_classes, channels_and_labels, load_description, patient_and_fold, patients_of, quoted
+from autounet.dataset_search import absolute
+from autounet.errors import DatasetError, Problem
 from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_files, split_ending
 from autounet.labels import LabelSpec
-
-MOST_NAMES = 20
-"""Names of datasets that a message lists."""
 
 LONGEST_CASE = 200
 """Bytes of a case's name: file systems take 255, and endings are added."""
@@ -34,6 +31,10 @@ class Case(Frozen):
     label: Path
     annotated: tuple[str, ...] | None = None
     """Names of the classes that are annotated, in the dataset's order; None for all."""
+    patient: str | None = None
+    """Whose cases stay in one fold; None where nobody said."""
+    fold: int | None = None
+    """Which fold the author of the dataset holds this case out in; None where nobody said, or in none."""
 
 
 class DatasetSpec(Frozen):
@@ -48,70 +49,15 @@ class DatasetSpec(Frozen):
     """Sorted by identifier."""
     file_ending: str
 
+    @property
+    def patients(self) -> dict[str, str]:
+        """Case → patient, of the cases whose patient is known."""
+        return {case.id: case.patient for case in self.cases if case.patient is not None}
 
-def find_dataset(query: str, search: Sequence[Path]) -> Path:
-    """The dataset folder that ``-d`` means.
-
-    Args:
-        query: A path, a folder's full name, a prefix of it (``Task04``) or its number (``4``).
-        search: Folders that hold datasets, in order of preference.
-
-    Raises:
-        UsageError: Nothing matches, or several folders do; the message lists what is there.
-    """
-    as_path = dataset_path(query)
-    if as_path is not None and (as_path / "dataset.json").exists():
-        return as_path
-    candidates: dict[str, Path] = {}
-    for folder in search:
-        for entry in _entries(folder):
-            if (entry / "dataset.json").is_file():
-                candidates.setdefault(entry.name, entry)
-    matches = matching_folders(query.rstrip("/"), list(candidates))
-    if len(matches) == 1:
-        return absolute(candidates[matches[0]])
-    if matches:
-        raise UsageError(f"-d {query} is ambiguous", found=_shown(matches), remedy="give the full name or the path")
-    if as_path is not None:
-        return as_path  # reading it says what it lacks
-    raise UsageError(
-        f"no dataset '{query}' in {', '.join(str(folder) for folder in search) or 'any folder'}",
-        found=_shown(list(candidates)) or "no folder with a dataset.json",
-        remedy="give a path, one of the names found, or another folder of datasets with --data",
-    )
-
-
-def dataset_path(query: str) -> Path | None:
-    """The folder that ``-d`` names by its path, or by the path of its dataset.json; None when it is no path."""
-    try:
-        path = Path(query).expanduser()
-        if query and path.name == "dataset.json" and path.is_file():
-            return absolute(path.parent)
-        return absolute(path) if query and path.is_dir() else None
-    except (OSError, RuntimeError, ValueError):  # too long for a name, an unknown user after ~
-        return None
-
-
-def absolute(path: Path) -> Path:
-    """The path from the root on, without . and ..; links keep the names that the user gave them."""
-    return Path(os.path.abspath(path))
-
-
-def matching_folders(query: str, names: Sequence[str]) -> list[str]:
-    """Names that a query means: the one equal to it, else those of its number or that begin with it."""
-    return [name for name in names if name == query] or [name for name in names if _means(query, name)]
-
-
-def _means(query: str, name: str) -> bool:
-    if not query:
-        return False
-    number = re.match(r"(?:Task|Dataset)0*(\d+)", name)
-    if query.isdecimal():
-        return number is not None and int(number[1]) == int(query)
-    asked = re.fullmatch(r"(?:Task|Dataset)0*(\d+)", query)
-    if asked is not None:
-        return number is not None and number[1] == asked[1] and name.startswith(query.rstrip("0123456789"))
-    return name.startswith(query)
+    @property
+    def held_out(self) -> dict[str, int]:
+        """Case → fold that its author wants to hold it out; empty where dataset.json names no folds."""
+        return {case.id: case.fold for case in self.cases if case.fold is not None}
 
 
 def read_dataset(root: Path) -> DatasetSpec:
@@ -126,7 +72,7 @@ def read_dataset(root: Path) -> DatasetSpec:
     path = root / "dataset.json"
     raw = load_description(path)
     channels, labels = channels_and_labels(raw, path)
-    annotated = annotated_classes(raw, labels, path)
+    annotated, patients = annotated_classes(raw, labels, path), patients_of(raw, path)
     root = absolute(root)
     problems: list[Problem] = []
     rows = _listed_rows(raw, path)
@@ -136,9 +82,15 @@ def read_dataset(root: Path) -> DatasetSpec:
         cases, ending = _found_cases(root, raw, len(channels), problems)
     there = {case.id for case in cases} | {problem.case for problem in problems}
     problems.extend(
-        Problem(case, "is named under 'annotated' in dataset.json, but there is no such case", "correct the name, or remove it there")
-        for case in annotated
+        Problem(case, f"is named under '{key}' in dataset.json, but there is no such case", "correct the name, or remove it there")
+        for key, named in (("annotated", annotated), ("groups", patients))
+        for case in named
         if case not in there
+    )
+    problems.extend(
+        Problem(case.id, f"has two patients: '{case.patient}' in its entry, '{patients[case.id]}' under 'groups'", "remove one of them")
+        for case in cases
+        if case.patient is not None and patients.get(case.id, case.patient) != case.patient
     )
     partial = {case: names for case, names in annotated.items() if len(names) < len(labels.names)}
     if problems:
@@ -152,7 +104,10 @@ def read_dataset(root: Path) -> DatasetSpec:
         root=root,
         channels=channels,
         labels=labels,
-        cases=tuple(case.model_copy(update={"annotated": partial.get(case.id)}) for case in sorted(cases, key=lambda case: case.id)),
+        cases=tuple(
+            case.model_copy(update={"annotated": partial.get(case.id), "patient": case.patient or patients.get(case.id)})
+            for case in sorted(cases, key=lambda case: case.id)
+        ),
         file_ending=ending,
     )
 
@@ -182,8 +137,9 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
                 expected=EXAMPLE_ENTRY,
                 remedy="correct this entry",
             )
-        files = _channel_files(tuple(root / item for item in images), channels)
-        label_file = root / label
+        patient, fold = patient_and_fold(row, position, path)
+        files = _channel_files(tuple(_located(root, item) for item in images), channels)
+        label_file = _located(root, label)
         case_id = str(row.get("id") or re.sub(r"_0000$", "", split_ending(label_file)[0]))
         if case_id in seen:
             what = "is listed twice in dataset.json" if seen[case_id] == label_file else f"two label maps have this name, one is {label}"
@@ -207,8 +163,15 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
             found.append(_channel_count_problem(case_id, len(files), channels))
         problems.extend(found)
         if not found:
-            cases.append(Case(id=case_id, images=files, label=label_file))
+            cases.append(Case(id=case_id, images=files, label=label_file, patient=patient, fold=fold))
     return cases, split_ending(cases[0].images[0])[1] if cases else ""
+
+
+def _located(root: Path, item: str) -> Path:
+    """The file that an entry names. ``..`` is the folder that the path shows, also after a link, as in nnU-Net."""
+    found = root / item
+    shown = absolute(found)
+    return shown if shown.exists() or not found.exists() else found
 
 
 def _channel_files(files: tuple[Path, ...], channels: int) -> tuple[Path, ...]:
@@ -314,18 +277,6 @@ def name_problems(case_id: str) -> list[Problem]:
     if case_id.endswith((".seg", ".border")):
         return [Problem(case_id, "ends as files of prepared cases do", "rename the case")]
     return []
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Folders inside a folder, sorted; none where it cannot be read."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    except OSError:
-        return []
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
 
 
 def _is_file(path: Path) -> bool:

@@ -17,6 +17,9 @@ FORMAT_PAGE = "docs/reference/dataset-format.md"
 LARGEST_LABEL = 2**31 - 1
 """Label maps are written with at most 32 bits."""
 
+MOST_FOLDS = 1000
+"""More are a mistake."""
+
 MOST_SHOWN = 120
 """Characters of the file that a message quotes."""
 
@@ -93,6 +96,40 @@ def annotated_classes(raw: Mapping[str, Any], labels: LabelSpec, path: Path) -> 
             )
         found[case] = tuple(name for name in labels.names if name in names)
     return found
+
+
+def patients_of(raw: Mapping[str, Any], path: Path) -> dict[str, str]:
+    """Whose image it is, by case, as 'groups' says; cases that it does not name stand alone.
+
+    Args:
+        raw: The content of a dataset.json.
+        path: Stands for it in messages.
+
+    Raises:
+        DatasetError: 'groups' is malformed.
+    """
+    declared = raw.get("groups")
+    if declared is None:
+        return {}
+    if not isinstance(declared, dict) or not all(_is_name(patient) for patient in declared.values()):
+        raise DatasetError(
+            f"{path}: 'groups' is malformed", found=quoted(declared), expected='an object such as {"case_1": "patient_A"}',
+            remedy="name the patient of each case; cases of one patient stay in one fold",
+        )  # fmt: skip
+    return {case: str(patient) for case, patient in declared.items()}
+
+
+def patient_and_fold(row: Mapping[str, Any], position: int, path: Path) -> tuple[str | None, int | None]:
+    """What the entry of a training case says about its patient and its fold. Raises DatasetError."""
+    patient, fold = row.get("patient"), row.get("fold")
+    for name, value, fine, expected in (
+        ("patient", patient, _is_name(patient), "a name or number"),
+        ("fold", fold, type(fold) is int and 0 <= fold < MOST_FOLDS, f"a whole number from 0 to {MOST_FOLDS - 1}"),
+    ):
+        if value is not None and not fine:
+            what = f"{path}: '{name}' of entry {position + 1} of the training cases is malformed"
+            raise DatasetError(what, found=quoted(value), expected=expected, remedy="correct it, or remove it")
+    return (None if patient is None else str(patient)), fold
 
 
 def quoted(value: Any) -> str:
@@ -195,3 +232,7 @@ def _paint_order(raw: Mapping[str, Any], classes: list[StructureClass], path: Pa
 
 def _is_whole(text: str) -> bool:
     return re.fullmatch(r"[0-9]{1,20}", text) is not None
+
+
+def _is_name(value: object) -> bool:
+    return (isinstance(value, str) and value.strip() != "") or type(value) is int

@@ -1,14 +1,38 @@
-"""Names of image files: what is an image by its name, of which kind, and which files are the channels of one case. No file is opened."""
+"""Names of images: what is an image, of which format, and which files are the channels of one case. No image is read.
 
+An image is a file with an ending of its format or, as DICOM, one of many things: a folder of slices, a zip of one, a file of either
+without any ending. Only to tell whether something without an ending is DICOM are the first bytes of a file looked at.
+"""
+
+import os
 import re
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-"""File endings that can be read as images."""
+DICOM = ".dcm"
+"""Stands for DICOM in the tables of formats, whatever the form and the ending."""
 
-LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg"))
-"""File endings that label maps may have: JPEG's lossy compression changes label values."""
+ZIP = ".zip"
+"""An archive of DICOM files."""
+
+FOLDER_ENDINGS = (".ome.zarr", ".zarr")
+"""Endings of folders that are an image each; a folder without one is an image if it holds DICOM."""
+
+IMAGE_ENDINGS = (
+    *(".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg", DICOM, ZIP),
+    *FOLDER_ENDINGS,
+)
+"""Endings that can be read as images."""
+
+LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg", ".jpeg", DICOM, ZIP))
+"""Endings that label maps may have: JPEG's lossy compression changes label values."""
+
+WRITTEN_ENDINGS = tuple(ending for ending in LABEL_ENDINGS if ending not in FOLDER_ENDINGS)
+"""Endings with which label maps can be written."""
+
+PEEKED = 256
+"""So many files of a folder or zip are looked at before it is said to hold no DICOM."""
 
 
 def split_ending(path: Path) -> tuple[str, str]:
@@ -20,15 +44,90 @@ def split_ending(path: Path) -> tuple[str, str]:
     return path.name, ""
 
 
+def image_format(path: Path) -> str:
+    """The ending by which the tables of readers know an image's format; '' when it is none's."""
+    ending = split_ending(path)[1].lower()
+    if ending in (DICOM, ZIP) or archive_of(path) is not None:
+        return DICOM
+    if ending:
+        return ending
+    return DICOM if path.is_dir() or is_dicom(path) else ""
+
+
+def image_exists(path: Path) -> bool:
+    """Whether there is something by the name of an image: a file, a folder of DICOM or of a format of folders, a part of a zip."""
+    if path.is_dir():
+        return image_format(path) in (DICOM, *FOLDER_ENDINGS)
+    return path.is_file() or archive_of(path) is not None
+
+
+def archive_of(path: Path) -> tuple[Path, str] | None:
+    """The zip that a path leads into, and the name in it ('' for the zip itself); None where there is none."""
+    for parent in (path, *path.parents):
+        if parent.name.lower().endswith(ZIP) and parent.is_file():
+            return parent, "" if parent == path else path.relative_to(parent).as_posix()
+    return None
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Whether the first 132 bytes are those of DICOM: its mark after the preamble or, as old files have it, the first element at once."""
+    if start[128:132] == b"DICM":
+        return True
+    # Group 2 or 8, a low element, then a known type of value or the upper bytes of a short length.
+    known = start[:2] in (b"\x02\0", b"\x08\0") and start[2:4] in (b"\0\0", b"\x01\0", b"\x05\0", b"\x08\0", b"\x12\0", b"\x16\0")
+    return known and len(start) >= 8 and (start[4:6] in (b"UL", b"UI", b"CS", b"DA", b"OB") or start[6:8] == b"\0\0")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does; False for what cannot be read."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return begins_as_dicom(file.read(132))
+    except OSError:
+        return False
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Files anywhere in a folder, in the order of their names; hidden ones (``._*`` of macOS) are passed over, no folder comes twice."""
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(at)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (Path(at) / name for name in sorted(names) if not name.startswith("."))
+        seen.add(real)
+
+
+def holds_dicom(path: Path) -> bool:
+    """Whether a folder or zip has DICOM among its first files; True for a zip that cannot be read, so that reading it says so."""
+    if path.is_dir():
+        return any(is_dicom(file) for file, _ in zip(files_below(path), range(PEEKED), strict=False))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in [entry for entry in archive.infolist() if entry.file_size][:PEEKED]:
+                with archive.open(entry) as file:
+                    if begins_as_dicom(file.read(132)):
+                        return True
+    except Exception:  # zipfile and its decoders raise many kinds
+        return True
+    return False
+
+
 def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Groups image files into cases: ``case_0000``, ``case_0001``, … are the channels of ``case``; others stand alone.
+    """Groups images into cases: ``case_0000``, ``case_0001``, … are the channels of ``case``; others stand alone.
 
     A file that ends in ``_NNNN`` is a channel only if the case also has a file ``_0000``.
     """
-    stems = {file: split_ending(file)[0] for file in files}
+    return group_named({file: split_ending(file)[0] for file in files})
+
+
+def group_named(stems: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
+    """As ``group_channels``, of images and their names without ending."""
     firsts = {stem[:-5] for stem in stems.values() if stem.endswith("_0000") and len(stem) > 5}
     groups: dict[str, list[Path]] = {}
-    for file in sorted(files, key=lambda file: (file.name, file)):  # channels in their order, also from several folders
+    for file in sorted(stems, key=lambda file: (file.name, file)):  # channels in their order, also from several folders
         stem = stems[file]
         case = stem[:-5] if re.search(r"_\d{4}$", stem) and stem[:-5] in firsts else stem
         groups.setdefault(case, []).append(file)
@@ -36,10 +135,18 @@ def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """What is named as an image in a folder, sorted; hidden files (macOS leaves ``._*`` in archives) and folders are passed over.
+    """What is an image in a folder, sorted: files by their names, folders and zips that hold DICOM.
 
-    A link to nothing is among them: reading it says so, and nobody misses the case.
+    Hidden ones (macOS leaves ``._*`` in archives) are passed over, and so are folders that are no image themselves. A link to
+    nothing is among them: reading it says so, and nobody misses the case.
     """
-    if not folder.is_dir():
-        return []
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and not entry.is_dir() and split_ending(entry)[1])
+    return sorted(entry for entry in folder.iterdir() if _is_image(entry)) if folder.is_dir() else []
+
+
+def _is_image(entry: Path) -> bool:
+    ending = split_ending(entry)[1].lower()
+    if entry.name.startswith("."):
+        return False
+    if entry.is_dir():
+        return ending in FOLDER_ENDINGS or (ending in ("", DICOM, ZIP) and holds_dicom(entry))
+    return bool(ending) and (ending != ZIP or holds_dicom(entry))

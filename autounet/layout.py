@@ -1,5 +1,6 @@
 """Every path of a run folder, in one place."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,6 +123,14 @@ class FoldLayout:
     def training(self) -> Path:
         """How this fold is trained: recipe, length, what it began with."""
         return self.root / "training.json"
+
+    def training_cases(self) -> tuple[str, ...] | None:
+        """The cases that ``training`` says this fold learns from; None where it does not say."""
+        try:
+            cases = json.loads(self.training.read_text(encoding="utf-8"))["cases"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return tuple(cases) if isinstance(cases, list) and all(isinstance(case, str) for case in cases) else None
 
     @property
     def stop(self) -> Path:

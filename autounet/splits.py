@@ -1,7 +1,7 @@
 """The folds of the cross-validation: which cases train and which are held out."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from autounet.artefact import Artefact, Frozen, digest_of
 from autounet.errors import DatasetError
 
 FOLDS = 5
+"""So many there are where nobody says otherwise."""
 
 
 def split_names(text: str) -> list[str]:
@@ -36,12 +37,31 @@ class Splits(Artefact):
 
     kind: str = KIND
     schema_version: int = VERSION
+    made_by: Literal["rule", "grown", "dataset", "you"] = "rule"
+    """``rule``: the standard folds. ``grown``: those, to which cases were added later. ``dataset``: dataset.json says in which fold a
+    case is held out. ``you``: a file of folds that the user gave."""
+    origin: str = ""
+    """Name of that file."""
     folds: tuple[Split, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``0``, ``1``, … as ``-f`` and folders have them."""
+        return tuple(map(str, range(len(self.folds))))
+
     @staticmethod
-    def source(case_ids: Sequence[str]) -> dict[str, str]:
-        """What folds of these cases, in the dataset's order, are made from: equal for the same cases alone."""
-        return {"cases": digest_of(list(case_ids))}
+    def source(
+        case_ids: Sequence[str], patients: Mapping[str, str] | None = None, held_out: Mapping[str, int] | None = None
+    ) -> dict[str, str]:
+        """What folds of these cases, in the dataset's order, are made from: equal for the same cases, patients and wanted folds alone.
+
+        Args:
+            case_ids: All cases.
+            patients: Case → patient, where that is known.
+            held_out: Case → fold, where dataset.json says it.
+        """
+        stated = {"patients": dict(patients or {}), "held_out": dict(held_out or {})}
+        return {"cases": digest_of(list(case_ids)), **{name: digest_of(value) for name, value in stated.items() if value}}
 
 
 def five_folds(case_ids: Sequence[str]) -> tuple[Split, ...]:
@@ -57,7 +77,7 @@ def five_folds(case_ids: Sequence[str]) -> tuple[Split, ...]:
         raise DatasetError(
             "five-fold cross-validation needs at least five training cases",
             found=f"{len(ids)} case{'s' if len(ids) != 1 else ''}",
-            remedy="train one model on all cases with `-f all`, or add cases",
+            remedy="train one model on all cases with `-f all`, add cases, or give folds of your own with `autounet plan --splits`",
         )
     order = np.arange(len(ids))
     # scikit-learn's KFold shuffles with this legacy generator; any other gives other folds.

@@ -22,7 +22,16 @@ of run folders); `nnUNet_raw` is looked at for datasets where it is set. No vari
 def page() -> str:
     """The whole page."""
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return HEAD + "".join(_section(name, command) for name, command in commands.items())
+    return HEAD + "".join(_section(name, command) for name, command in flat(commands).items())
+
+
+def flat(commands: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Commands by their whole names: of a group its own."""
+    found: dict[str, Any] = {}
+    for name, command in commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {f"{before}{name}": command} if inner is None else flat(inner, f"{before}{name} ")
+    return found
 
 
 def _section(name: str, command: Any) -> str:

@@ -43,6 +43,11 @@ class CrossValidation:
         held_out = {case for fold in self.folds for case in self.splits.folds[int(fold)].validation}
         return {case.id: case for case in self.dataset.cases if case.id in held_out}
 
+    def held_out(self, fold: str) -> tuple[str, ...]:
+        """Cases that a fold is asked about: those that it holds out and no fold before it does."""
+        before = {case for other in self.folds[: self.folds.index(fold)] for case in self.splits.folds[int(other)].validation}
+        return tuple(case for case in self.splits.folds[int(fold)].validation if case not in before)
+
     @property
     def annotated(self) -> dict[str, tuple[str, ...]]:
         """Names of the annotated classes of cases that do not have all."""
@@ -55,7 +60,7 @@ class CrossValidation:
         for fold in self.folds:
             alone = self.layout.fold(configurations[0], fold).validation
             folder = alone if len(configurations) == 1 else self.layout.ensemble(JOIN.join(configurations))
-            found |= {case: folder / f"{case}{ending}" for case in self.splits.folds[int(fold)].validation}
+            found |= {case: folder / f"{case}{ending}" for case in self.held_out(fold)}
         return dict(sorted(found.items()))
 
     def previous(self, configuration: str) -> dict[str, Path]:
@@ -110,7 +115,7 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
     """Every group's label maps of one fold's held-out cases."""
     layout, members = validation.layout, list(dict.fromkeys(name for group in groups for name in group))
     trained = max(layout.fold(name, fold).weights.stat().st_mtime_ns for name in members)
-    held_out = sorted(validation.splits.folds[int(fold)].validation)
+    held_out = sorted(validation.held_out(fold))
     outputs = {JOIN.join(group): validation.predictions(group) for group in groups}
     todo = [case for case in held_out if not all(is_kept(files[case], trained) for files in outputs.values())]
     if not todo:

@@ -16,18 +16,19 @@ from autounet.networks.cost import multiply_adds
 from autounet.plan import Plan
 from autounet.runtime import Runtime
 from autounet.selection import JOIN, Candidate, Comparison, Interval, Selection
+from autounet.splits import Splits
 
 Rule = Literal["best", "cheapest"]
 RULES: dict[str, Rule] = {"best": "best", "cheapest": "cheapest"}
 SIGNIFICANT = 0.05
 
 
-def scored_folds(layout: RunLayout, plan: Plan) -> dict[str, tuple[str, ...]]:
+def scored_folds(layout: RunLayout, plan: Plan, splits: Splits) -> dict[str, tuple[str, ...]]:
     """Configuration → folds of cross-validation that are trained and scored, in the plan's order."""
     found: dict[str, list[str]] = {}
     for entry in find_trained(layout):
         if (
-            entry.fold != "all"
+            entry.fold in splits.names
             and entry.configuration in plan.configurations
             and layout.fold(entry.configuration, entry.fold).scores.exists()
         ):
@@ -44,7 +45,7 @@ def common_folds(there: Mapping[str, Sequence[str]]) -> tuple[dict[str, tuple[st
     while kept:
         common = set.intersection(*(set(folds) for folds in kept.values()))
         if common:
-            return {name: tuple(there[name]) for name in there if name in kept}, tuple(sorted(common))
+            return {name: tuple(there[name]) for name in there if name in kept}, tuple(sorted(common, key=int))
         kept.popitem()
     return {}, ()
 

@@ -9,6 +9,7 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
+from autounet.image_names import WRITTEN_ENDINGS
 from autounet.images import read_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
@@ -91,5 +92,7 @@ def is_kept(prediction: Path, trained_ns: int) -> bool:
 
 
 def label_ending(image_ending: str) -> str:
-    """Ending of predictions for images of this ending: the same, but PNG for JPEG, which would change label values."""
-    return ".png" if image_ending.lower() in (".jpg", ".jpeg") else image_ending
+    """Ending of predictions for images of this ending: the same, but PNG for JPEG, which would change label values, and NIfTI for DICOM."""
+    if image_ending.lower() in (".jpg", ".jpeg"):
+        return ".png"
+    return image_ending if image_ending.lower() in WRITTEN_ENDINGS else ".nii.gz"

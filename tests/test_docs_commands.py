@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,8 +45,11 @@ def test_every_option_that_is_shown_exists(document: Path) -> None:
 
     group = get_command(app)
     for arguments in shown_commands(document):
-        command = group.commands[arguments[0]]  # type: ignore[attr-defined]
-        context = command.make_context(arguments[0], arguments[1:])  # raises for an unknown or missing option
+        command: Any = group
+        names = list(arguments)
+        while hasattr(command, "commands"):  # a group
+            command = command.commands[names.pop(0)]
+        context = command.make_context(arguments[0], names)  # raises for an unknown or missing option
         assert context.params
 
 

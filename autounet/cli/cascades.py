@@ -5,21 +5,21 @@ from pathlib import Path
 
 from autounet.artefact import digest_of
 from autounet.checkpoint import read_about
+from autounet.cli.folding import load_splits, trained_cases
 from autounet.cli.session import Session
-from autounet.cli.stages import load_splits
 from autounet.dataset import DatasetSpec
 from autounet.errors import UsageError
 from autounet.inference.model import check_plan, find_trained
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
-from autounet.splits import FOLDS, Splits, in_words
+from autounet.splits import Splits, in_words
 
 
 def out_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, plan: Plan, configuration: Configuration) -> dict[str, Path]:
     """Case → the label map that the previous stage's fold that held it out has predicted; empty for a configuration without such a stage.
 
-    Every case is held out by one fold, so all five must be trained and validated: what a network predicts for cases that it has learnt
+    Every case must be held out by a fold, and all folds must be trained and validated: what a network predicts for cases that it has learnt
     from is better than what the second stage will meet. Source: nnunetv2 2.8.1, ``nnUNetTrainer.py``, perform_actual_validation.
 
     Raises:
@@ -32,31 +32,35 @@ def out_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, plan:
     splits = load_splits(session, dataset, layout)
     found: dict[str, Path] = {}
     missing, outdated = list[str](), list[str]()
-    for fold in map(str, range(FOLDS)):
+    for fold in splits.names:
         folder, held_out = layout.fold(before, fold), splits.folds[int(fold)].validation
         maps = {case: folder.validation / f"{case}{label_ending(plan.file_ending)}" for case in held_out}
         if not (folder.weights.exists() and folder.scores.exists() and all(path.exists() for path in maps.values())):
             missing.append(fold)
             continue
         check_plan(folder.weights, plan, before)
-        if not _is_of_these_cases(folder.weights, splits, fold):
+        if not _has_not_seen(layout, before, splits, fold):
             outdated.append(fold)
-        found |= maps
+        found = maps | found
     if not missing and not outdated:
         return found
     words = [f"{in_words(missing)} not trained and validated"] if missing else []
     words += [f"{in_words(outdated)} trained on other cases than in {layout.splits.name}"] if outdated else []
     again = " --overwrite" if outdated else ""
     raise UsageError(
-        f"-c {configuration.name}: learns from what {before} predicts for cases that it has not seen, which takes all its {FOLDS} folds",
+        f"-c {configuration.name}: learns from what {before} predicts for cases that it has not seen, which takes all its "
+        f"{len(splits.folds)} folds",
         found=f"of {before}, {'; '.join(words)}",
         remedy=f"run `autounet train -d {dataset.name} -c {before} -f {','.join(outdated or missing)}{again}`",
     )
 
 
-def _is_of_these_cases(weights: Path, splits: Splits, fold: str) -> bool:
-    """Whether a fold was trained on the cases that it has now: else held-out ones might be among those it has seen."""
-    return read_about(weights).get("cases") in (None, digest_of(sorted(splits.folds[int(fold)].train)))
+def _has_not_seen(layout: RunLayout, configuration: str, splits: Splits, fold: str) -> bool:
+    """Whether a fold was trained without the cases that it holds out now."""
+    now, seen = splits.folds[int(fold)], trained_cases(layout, configuration, fold)
+    if seen is not None:
+        return not set(seen) & set(now.validation)
+    return read_about(layout.fold(configuration, fold).weights).get("cases") in (None, digest_of(sorted(now.train)))
 
 
 def older_than_first(layout: RunLayout, plan: Plan, name: str, folds: Sequence[str]) -> list[str]:

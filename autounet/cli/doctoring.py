@@ -5,16 +5,17 @@ from collections.abc import Sequence
 
 import typer
 
+from autounet.cli.folding import planned_splits
 from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import load_dataset
 from autounet.dataset import DatasetSpec
-from autounet.errors import ArtefactError, UsageError
+from autounet.errors import ArtefactError, DatasetError, UsageError
 from autounet.health.examine import examine, made_from
 from autounet.health.findings import SEVERITIES, Finding, Health
 from autounet.health.pictures import draw_pictures
 from autounet.layout import RunLayout
 from autounet.planners.words import count
-from autounet.splits import FOLDS, Split, Splits, five_folds
+from autounet.splits import Split
 
 MOST_OF_A_KIND = 6
 """So many findings of one kind have a row of their own."""
@@ -56,15 +57,11 @@ def fresh_health(session: Session, dataset: DatasetSpec, layout: RunLayout) -> t
 
 
 def planned_folds(dataset: DatasetSpec, layout: RunLayout) -> tuple[Split, ...]:
-    """The folds on disk if they are of these cases, else the five that training would make; none for too few cases."""
-    ids = [case.id for case in dataset.cases]
+    """The folds that training would take; none where it would refuse: too few cases, or damaged folds, of which `autounet train` tells."""
     try:
-        there = Splits.load(layout.splits)
-        if there.made_from == Splits.source(ids):
-            return there.folds
-    except ArtefactError:
-        pass  # `autounet train` tells what is wrong with it
-    return five_folds(ids) if len(ids) >= FOLDS else ()
+        return planned_splits(dataset, layout).folds
+    except (ArtefactError, DatasetError):
+        return ()
 
 
 def _show(session: Session, health: Health) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from autounet.artefact import digest_of, readable_json, remove_leftovers, write_text_atomic
 from autounet.checkpoint import read_about
 from autounet.cli.epochs import EpochReport, show_scores
+from autounet.cli.folding import trained_cases
 from autounet.cli.initial import initial_weights
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.pictures import Files, draw_overlays
@@ -189,7 +190,7 @@ class FoldRun:
 
     def _files(self, cases: Sequence[str]) -> str:
         """Digest of what cases were prepared from: raw files and a previous stage's label maps as they were then, annotated classes."""
-        return digest_of([self.prepared[case].origin() for case in cases])
+        return digest_of([self.prepared[case].origin() for case in sorted(cases)])
 
     @property
     def _origin(self) -> str:
@@ -205,6 +206,11 @@ class FoldRun:
             scores = Scores.load(layout.scores)
         except ArtefactError as error:
             self.session.screen.warn(f"{error.what}; the held-out cases are scored again")
+            return None
+        new = [case for case in self.split.validation if case not in scores.cases]
+        known = [case for case in self.split.validation if case in scores.cases]
+        if new and scores.made_from.get("files") == self._files(known):
+            self.session.screen.say(f"{count(len(new), 'new held-out case')}: predicting {'it' if len(new) == 1 else 'them'}, scoring all")
             return None
         ending = label_ending(self.plan.file_ending)
         gone = [case for case in self.split.validation if not (layout.validation / f"{case}{ending}").exists()]
@@ -223,13 +229,21 @@ class FoldRun:
         Raises:
             ArtefactError: The weights have seen other cases: held-out ones of today might be among them.
         """
-        about = read_about(layout.weights)
-        if about.get("files") != self._files(self.split.train):
+        about, seen = read_about(layout.weights), trained_cases(self.layout, self.configuration.name, self.fold)
+        added = [] if seen is None else [case for case in self.split.train if case not in seen]
+        gone = [] if seen is None else [case for case in seen if case not in self.split.train]
+        known = self.split.train if seen is None else [case for case in seen if case not in gone]
+        if added or gone:
+            words = [f"trained without {count(len(added), 'case')} that this fold has now ({some(added)})"] if added else []
+            words += [f"trained with {count(len(gone), 'case')} that it has no more ({some(gone)})"] if gone else []
+            self.session.screen.warn(f"{layout.root}: {', and '.join(words)}; --overwrite trains anew")
+        if not gone and about.get("files") != self._files(known):
             self.session.screen.warn(f"{layout.root}: trained on {self._origin} that have changed since; --overwrite trains anew")
         if any(about.get(name) not in (None, digest) for name, digest in self._recipe_digests().items()):
             self.session.screen.warn(f"{layout.root}: trained with another recipe, see {layout.training.name}; --overwrite trains anew")
         found = about.get("cases")
-        if found not in (None, self._about()["cases"]):
+        fits = found in (None, self._about()["cases"]) if seen is None else not set(seen) & set(self.split.validation)
+        if not fits:
             raise ArtefactError(
                 f"{layout.root}: trained on other cases than fold {self.fold} has now",
                 remedy="train it again with --overwrite, or use another folder with --runs",
@@ -257,6 +271,7 @@ class FoldRun:
         """Weights to begin with, said and put down with the recipe; None where the network draws its own, or goes on."""
         record: dict[str, Any] = {
             **self._settings(wish),
+            "cases": sorted(self.split.train),
             "recipe": self.recipe.model_dump(mode="json", include={"optimizer", "augmentation", "loss"}),
         }
         initial = None

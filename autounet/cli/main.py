@@ -31,6 +31,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
+dataset_app = typer.Typer(no_args_is_help=True, help="Make a dataset of files where they lie, add cases to it, look at it.")
+app.add_typer(dataset_app, name="dataset")
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -76,7 +79,12 @@ def plan(
     ] = None,
     dataset_json: Annotated[Path | None, typer.Option("--dataset-json", help="The dataset.json that belongs to --fingerprint.")] = None,
     compare: Annotated[Path | None, typer.Option("--compare", help="Show what differs from this plan.json, and why.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plan that trained models depend on.")] = False,
+    splits: Annotated[
+        Path | None, typer.Option("--splits", help="Folds to use from now on: nnU-Net's splits_final.json, or a splits.json of autounet.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a plan or folds that prepared cases or trained models depend on.")
+    ] = False,
     data: options.Data = None,
     runs: options.Runs = None,
     workers: options.Workers = None,
@@ -91,16 +99,25 @@ def plan(
     from autounet.cli.wanted import Choices, Wanted
 
     choices = Choices(spacing, patch_size or (), batch_size or (), normalization or (), mirror_axes, features)
-    given = {"--reset": reset, "--overwrite": overwrite, "--data": data, "--runs": runs, "--workers": workers is not None}
+    given = {
+        "--reset": reset,
+        "--splits": splits is not None,
+        "--overwrite": overwrite,
+        "--data": data,
+        "--runs": runs,
+        "--workers": workers is not None,
+    }
     source = Source(dataset, fingerprint, dataset_json, tuple(flag for flag, value in given.items() if value))
-    run_plan(session, source, Wanted(preset, gpu_memory, choices, reset), overwrite, compare)
+    run_plan(session, source, Wanted(preset, gpu_memory, choices, reset), overwrite, compare, splits)
 
 
 @app.command()
 @guarded
 def train(
     dataset: options.Dataset,
-    fold: Annotated[str, typer.Option("-f", "--fold", help="0 to 4, several as 0,2,4, or all: one model on all cases.")],
+    fold: Annotated[
+        str, typer.Option("-f", "--fold", help="0 to 4 (or as many folds as you gave), several as 0,2,4, or all: one model on all cases.")
+    ],
     configuration: options.ConfigurationName = None,
     preset: options.PresetName = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, max=MOST, help="Number of epochs. Default: the plan's.")] = None,
@@ -278,7 +295,7 @@ def run_command(
     configuration: Annotated[
         list[str] | None, typer.Option("-c", "--configuration", help="May be repeated. Default: all that can be trained.")
     ] = None,
-    fold: Annotated[str, typer.Option("-f", "--fold", help="Folds, as 0,1,2.")] = "0,1,2,3,4",
+    fold: Annotated[str | None, typer.Option("-f", "--fold", help="Folds, as 0,1,2. Default: all.")] = None,
     preset: options.PresetName = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="Time for everything: 2h, 8h. Folds get equal parts, a tenth is for the end.")
@@ -432,6 +449,86 @@ def doctor(
     from autounet.cli.doctoring import run_doctor
 
     run_doctor(session, dataset)
+
+
+@dataset_app.command("create")
+@guarded
+def create_dataset(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Of the new dataset, such as Dataset007_Liver; made if it is not there.")
+    ],
+    images: options.ImagePatterns = None,
+    labels: options.LabelPattern = None,
+    table: options.Table = None,
+    channel: Annotated[
+        list[str] | None, typer.Option("--channel", help="Name of a channel; may be repeated. Default: what the file names say.")
+    ] = None,
+    class_names: Annotated[
+        list[str] | None, typer.Option("--class", help="Names of the label values 1, 2, …; may be repeated. Default: label_1, label_2, …")
+    ] = None,
+    classes: Annotated[str | None, typer.Option("--classes", help="Names with values: background=0,liver=1,tumour=2.")] = None,
+    case_id: options.CaseName = None,
+    patient: options.PatientName = None,
+    dry_run: options.DryTable = False,
+    overwrite: options.OverwriteFile = False,
+    workers: options.Workers = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a dataset.json for images and label maps that stay where they are: nothing is copied, moved or renamed.
+
+    Patterns are matched with each other by what their wildcards stand for. Labels that are DICOM SEG or RTSTRUCT are drawn once as label
+    maps into the dataset's folder.
+    """
+    session = _open(workers=workers, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.datasets import Names, Sources, run_create
+
+    sources = Sources(images or (), labels, table, case_id, patient)
+    run_create(session, folder, sources, Names(channel or (), class_names or (), classes), dry_run, overwrite)
+
+
+@dataset_app.command("add")
+@guarded
+def add_to_dataset(
+    dataset: options.Dataset,
+    images: options.ImagePatterns = None,
+    labels: options.LabelPattern = None,
+    table: options.Table = None,
+    case_id: options.CaseName = None,
+    patient: options.PatientName = None,
+    dry_run: options.DryTable = False,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    workers: options.Workers = None,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Add cases to a dataset.json; what is prepared and trained with the others stays."""
+    session = _open(data=data, runs=runs, workers=workers, quiet=quiet, verbose=verbose)
+    from autounet.cli.datasets import Sources, run_add
+
+    run_add(session, dataset, Sources(images or (), labels, table, case_id, patient), dry_run)
+
+
+@dataset_app.command("show")
+@guarded
+def show_dataset(
+    dataset: options.Dataset,
+    data: options.Data = None,
+    runs: options.Runs = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show what a dataset has: channels, classes, patients, folds, and the files of its cases. No image is read."""
+    session = _open(data=data, runs=runs, quiet=quiet, verbose=verbose, as_json=json)
+    from autounet.cli.datasets import run_show
+
+    run_show(session, dataset)
 
 
 @app.command()

@@ -11,8 +11,8 @@ from autounet.bundle_check import fault_of_postprocessing
 from autounet.bundle_text import describe_steps
 from autounet.cli.selecting import selected
 from autounet.cli.session import Session
-from autounet.cli.stages import parse_folds, some
-from autounet.dataset import dataset_path, matching_folders
+from autounet.cli.stages import some
+from autounet.dataset_search import dataset_path, matching_folders
 from autounet.errors import ArtefactError, UsageError
 from autounet.inference.bundled import load_bundle
 from autounet.inference.model import Model, TrainedFold, averaged, choose_before, choose_trained, load_folds
@@ -21,7 +21,7 @@ from autounet.plan import Configuration, Plan
 from autounet.postprocessing import Postprocessing, Step
 from autounet.runtime import Runtime
 from autounet.selection import JOIN, Selection
-from autounet.splits import FOLDS, split_names
+from autounet.splits import split_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,13 @@ def planned(plan: Plan, name: str, layout: RunLayout) -> Configuration:
 
 def named_folds(text: str | None) -> list[str] | None:
     """``0,2`` or ``all`` of the command line; None leaves the choice open. Raises UsageError."""
-    return None if text is None else parse_folds(text, FOLDS)
+    if text is None:
+        return None
+    folds = split_names(text)
+    wrong = [fold for fold in folds if not (fold.isascii() and fold.isdecimal()) and fold != "all"]
+    if wrong or not folds:
+        raise UsageError(f"-f {text}: no such fold", found=", ".join(wrong) or "nothing", expected="numbers of folds, as 0,1,2, or all")
+    return folds
 
 
 def choose_model(session: Session, dataset: str | None, model: Path | None) -> RunLayout | Bundle:

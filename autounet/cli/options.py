@@ -36,3 +36,18 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show results, warnings and errors only.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show more of what is done.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+ImagePatterns = Annotated[
+    list[str] | None, typer.Option("--images", help="Where images are, in quotes: 'ct/*/T1.nii.gz'. Once for each channel; with --labels.")
+]
+LabelPattern = Annotated[str | None, typer.Option("--labels", help="Where label maps are, in quotes: 'ct/*/seg.nii.gz'.")]
+Table = Annotated[
+    Path | None,
+    typer.Option(
+        "--table", help="A .csv, .tsv or .json with columns image (or image_0, … or channels), label, id, patient, fold, annotated."
+    ),
+]
+CaseName = Annotated[
+    str | None, typer.Option("--id", help="Names of cases: {1} is what the first * stands for. Default: the parts that vary.")
+]
+PatientName = Annotated[str | None, typer.Option("--patient", help="The same for patients, whose cases stay in one fold.")]
+DryTable = Annotated[bool, typer.Option("--dry-run", help="Show the cases, and write nothing.")]

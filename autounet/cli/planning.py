@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from autounet.cli.folding import describe_splits, use_splits
 from autounet.cli.session import Session, alone, recorded
 from autounet.cli.stages import fresh_fingerprint, fresh_plan, load_dataset, some
 from autounet.cli.wanted import Wanted
@@ -48,8 +49,11 @@ class Source:
             raise UsageError("--dataset-json without --fingerprint", remedy="name the fingerprint, or the dataset with -d")
 
 
-def run_plan(session: Session, source: Source, wanted: Wanted, overwrite: bool, compare: Path | None) -> None:
-    """Extracts the fingerprint or reads one, plans, and shows both; ``compare`` names an older plan to show the differences from."""
+def run_plan(session: Session, source: Source, wanted: Wanted, overwrite: bool, compare: Path | None, splits: Path | None = None) -> None:
+    """Extracts the fingerprint or reads one, plans, and shows both.
+
+    ``compare`` names an older plan to show the differences from, ``splits`` a file of folds that are to be used.
+    """
     source.check()
     wanted.check()
     old = None if compare is None else read_older(compare)
@@ -63,9 +67,11 @@ def run_plan(session: Session, source: Source, wanted: Wanted, overwrite: bool, 
         spec, layout = load_dataset(session, source.dataset)
         with recorded(session, layout), alone(session, layout):
             fingerprint = fresh_fingerprint(session, spec, layout)
-            plan, is_new = fresh_plan(session, spec, layout, wanted, overwrite)
+            folds = None if splits is None else use_splits(session, spec, layout, splits, overwrite)
+            plan, is_new = fresh_plan(session, spec, layout, wanted, overwrite, renew=overwrite)
             draw_networks(plan, layout)
         written = f"{'Written to' if is_new else 'Up to date:'} {layout.plan}; drawings of the networks beside it"
+        written += "" if folds is None else f"\n{describe_splits(folds)}: {layout.splits}"
     changes = None
     if old is not None:
         changes = compare_plans(old, plan) if isinstance(old, Plan) else compare_with_nnunet(old, plan)

@@ -14,7 +14,7 @@ from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_files, split_ending
+from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, WRITTEN_ENDINGS, group_channels, image_files, split_ending
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
@@ -231,8 +231,10 @@ def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path)
     if is_image_name(output) and not output.is_dir():
         if len(cases) != 1:
             raise UsageError(f"-o {output}: one file for {len(cases)} images", expected="a folder")
-        if split_ending(output)[1].lower() not in LABEL_ENDINGS:
-            raise UsageError(f"-o {output}: JPEG changes label values", remedy="choose another file type, such as .png")
+        ending = split_ending(output)[1].lower()
+        if ending not in WRITTEN_ENDINGS:
+            what = "JPEG changes label values" if ending not in LABEL_ENDINGS else f"label maps are not written as {ending}"
+            raise UsageError(f"-o {output}: {what}", remedy="choose another file type, such as .png or .nii.gz")
         outputs = {next(iter(cases)): output}
     else:
         if images.is_dir() and output.resolve() == images.resolve():

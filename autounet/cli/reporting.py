@@ -5,7 +5,8 @@ from pathlib import Path
 from autounet.artefact import write_text_atomic
 from autounet.cli.session import Session, recorded
 from autounet.cli.stages import some
-from autounet.dataset import DatasetSpec, find_dataset, matching_folders, read_dataset
+from autounet.dataset import DatasetSpec, read_dataset
+from autounet.dataset_search import find_dataset, matching_folders
 from autounet.errors import UsageError
 from autounet.layout import RunLayout
 from autounet.report.evidence import gather

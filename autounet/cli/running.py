@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autounet.cli.console import duration
-from autounet.cli.doctoring import fresh_health, planned_folds
+from autounet.cli.doctoring import fresh_health
+from autounet.cli.folding import parse_folds, planned_splits, trained_cases
 from autounet.cli.reporting import run_report
 from autounet.cli.selecting import run_select
 from autounet.cli.session import Session, alone, parse_duration, recorded
-from autounet.cli.stages import fresh_plan, load_dataset, parse_folds
+from autounet.cli.stages import fresh_plan, load_dataset
 from autounet.cli.training import Wish, run_train
 from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec
@@ -20,12 +21,10 @@ from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
 from autounet.selection import Selection
-from autounet.splits import FOLDS, Split, five_folds
+from autounet.splits import Split
 
 AFTER = 0.1
 """Of a budget so much is kept for selecting and for the report."""
-
-ALL_FOLDS = tuple(str(fold) for fold in range(FOLDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,8 @@ class RunWish:
 
     configurations: Sequence[str]
     """Empty for all that can be trained."""
-    folds: str
+    folds: str | None
+    """None for all."""
     budget: str | None
     dry_run: bool
     overwrite: bool = False
@@ -64,23 +64,22 @@ def run_everything(session: Session, query: str, wanted: Wanted, training: Wish,
     Raises:
         UsageError: There is no such configuration or fold, or too little time.
     """
-    folds = parse_folds(wish.folds, FOLDS)
-    if "all" in folds:
-        raise UsageError("-f all: a model on all cases has nothing to be selected by", expected="some of 0,1,2,3,4")
     if wish.budget is not None and training.epochs is not None:
         raise UsageError("--epochs and --budget: two lengths of training", remedy="give one of them")
     total = None if wish.budget is None else parse_duration(wish.budget)
     wanted.check()
     training.check()
     dataset, layout = load_dataset(session, query)
-    five_folds([case.id for case in dataset.cases])
+    splits = planned_splits(dataset, layout)
+    folds = list(splits.names) if wish.folds is None else parse_folds(wish.folds, splits.names)
+    if "all" in folds:
+        raise UsageError("-f all: a model on all cases has nothing to be selected by", expected=f"some of {','.join(splits.names)}")
     with recorded(session, layout), alone(session, layout):
         plan, _ = fresh_plan(session, dataset, layout, wanted, wish.overwrite)
-    schedule = make_schedule(plan, wish.configurations, folds, total)
-    split = planned_folds(dataset, layout)
-    states = {part: state_of(plan, layout, split, *part) for part in schedule.parts}
+    schedule = make_schedule(plan, wish.configurations, folds, total, splits.names)
+    states = {part: state_of(plan, layout, splits.folds, *part) for part in schedule.parts}
     show_schedule(session, plan, states, schedule, training)
-    for name in left_out(plan, wish.configurations, folds):
+    for name in left_out(plan, wish.configurations, folds, splits.names):
         before = plan.configurations[name].previous_stage
         session.screen.warn(f"{name} is left out: it takes all folds of {before}. Without -f, or with -c {name}, it is trained too")
     if wish.dry_run:
@@ -129,11 +128,11 @@ def examine_first(session: Session, dataset: DatasetSpec, layout: RunLayout, que
         session.screen.warn(f"{count(len(severe), 'severe finding')} in the data, such as {first}; `autounet doctor -d {query}` shows all")
 
 
-def make_schedule(plan: Plan, wanted: Sequence[str], folds: Sequence[str], total_seconds: float | None) -> Schedule:
+def make_schedule(plan: Plan, wanted: Sequence[str], folds: Sequence[str], total_seconds: float | None, every: Sequence[str]) -> Schedule:
     """The folds of the configurations in the plan's order: all of a low resolution before what builds on it.
 
     The second stage of a cascade takes all folds of the first, whichever folds are asked for. Where that is not all folds, it is done
-    only if it is named.
+    only if it is named. ``every`` are all folds there are.
 
     Raises:
         UsageError: No such configuration, one that cannot be trained, or less than a second for a fold.
@@ -141,13 +140,13 @@ def make_schedule(plan: Plan, wanted: Sequence[str], folds: Sequence[str], total
     unknown = [name for name in wanted if name not in plan.configurations]
     if unknown:
         raise UsageError(f"-c {unknown[0]}: cannot be trained with this plan", expected=" or ".join(plan.configurations))
-    names = [name for name in plan.configurations if name in wanted or not (wanted or name in left_out(plan, wanted, folds))]
+    names = [name for name in plan.configurations if name in wanted or not (wanted or name in left_out(plan, wanted, folds, every))]
     first_stages = {entry.previous_stage for name, entry in plan.configurations.items() if name in names}
     parts = tuple(
         (name, fold)
         for name in plan.configurations
         if name in names or name in first_stages
-        for fold in (ALL_FOLDS if name in first_stages else folds)
+        for fold in (every if name in first_stages else folds)
     )
     seconds = None if total_seconds is None else total_seconds * (1 - AFTER) / len(parts)
     if seconds is not None and seconds < 1:
@@ -157,9 +156,9 @@ def make_schedule(plan: Plan, wanted: Sequence[str], folds: Sequence[str], total
     return Schedule(parts, seconds)
 
 
-def left_out(plan: Plan, wanted: Sequence[str], folds: Sequence[str]) -> list[str]:
+def left_out(plan: Plan, wanted: Sequence[str], folds: Sequence[str], every: Sequence[str]) -> list[str]:
     """Cascades that are not scheduled because they would take more folds than were asked for."""
-    if wanted or set(ALL_FOLDS) <= set(folds):
+    if wanted or set(every) <= set(folds):
         return []
     return [name for name, entry in plan.configurations.items() if entry.previous_stage is not None]
 
@@ -180,7 +179,12 @@ def state_of(plan: Plan, layout: RunLayout, folds: Sequence[Split], configuratio
         scored = set(Scores.load(folder.scores).cases)
     except ArtefactError:
         return BEGUN  # it is scored again
-    return DONE if scored == set(folds[int(fold)].validation) else "was scored on other cases than it holds out now"
+    held_out, seen = set(folds[int(fold)].validation), trained_cases(layout, configuration, fold)
+    if scored == held_out:
+        return DONE
+    if seen is not None and not held_out & set(seen):
+        return BEGUN  # cases were added or taken away: those that it holds out now are scored
+    return "was scored on other cases than it holds out now"
 
 
 def show_schedule(session: Session, plan: Plan, states: Mapping[tuple[str, str], str], schedule: Schedule, training: Wish) -> None:

@@ -1,15 +1,17 @@
 """``autounet select``: which configuration or ensemble is the model, and what is done to its label maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autounet.bundle_text import describe_steps
 from autounet.cli.cascades import older_than_first
 from autounet.cli.epochs import NOTHING
+from autounet.cli.folding import read_splits, trained_cases
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.session import Session, recorded
-from autounet.cli.stages import load_dataset, read_splits, some
+from autounet.cli.stages import load_dataset, some
 from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
 from autounet.evaluation.scores import Scores
+from autounet.folds import named
 from autounet.inference.crossval import CrossValidation
 from autounet.inference.model import check_plan
 from autounet.inference.select import RULES, common_folds, scored_folds, select
@@ -18,7 +20,7 @@ from autounet.plan import Plan
 from autounet.planners.words import count
 from autounet.postprocessing import Postprocessing
 from autounet.selection import Interval, Selection
-from autounet.splits import FOLDS, in_words
+from autounet.splits import in_words
 
 
 def run_select(session: Session, query: str, rule: str, ensembles: bool, overwrite: bool) -> Selection:
@@ -34,14 +36,15 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
         raise UsageError(f"{layout.root}: nothing is planned or trained yet", remedy="run `autounet train` first")
     plan = Plan.load(layout.plan)
     splits = read_splits(dataset, layout)
-    there = scored_folds(layout, plan)
+    there = scored_folds(layout, plan, splits)
     configurations, folds = common_folds(there)
     if not configurations:
         raise UsageError(
-            f"{layout.models}: no fold is trained and scored", remedy=f"run `autounet train -d {query} -f 0`, best for all five folds"
+            f"{layout.models}: no fold is trained and scored",
+            remedy=f"run `autounet train -d {query} -f 0`, best for all {len(splits.folds)} folds",
         )
-    missing = tuple(missing_parts(plan, there, configurations, folds))
     validation = CrossValidation(dataset, plan, layout, splits, folds)
+    missing = tuple(missing_parts(plan, there, configurations, validation))
     for name in configurations:
         check_folds(validation, name)
         older = older_than_first(layout, plan, name, folds)
@@ -84,6 +87,13 @@ def check_folds(validation: CrossValidation, configuration: str) -> None:
         folder = validation.layout.fold(configuration, fold)
         check_plan(folder.weights, validation.plan, configuration)
         scored, held_out = _scored_cases(folder), set(validation.splits.folds[int(fold)].validation)
+        seen = trained_cases(validation.layout, configuration, fold)
+        if scored != held_out and seen is not None and not held_out & set(seen):
+            raise ArtefactError(
+                f"{folder.scores}: cases were added or taken away since fold {fold} was scored",
+                found=named(sorted(held_out - scored)) or f"more than {named(sorted(held_out))}",
+                remedy=f"run `autounet train -c {configuration} -f {fold}` again, which scores them and trains nothing",
+            )
         if scored != held_out:
             raise ArtefactError(
                 f"{folder.scores}: of other cases than fold {fold} holds out",
@@ -101,16 +111,22 @@ def _scored_cases(folder: FoldLayout) -> set[str]:
         raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=remedy) from None
 
 
-def missing_parts(plan: Plan, there: dict[str, tuple[str, ...]], kept: dict[str, tuple[str, ...]], folds: Sequence[str]) -> list[str]:
+def missing_parts(
+    plan: Plan, there: Mapping[str, Sequence[str]], kept: Mapping[str, Sequence[str]], validation: CrossValidation
+) -> list[str]:
     """What is not trained, or not looked at, in words."""
-    words = []
+    words, splits, folds = [], validation.splits, validation.folds
+    for name in kept:
+        seen = {fold: trained_cases(validation.layout, name, fold) for fold in folds}
+        new = {case for fold, cases in seen.items() if cases is not None for case in set(splits.folds[int(fold)].train) - set(cases)}
+        words += [f"{name} was trained without {count(len(new), 'new case')} in some folds ({named(sorted(new))})"] if new else []
     for name in plan.configurations:
         if name not in there:
             words.append(f"{name} is not trained")
         elif name not in kept:
             words.append(f"{name} is left out: it has no fold in common with the others")
         else:
-            absent = [str(fold) for fold in range(FOLDS) if str(fold) not in there[name]]
+            absent = [fold for fold in splits.names if fold not in there[name]]
             words += [f"{name} lacks {in_words(absent)}"] if absent else []
             extra = [fold for fold in there[name] if fold not in folds]
             words += [f"{in_words(extra)} of {name} not looked at: others lack {'it' if len(extra) == 1 else 'them'}"] if extra else []

@@ -22,7 +22,7 @@ from autounet import __version__
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.console import Screen, ScreenHandler
 from autounet.cli.locks import one_at_a_time
-from autounet.dataset import find_dataset
+from autounet.dataset_search import find_dataset
 from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrupted, UsageError
 from autounet.layout import RunLayout
 from autounet.runtime import ALONE, Processes, Runtime, usable_cores

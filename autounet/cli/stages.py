@@ -1,8 +1,8 @@
 """Artefacts brought up to date: what is there and fresh is used, what is missing or stale is made."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from autounet.cli.folding import folds_begun
 from autounet.cli.session import Session
 from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec, read_dataset
@@ -11,11 +11,8 @@ from autounet.fingerprint import Fingerprint
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
-from autounet.splits import FOLDS, Split, Splits, five_folds, split_names
 
 MOST_CHANGES = 6
-
-SPLITS_REMEDY = "correct it, or delete it to get the standard five folds"
 
 
 def load_dataset(session: Session, query: str) -> tuple[DatasetSpec, RunLayout]:
@@ -42,8 +39,13 @@ def fresh_fingerprint(session: Session, dataset: DatasetSpec, layout: RunLayout)
     return fingerprint
 
 
-def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted: Wanted, overwrite: bool = False) -> tuple[Plan, bool]:
+def fresh_plan(
+    session: Session, dataset: DatasetSpec, layout: RunLayout, wanted: Wanted, overwrite: bool = False, renew: bool = False
+) -> tuple[Plan, bool]:
     """The plan, made if it is missing, stale or other than wanted; and whether it was made now.
+
+    A plan that cases are prepared or models trained with is kept when nothing but the cases has changed, so that their work is not
+    lost, unless ``renew``.
 
     Raises:
         UsageError: Models trained with the present plan would be orphaned, or the preset is unknown.
@@ -58,6 +60,12 @@ def fresh_plan(session: Session, dataset: DatasetSpec, layout: RunLayout, wanted
         fingerprint, request.preset, file_ending=dataset.file_ending, gpu_memory_gb=request.gpu_memory_gb, overrides=request.overrides
     )
     if there is not None and there.digest() == plan.digest():
+        return there, False
+    if there is not None and not renew and _is_kept(layout, there, plan):
+        session.screen.say(
+            f"the cases have changed since {layout.plan.name} was made; it is kept, as cases are prepared or models trained with it. "
+            f"Made anew (`autounet plan --overwrite`) it would say: {plan_changes(there, plan)}"
+        )
         return there, False
     if there is not None:
         orphans, changes = _orphans(layout, there, plan), plan_changes(there, plan)
@@ -109,91 +117,6 @@ def choose_configuration(plan: Plan, name: str | None) -> Configuration:
     return plan.configurations[chosen]
 
 
-def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Splits:
-    """The five folds: those on disk if they are of these cases, else nnU-Net's, saved.
-
-    Raises:
-        DatasetError: There are too few cases.
-        ArtefactError: The folds on disk name other cases than the dataset has, or no training or validation cases.
-    """
-    ids = [case.id for case in dataset.cases]
-    made_from = Splits.source(ids)
-    try:
-        there = Splits.load(layout.splits)
-        if there.made_from == made_from:
-            _check_splits(there, ids, layout)
-            return there
-        kept = _free_name(layout.splits)
-        there.save(kept)
-        session.screen.warn(f"the dataset's cases have changed: new folds; the old ones are kept in {kept}. Train all folds again.")
-    except ArtefactError as error:
-        if layout.splits.exists():
-            raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=SPLITS_REMEDY) from None
-    splits = Splits(made_from=made_from, folds=five_folds(ids))
-    splits.save(layout.splits)
-    return splits
-
-
-def _free_name(splits: Path) -> Path:
-    """Where folds that are replaced are kept: people may have made them by hand."""
-    number = 1
-    while (kept := splits.with_suffix(f".before{'' if number == 1 else f'-{number}'}.json")).exists():
-        number += 1
-    return kept
-
-
-def read_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
-    """The five folds on disk, as they are; nothing is written.
-
-    Raises:
-        ArtefactError: There are none, or they are of other cases than the dataset has now.
-    """
-    splits, ids = Splits.load(layout.splits), [case.id for case in dataset.cases]
-    if splits.made_from != Splits.source(ids):
-        named = {case for fold in splits.folds for case in (*fold.train, *fold.validation)}
-        new, gone = sorted(set(ids) - named), sorted(named - set(ids))
-        raise ArtefactError(
-            f"{layout.splits}: the dataset's cases have changed since these folds were made",
-            found="; ".join(f"{word} {some(cases)}" for word, cases in (("new", new), ("gone", gone)) if cases) or "other cases",
-            remedy="put the cases back as they were, or train all folds again with --overwrite",
-        )
-    _check_splits(splits, ids, layout)
-    return splits
-
-
-def _check_splits(splits: Splits, ids: Sequence[str], layout: RunLayout) -> None:
-    """People may edit the folds; what they write must make sense."""
-    if len(splits.folds) != FOLDS:
-        raise ArtefactError(f"{layout.splits}: wrong number of folds", found=len(splits.folds), expected=FOLDS)
-    for number, fold in enumerate(splits.folds):
-        unknown = sorted({*fold.train, *fold.validation} - set(ids))
-        both = sorted(set(fold.train) & set(fold.validation))
-        if unknown or both or not fold.train or not fold.validation:
-            found = (
-                f"unknown cases {some(unknown)}" if unknown
-                else f"{some(both)} in training and validation" if both
-                else f"{len(fold.train)} training and {len(fold.validation)} validation cases"
-            )  # fmt: skip
-            raise ArtefactError(f"{layout.splits}: fold {number} cannot be used", found=found)
-
-
-def cases_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, fold: str) -> Split:
-    """Training and validation cases of ``"0"``.., or of ``"all"``."""
-    if fold == "all":
-        return Split(train=tuple(case.id for case in dataset.cases), validation=())
-    return load_splits(session, dataset, layout).folds[int(fold)]
-
-
-def parse_folds(text: str, count: int) -> list[str]:
-    """``0``, ``0,2,4`` or ``all`` → folds, without repetition. Raises UsageError."""
-    folds = split_names(text)
-    allowed = [str(number) for number in range(count)]
-    wrong = [fold for fold in folds if fold not in (*allowed, "all")]
-    if wrong or not folds:
-        raise UsageError(f"-f {text}: no such fold", found=", ".join(wrong) or "nothing", expected=f"{', '.join(allowed)} or all")
-    return folds
-
-
 def _plan_there(session: Session, layout: RunLayout, overwrite: bool) -> Plan | None:
     if not layout.plan.exists():
         begun = _folds_begun(layout)
@@ -212,6 +135,16 @@ def _plan_there(session: Session, layout: RunLayout, overwrite: bool) -> Plan | 
         return None
 
 
+def _is_kept(layout: RunLayout, old: Plan, new: Plan) -> bool:
+    """Whether a new plan differs by other cases alone, and would make worthless what there is."""
+    alike = (old.request, old.labels, old.channels, old.ndim) == (new.request, new.labels, new.channels, new.ndim)
+    if not alike or old.made_from == new.made_from:
+        return False
+    prepared = [name for name in old.configurations if next(layout.prepared(name).glob("*.json"), None) is not None]
+    lost = [name for name in prepared if name not in new.configurations or old.recipe(name) != new.recipe(name)]
+    return bool(lost or _orphans(layout, old, new))
+
+
 def _orphans(layout: RunLayout, old: Plan, new: Plan) -> list[str]:
     """Folds trained, or begun, with a configuration that the new plan changes or drops."""
     changed = [
@@ -223,8 +156,7 @@ def _orphans(layout: RunLayout, old: Plan, new: Plan) -> list[str]:
 
 
 def _folds_begun(layout: RunLayout) -> list[str]:
-    files = [*layout.models.glob("*/fold_*/resume.pt"), *layout.models.glob("*/fold_*/weights.safetensors")]
-    return sorted({path.parent.relative_to(layout.models).as_posix() for path in files})
+    return [f"{configuration}/fold_{fold}" for configuration, fold in folds_begun(layout)]
 
 
 def plan_changes(old: Plan, new: Plan) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from autounet.cli.cascades import out_of_fold
 from autounet.cli.fold import FoldRun, FoldWish
+from autounet.cli.folding import cases_of_fold, parse_folds, planned_splits
 from autounet.cli.recipe import RecipeChoices
 from autounet.cli.session import Session, alone, parse_duration, recorded
-from autounet.cli.stages import cases_of_fold, choose_configuration, fresh_plan, load_dataset, parse_folds
+from autounet.cli.stages import choose_configuration, fresh_plan, load_dataset
 from autounet.cli.tracking import tracker_names
 from autounet.cli.wanted import Wanted
 from autounet.device import pick_device, pick_precision
@@ -16,7 +17,6 @@ from autounet.errors import Interrupted, UsageError
 from autounet.plan import Plan
 from autounet.preprocessing.border import check_loss
 from autounet.preprocessing.run import prepare_dataset
-from autounet.splits import FOLDS, five_folds
 from autounet.training.distributed import anywhere, first_alone, together
 from autounet.training.schedule import Length
 
@@ -58,14 +58,14 @@ class Wish:
 
 def run_train(session: Session, dataset: str, fold: str, configuration: str | None, wanted: Wanted, wish: Wish) -> None:
     """Plans and prepares what is missing, then trains and validates the folds; alone, or as one of several processes."""
-    folds, processes = parse_folds(fold, FOLDS), session.runtime.processes
+    processes = session.runtime.processes
     wanted.check()
     wish.check()
     device = pick_device(session.runtime)
     pick_precision(session.runtime, device)
     spec, layout = load_dataset(session, dataset)
-    if folds != ["all"]:
-        five_folds([case.id for case in spec.cases])  # too few cases: say so before any work
+    # Too few cases, or no such fold: say so before any work.
+    folds = ["all"] if fold.strip() == "all" else parse_folds(fold, planned_splits(spec, layout).names)
     with recorded(session, layout) as record, together(processes, device):
         with first_alone(processes), alone(session, layout):
             plan, _ = fresh_plan(session, spec, layout, wanted, wish.overwrite)

@@ -71,7 +71,7 @@ def find_copies(dataset: DatasetSpec, seen: Sequence[Measures], folds: Sequence[
                 severity="warning",
                 what=f"has the same label map as {_listed(names[1:])}, voxel by voxel, but another image"
                 + _leak(_leaking_folds(names, folds)),
-                advice="check to which image the label map belongs; if they show the same subject, keep them in one fold (splits.json)",
+                advice="check to which image the label map belongs; if they show the same subject, name it under 'groups' in dataset.json",
                 others=tuple(names[1:]),
                 beside=names[1],
                 classes=dataset.labels.names,
@@ -109,7 +109,7 @@ def find_likenesses(dataset: DatasetSpec, seen: Sequence[Measures], folds: Seque
                 severity="warning",
                 what=f"looks like {_listed(names[1:])} (correlation {least:.3f}): a copy, or the same subject"
                 + _leak(_leaking_folds(names, folds)),
-                advice="if it is the same subject, keep its cases in one fold: edit splits.json in the run folder",
+                advice="if it is the same subject, name it under 'groups' in dataset.json, which keeps its cases in one fold",
                 others=tuple(names[1:]),
                 beside=names[1],
                 classes=dataset.labels.names,

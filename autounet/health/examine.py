@@ -21,14 +21,13 @@ from autounet.planners.laterality.names import named_pairs
 from autounet.planners.reading import file_problem
 from autounet.planners.words import count
 from autounet.runtime import Runtime
-from autounet.splits import Split
+from autounet.splits import FOLDS, Split
 
 Check = Callable[[DatasetSpec, Sequence[Measures]], list[Finding]]
 
 CHECKS: tuple[Check, ...] = (
     find_exchanged,
     find_missing,
-    find_rare_classes,
     find_unusual_volumes,
     find_islands,
     find_holes,
@@ -79,6 +78,7 @@ def judge(dataset: DatasetSpec, looks: Sequence[Look], folds: Sequence[Split]) -
     seen = [entry for entry in seen if all(channel.minimum < channel.maximum for channel in entry.channels)]
     findings += [*find_copies(dataset, seen, folds), *find_likenesses(dataset, seen, folds)]
     findings += [finding for check in CHECKS for finding in check(dataset, seen)]
+    findings += find_rare_classes(dataset, seen, len(folds) or FOLDS)
     stretched = {finding.case for finding in findings if finding.kind == "spacing"}
     findings = [finding for finding in findings if finding.case not in stretched or finding.kind not in EXPLAINED_BY_SPACING]
     return Health(

@@ -10,7 +10,6 @@ from autounet.health.findings import Finding
 from autounet.health.measure import Measures, middle_of
 from autounet.health.robust import FEWEST, deviations
 from autounet.planners.words import count
-from autounet.splits import FOLDS
 
 RARELY_MISSING = 0.05
 """A class is missing where it is in all but this share of the cases, or in all but one."""
@@ -52,8 +51,8 @@ def find_missing(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Finding
     return found
 
 
-def find_rare_classes(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Finding]:
-    """Classes in so few cases that some of the five folds cannot hold one out and still learn it."""
+def find_rare_classes(dataset: DatasetSpec, seen: Sequence[Measures], folds: int) -> list[Finding]:
+    """Classes in so few cases that some of the folds cannot hold one out and still learn it."""
     if not any(any(entry.fingerprint.class_voxels.values()) for entry in seen):
         what = f"nothing is labelled in any of {count(len(seen), 'case')}"
         advice = "check that labelsTr holds the right files"
@@ -63,7 +62,7 @@ def find_rare_classes(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Fi
     found = []
     for name in dataset.labels.names:
         having = [entry.fingerprint.case for entry in seen if entry.fingerprint.class_voxels.get(name)]
-        if len(having) >= FOLDS:
+        if len(having) >= max(folds, 2):
             continue
         cases = f"in {len(having)} of {count(len(seen), 'case')}" if having else f"in none of the {count(len(seen), 'case')}"
         found.append(

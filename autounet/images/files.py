@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, split_ending
-from autounet.images import itk, nifti, planar, tiff
-from autounet.images.stored import FloatArray, Stored, check_file, storable_labels, to_float32, to_labels
+from autounet.image_names import DICOM, IMAGE_ENDINGS, WRITTEN_ENDINGS, image_format
+from autounet.images import dicom, itk, nifti, ome_zarr, planar, tiff
+from autounet.images.stored import FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
 
 Reader = Callable[[Path, bool], Stored]
@@ -24,6 +24,7 @@ READERS: dict[str, Reader] = {
     ".nii.gz": nifti.read,
     ".nii": nifti.read,
     ".nrrd": itk.read,
+    ".nhdr": itk.read,
     ".mha": itk.read,
     ".mhd": itk.read,
     ".png": planar.read,
@@ -32,12 +33,16 @@ READERS: dict[str, Reader] = {
     ".jpeg": planar.read,
     ".tif": tiff.read,
     ".tiff": tiff.read,
+    DICOM: dicom.read,
+    ".ome.zarr": ome_zarr.read,
+    ".zarr": ome_zarr.read,
 }
 
 WRITERS: dict[str, Writer] = {
     ".nii.gz": nifti.write,
     ".nii": nifti.write,
     ".nrrd": itk.write,
+    ".nhdr": itk.write,
     ".mha": itk.write,
     ".mhd": itk.write,
     ".png": planar.write,
@@ -51,6 +56,7 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".nii.gz": nifti.read_size,
     ".nii": nifti.read_size,
     ".nrrd": itk.read_size,
+    ".nhdr": itk.read_size,
     ".mha": itk.read_size,
     ".mhd": itk.read_size,
     ".png": planar.read_size,
@@ -59,6 +65,9 @@ SIZES: dict[str, Callable[[Path], tuple[int, Grid]]] = {
     ".jpeg": planar.read_size,
     ".tif": tiff.read_size,
     ".tiff": tiff.read_size,
+    DICOM: dicom.read_size,
+    ".ome.zarr": ome_zarr.read_size,
+    ".zarr": ome_zarr.read_size,
 }
 
 
@@ -68,7 +77,7 @@ def read_size(path: Path) -> tuple[int, Grid]:
     Raises:
         ImageError: The file is missing, damaged or of another format.
     """
-    reader = SIZES.get(split_ending(path)[1].lower())
+    reader = SIZES.get(image_format(path))
     if reader is None:
         raise _unknown(path)
     return reader(path)
@@ -83,9 +92,11 @@ def read_image(path: Path) -> tuple[FloatArray, Grid]:
         NaN and infinite voxels are passed on: see ``check_finite``.
 
     Raises:
-        ImageError: The file is missing, damaged, of another format, or holds what is not an image.
+        ImageError: The file is missing, damaged, of another format, holds what is not an image, or numbers so large that 32 bits
+            cannot tell them apart.
     """
     stored = _reader(path)(path, False)
+    check_precision(stored, path)
     return to_float32(stored), stored.grid
 
 
@@ -142,9 +153,11 @@ def read_labels(path: Path) -> tuple[IntArray, Grid]:
     Raises:
         ImageError: As ``read_image``; or several channels, values that are not whole numbers, negative values, a JPEG.
     """
-    ending = split_ending(path)[1].lower()
-    if ending in IMAGE_ENDINGS and ending not in LABEL_ENDINGS:
+    ending = image_format(path)
+    if ending in (".jpg", ".jpeg"):
         raise ImageError(f"{path}: a JPEG cannot hold labels, its compression changes values", remedy="save the label map as PNG")
+    if ending == DICOM:
+        raise ImageError(f"{path}: is DICOM, whose images are no label maps", remedy="convert the segmentation to NIfTI, NRRD or MHA")
     stored = _reader(path)(path, True)
     return to_labels(stored, path), stored.grid
 
@@ -163,31 +176,33 @@ def write_labels(path: Path, labels_zyx: npt.NDArray[Any], grid: Grid, like: Pat
         ImageError: The ending cannot hold label maps, the format cannot hold these, or ``like`` does not fit them.
         ArtefactError: The folder cannot be written to.
     """
-    ending = split_ending(path)[1].lower()
+    ending = image_format(path)
     writer = WRITERS.get(ending)
     if writer is None:
         raise ImageError(
             f"{path}: label maps cannot be written in this format",
             found=ending or path.suffix or "no ending",
-            expected=" ".join(LABEL_ENDINGS),
+            expected=" ".join(WRITTEN_ENDINGS),
             remedy="choose one of these endings",
         )
-    same = like is not None and WRITERS.get(split_ending(like)[1].lower()) is writer
+    same = like is not None and WRITERS.get(image_format(like)) is writer
     writer(path, storable_labels(labels_zyx, grid), grid, like if same else None)
 
 
 def _reader(path: Path) -> Reader:
-    reader = READERS.get(split_ending(path)[1].lower())
+    ending = image_format(path)
+    reader = READERS.get(ending)
     if reader is None:
         raise _unknown(path)
-    check_file(path)
     return reader
 
 
 def _unknown(path: Path) -> ImageError:
+    pair = path.suffix.lower() in (".hdr", ".img")
     return ImageError(
         f"{path}: file type not supported",
         found=path.suffix or "no ending",
         expected=" ".join(IMAGE_ENDINGS),
-        remedy="convert the image to one of these",
+        # Of ANALYZE nobody knows where left is; NIfTI's pairs are left to nibabel.
+        remedy="save header and voxels as one .nii.gz, e.g. with nibabel" if pair else "convert the image to one of these",
     )

@@ -1,4 +1,4 @@
-"""NRRD (.nrrd) and MetaImage (.mha, .mhd), with SimpleITK; both keep the geometry in full precision."""
+"""NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), with SimpleITK; both keep the geometry in full precision."""
 
 import os
 import re
@@ -13,14 +13,20 @@ from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import split_ending
 from autounet.images.itk_headers import check_header
-from autounet.images.stored import AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
+from autounet.images.stored import MM_PER_UNIT, AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
 from autounet.labels import IntArray
 
-IMAGE_IO = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".png": "PNGImageIO"}
+IMAGE_IO = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".png": "PNGImageIO"}
 """ITK's reader by ending; the planar reader borrows the one for PNG."""
 
 LENGTH_TOLERANCE = 1e-2
 """So much may a direction's length differ from 1: what headers round."""
+
+MAX_HEADER_BYTES = 2**16
+"""So much of a file is looked at for the fields of its header."""
+
+PAIRS = {".mhd": ".zraw", ".nhdr": ".raw.gz"}
+"""Headers without voxels → how ITK ends the name of the file that has them."""
 
 COMPONENT_BYTES = {
     **{"8-bit signed integer": 1, "8-bit unsigned integer": 1, "16-bit signed integer": 2, "16-bit unsigned integer": 2},
@@ -37,7 +43,7 @@ def read(path: Path, as_labels: bool) -> Stored:
         ImageError: The file is damaged or holds what is not an image.
     """
     check_file(path)
-    (reader, voxel_bytes), sitk = _reader(path), _simpleitk()
+    (reader, voxel_bytes), sitk, header = _reader(path), _simpleitk(), _header(path)
     try:
         reader.ReadImageInformation()
         sizes = tuple(int(size) for size in reader.GetSize())
@@ -52,13 +58,13 @@ def read(path: Path, as_labels: bool) -> Stored:
         values = _channels_first(sitk.GetArrayFromImage(reader.Execute()), len(sizes), channels)
     except (RuntimeError, ValueError) as error:
         raise _refused(path, error) from error
-    return Stored(values, _grid(path, values.shape, len(sizes), *geometry))
+    return Stored(values, _grid(path, values.shape, len(sizes), _unit_mm(header), *geometry))
 
 
 def read_size(path: Path) -> tuple[int, Grid]:
     """Channels and grid, from the header alone. Raises ImageError."""
     check_file(path)
-    reader, _ = _reader(path)
+    (reader, _), header = _reader(path), _header(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -67,7 +73,7 @@ def read_size(path: Path) -> tuple[int, Grid]:
     if axes not in (2, 3, 4):
         raise _no_volume(path, f"{axes} axes")
     x, y, z, channels = (*(int(size) for size in reader.GetSize()), 1, 1)[:4]
-    grid = _grid(path, (channels, z, y, x), axes, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    grid = _grid(path, (channels, z, y, x), axes, _unit_mm(header), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
     return channels * int(reader.GetNumberOfComponents()), grid
 
 
@@ -101,7 +107,19 @@ def _refused(path: Path, error: Exception) -> ImageError:
             expected="positive numbers",
             remedy="correct the header, e.g. with SimpleITK's SetSpacing",
         )
-    return _no_directions(path, direction[1]) if direction else damaged(path, error)
+    if direction:
+        return _no_directions(path, direction[1])
+    if "not available in NrrdIO" in text:
+        return ImageError(f"{path}: the compression cannot be unpacked", found="bzip2", expected="gzip or raw", remedy="save it with gzip")
+    mismatch = re.search(r"number of domain axes.*?\((\d)\).*?\((\d)\)", text)
+    if mismatch:
+        return ImageError(
+            f"{path}: is not an image volume",
+            found=f"{mismatch[1]} axes of positions in a space of {mismatch[2]}",
+            expected="3 axes of positions, and for channels a further one of kind vector or list",
+            remedy="correct the field 'kinds', or save one volume per channel or time point",
+        )
+    return damaged(path, error)
 
 
 def _no_directions(path: Path, found: object) -> ImageError:
@@ -121,17 +139,41 @@ def _channels_first(values: AnyArray, axes: int, channels: int) -> AnyArray:
     return values if values.ndim == 4 else values[:, None]
 
 
-def _grid(path: Path, shape_czyx: tuple[int, ...], axes: int, spacing: Any, origin: Any, direction: Any) -> Grid:
+def _header(path: Path) -> dict[str, str]:
+    """The fields of a header as text, names in lower case; empty for PNG. What ITK does not look at is looked up here."""
+    fields: dict[str, str] = {}
+    if IMAGE_IO[path.suffix.lower()] == "PNGImageIO":
+        return fields
+    with path.open("rb") as stream:
+        for raw in stream.read(MAX_HEADER_BYTES).split(b"\n"):
+            line = raw.decode("utf-8", "replace").strip()
+            if not line:
+                break
+            name, found, value = line.partition("=" if IMAGE_IO[path.suffix.lower()] == "MetaImageIO" else ":")
+            if found and not line.startswith("#"):
+                fields[name.strip().lower()] = value.strip()
+            if name.strip().lower() == "elementdatafile":  # voxels may follow
+                break
+    return fields
+
+
+def _unit_mm(header: dict[str, str]) -> float:
+    """Millimetres per unit of the header's lengths, which ITK leaves as they are; 1 where it says none that is known for all axes."""
+    named = header.get("space units") or header.get("units") or header.get("distanceunits") or ""
+    units = {unit for unit in re.findall(r"[^\s\"]+", named.lower())}
+    return MM_PER_UNIT.get(units.pop(), 1.0) if len(units) == 1 else 1.0
+
+
+def _grid(path: Path, shape_czyx: tuple[int, ...], axes: int, unit_mm: float, spacing: Any, origin: Any, direction: Any) -> Grid:
     spatial = min(axes, 3)
     matrix = np.eye(3)
     matrix[:spatial, :spatial] = np.array(direction).reshape(axes, axes)[:spatial, :spatial]
     if np.abs(np.linalg.norm(matrix, axis=0) - 1).max() > LENGTH_TOLERANCE:
         raise _no_directions(path, f"columns of length {', '.join(f'{length:.4g}' for length in np.linalg.norm(matrix, axis=0))}")
     check_right_angles(path, matrix)
-    x, y, z = (*origin[:spatial], 0.0)[:3]
-    return make_grid(
-        path, shape_czyx, tuple(spacing[:spatial]), ndim=spatial, origin_mm_xyz=(x, y, z), direction=tuple(matrix.ravel().tolist())
-    )
+    x, y, z = (*(value * unit_mm for value in origin[:spatial]), 0.0)[:3]
+    spacing = tuple(value * unit_mm for value in spacing[:spatial])
+    return make_grid(path, shape_czyx, spacing, ndim=spatial, origin_mm_xyz=(x, y, z), direction=tuple(matrix.ravel().tolist()))
 
 
 def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
@@ -152,7 +194,7 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> No
     writer.SetImageIO(IMAGE_IO[path.suffix.lower()])
     writer.UseCompressionOn()
     try:
-        if path.suffix.lower() == ".mhd":
+        if path.suffix.lower() in PAIRS:
             _write_pair(writer, image, path)
             return
         with atomic_path(path) as temporary:
@@ -164,8 +206,8 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> No
 
 
 def _write_pair(writer: Any, image: Any, path: Path) -> None:
-    """A .mhd names the file of its voxels, so both are made under their final names in a folder aside, then put in place."""
-    voxels = path.with_suffix(".zraw")
+    """Such a header names the file of its voxels, so both are made under their final names in a folder aside, then put in place."""
+    voxels = path.with_suffix(PAIRS[path.suffix.lower()])
     # The inner one is renamed first: the header appears when its voxels are there.
     with (
         atomic_path(path) as header_place,

@@ -46,56 +46,49 @@ def check_header(path: Path) -> int:
     """Refuses a header that ITK should not be given.
 
     Args:
-        path: A .nrrd, .mha or .mhd file.
+        path: A .nrrd, .nhdr, .mha or .mhd file.
 
     Returns:
-        Bytes of the file that holds the voxels.
+        Bytes of the files that hold the voxels.
 
     Raises:
         ImageError: It is malformed, or its voxels are in a file that lies elsewhere.
     """
-    check = _check_nrrd if path.suffix.lower() == ".nrrd" else _check_meta
+    check = _check_nrrd if path.suffix.lower() in (".nrrd", ".nhdr") else _check_meta
     try:
         with path.open("rb") as stream:
             start = stream.read(MOST_HEADER_BYTES)
     except OSError as error:
         raise damaged(path, error) from error
     try:
-        return check(start, path).stat().st_size
+        return sum(file.stat().st_size for file in check(start, path))
     except OSError as error:
         raise damaged(path, error) from error
     except _Fault as fault:
         raise damaged(path, f"header: {fault}") from None
 
 
-def _check_nrrd(start: bytes, path: Path) -> Path:
+def _check_nrrd(start: bytes, path: Path) -> list[Path]:
     if re.match(rb"NRRD000[1-5]\r?\n", start) is None:
         raise _Fault("no NRRD0001 to NRRD0005 at the start")
-    end = re.search(rb"\r?\n\r?\n", start)
-    if end is None:
-        raise _Fault("no empty line at its end")
+    head = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0]  # a header alone may end without an empty line
     fields: dict[str, str] = {}
-    for line in start[: end.start()].decode("latin-1").split("\n")[1:]:
+    for line in head.decode("latin-1").split("\n")[1:]:
         line = line.rstrip("\r")
         note = line.startswith("#") or re.match(r"[^:]*:=", line) is not None
         if len(line) > (LONGEST_NOTE if note else LONGEST_FIELD) or "\0" in line:
             raise _Fault(f"a line of {len(line)} characters")
-        if note:
+        if note or not line:
             continue
         name, mark, value = line.partition(": ")
         name = re.sub(r"[ _-]", "", name).lower()
         if not mark or name in fields:
             raise _Fault(f"the line {line[:60]!r}")
         fields[name] = value.strip()
-    if {"datafile", "lineskip", "byteskip"} & set(fields):
-        raise ImageError(
-            f"{path}: its voxels are in another file, or behind something else",
-            found=next(f"'{name}: {fields[name][:60]}'" for name in ("datafile", "lineskip", "byteskip") if name in fields),
-            expected="header and voxels in one .nrrd",
-            remedy="save it again as one file, e.g. with SimpleITK",
-        )
     _check_nrrd_fields(fields)
-    return path
+    if "datafile" not in fields:
+        return [path]
+    return [_beside(path, fields["datafile"])]
 
 
 def _check_nrrd_fields(fields: Mapping[str, str]) -> None:
@@ -126,7 +119,9 @@ def _check_nrrd_fields(fields: Mapping[str, str]) -> None:
                     raise _Fault(f"{name} {value[:60]!r}")
             case _ if name in NRRD_AXES:
                 _check_per_axis(name, value, min(axes, space) if name == "spaceunits" else axes)
-            case "type" | "dimension" | "sizes" | "encoding" | "endian" | "spacedimension":
+            case "byteskip" | "lineskip":
+                _whole(value, -1 if name == "byteskip" else 0, 2**40 if "datafile" in fields else 0, name)
+            case "type" | "dimension" | "sizes" | "encoding" | "endian" | "spacedimension" | "datafile":
                 pass
             case _ if name not in NRRD_TEXTS:
                 raise _Fault(f"a field {name[:60]!r}")
@@ -159,7 +154,7 @@ META_TYPES = re.compile(r"MET_(?:U?CHAR|U?SHORT|U?INT|U?LONG|U?LONG_LONG|FLOAT|D
 META_FLAGS = ("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData")
 
 
-def _check_meta(start: bytes, path: Path) -> Path:
+def _check_meta(start: bytes, path: Path) -> list[Path]:
     fields: dict[str, str] = {}
     rest = start
     while "ElementDataFile" not in fields:
@@ -197,32 +192,28 @@ def _check_meta(start: bytes, path: Path) -> Path:
     for name in META_FLAGS:
         if fields.get(name, "True").lower() not in ("true", "false", "1", "0"):
             raise _Fault(f"{name} {fields[name][:60]!r}")
-    return _meta_voxels(fields["ElementDataFile"], path)
-
-
-def _meta_voxels(named: str, path: Path) -> Path:
-    """The file of the voxels, which must lie beside the header or below it."""
-    if path.suffix.lower() == ".mha":
-        if named.upper() != "LOCAL":
-            raise _elsewhere(path, named, "LOCAL: header and voxels in one .mha")
-        return path
-    place = PurePosixPath(named.replace("\\", "/"))
+    named = fields["ElementDataFile"]
     if named.upper() == "LOCAL":
-        return path
-    if not named or named.upper().startswith("LIST") or "%" in named or place.is_absolute() or ".." in place.parts or ":" in named:
-        raise _elsewhere(path, named, "the name of one file in the same folder")
+        return [path]
+    if re.fullmatch(r"LIST( 2D| 2)?", named.upper()) is None:
+        return [_beside(path, named)]
+    names = rest.decode("latin-1").split("\n")
+    return [_beside(path, name.strip()) for name in names if name.strip()]  # one for each slice
+
+
+def _beside(path: Path, named: str) -> Path:
+    """A file that a header names for its voxels: it must lie in the same folder or below it, and be a plain one."""
+    place = PurePosixPath(named.replace("\\", "/"))
+    if not named or re.match(r"list\b", named.lower()) or "%" in named or place.is_absolute() or ".." in place.parts or ":" in named:
+        raise ImageError(
+            f"{path}: its voxels are in files that lie elsewhere, or are named by a pattern",
+            found=ascii(named[:100]),
+            expected="the name of a file in the same folder",
+            remedy="put the files together, or save the image again as one file",
+        )
     if not (path.parent / place).is_file():  # also a pipe, which ITK would wait for
         raise damaged(path, f"no file '{named[:100]}', which holds the voxels")
     return path.parent / place
-
-
-def _elsewhere(path: Path, named: str, expected: str) -> ImageError:
-    return ImageError(
-        f"{path}: its voxels are in several files, or in one that lies elsewhere",
-        found=ascii(named[:100]),
-        expected=expected,
-        remedy="put the files together, or save the image again as one file",
-    )
 
 
 def _whole(text: str, least: int, most: int, name: str) -> int:

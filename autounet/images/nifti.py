@@ -16,7 +16,7 @@ import numpy as np
 from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images.nifti_geometry import RAS_TO_LPS, SCANNER, origin_and_direction, unit_mm
+from autounet.images.nifti_geometry import RAS_TO_LPS, SCANNER, origin_and_direction, unit_mm, warn_of_disagreement
 from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, make_grid
 from autounet.labels import IntArray
 
@@ -67,6 +67,7 @@ def read(path: Path, as_labels: bool) -> Stored:
         values = values.byteswap(inplace=True).view(dtype.newbyteorder("="))
     slope, intercept = _scaling(header)
     x, y, z = (*sizes, 1)[:3]
+    warn_of_disagreement(header, (x, y, z), path)
     czyx = values.reshape(-1, z, y, x)
     return Stored(czyx, _grid(header, czyx.shape, path), slope, intercept)
 

@@ -4,6 +4,8 @@ A header can hold two transforms from voxels to world: the qform (a rotation as 
 and the sform (any affine). NIfTI's world axes are right/anterior/superior, ITK's are left/posterior/superior.
 """
 
+import logging
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.images.stored import check_right_angles, damaged
+
+log = logging.getLogger(__name__)
 
 Matrix = npt.NDArray[np.float64]
 
@@ -43,11 +47,7 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
     sform = _sform(header) if int(header["sform_code"]) > 0 else None
     if qform is None and sform is None:
         return (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
-    chosen = qform
-    if sform is not None:
-        usable = bool(np.isfinite(sform).all()) and abs(np.linalg.det(sform[:, :3])) > 0
-        if usable and (qform is None or (_orthonormal(sform) and (int(header["sform_code"]) == SCANNER or _agree(sform, qform)))):
-            chosen = sform
+    chosen = sform if _takes_sform(header, qform, sform) else qform
     if chosen is None:
         raise ImageError(
             f"{path}: the header's sform is singular or not finite, and there is no qform",
@@ -66,6 +66,29 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
     x, y, z = (RAS_TO_LPS * chosen[:, 3] * unit_mm(header)).tolist()
     # + 0.0 turns -0.0 into 0.0.
     return (x + 0.0, y + 0.0, z + 0.0), tuple((direction.ravel() + 0.0).tolist())
+
+
+def warn_of_disagreement(header: Any, shape_xyz: tuple[int, int, int], path: Path) -> None:
+    """Says when the two transforms place a corner of the image more than half a voxel apart, and which of them is used.
+
+    The header's transforms must have been found usable.
+    """
+    if int(header["qform_code"]) <= 0 or int(header["sform_code"]) <= 0:
+        return
+    qform, sform = _qform(header), _sform(header)
+    if not np.isfinite(sform).all():
+        return
+    corners = np.array([(*corner, 1) for corner in product(*((0, size - 1) for size in shape_xyz))])
+    apart = float(np.linalg.norm(corners @ (qform - sform).T, axis=1).max())
+    if apart > 0.5 * float(np.linalg.norm(qform[:, :3], axis=0).min()):
+        used = "sform" if _takes_sform(header, qform, sform) else "qform"
+        log.warning("%s: qform and sform place voxels up to %.3g mm apart; the %s is used", path, apart * unit_mm(header), used)
+
+
+def _takes_sform(header: Any, qform: Matrix | None, sform: Matrix | None) -> bool:
+    if sform is None or not np.isfinite(sform).all() or not abs(np.linalg.det(sform[:, :3])) > 0:
+        return False
+    return qform is None or (_orthonormal(sform) and (int(header["sform_code"]) == SCANNER or _agree(sform, qform)))
 
 
 def _sform(header: Any) -> Matrix:

@@ -44,6 +44,8 @@ def read(path: Path, as_labels: bool) -> Stored:
             check_size(path, width * height * 8)
             check_size(path, width * height // 8, file_bytes)
             raw_mode = _raw_mode(image)
+            if raw_mode == "LA;16B":
+                raise ImageError(f"{path}: 16-bit grey with transparency cannot be read", remedy="save it without transparency")
             if raw_mode.endswith(";16B") and image.mode not in GREY_MODES:
                 # Pillow would cut colours of 16 bits to 8.
                 values = _drop_alpha(itk.read(path, as_labels).values_czyx)

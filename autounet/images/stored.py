@@ -1,5 +1,6 @@
 """What the readers of all formats share: the array as it lies in the file, and the checks on files, sizes and values."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ DEFLATE_MAX_RATIO = 1100
 
 SLANT_DEGREES = 1.0
 """So far from a right angle axes may be."""
+
+MM_PER_UNIT = {
+    **{"angstrom": 1e-7, "nm": 1e-6, "nanometer": 1e-6, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3},
+    **{"microns": 1e-3, "micrometer": 1e-3, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "m": 1000.0, "meter": 1000.0},
+}
+"""Units of length as ImageJ, OME, NRRD and MetaImage write them, in lower case."""
 
 COPY_AGAIN = "copy the file again from its source, or export it anew"
 
@@ -52,6 +59,14 @@ def check_file(path: Path) -> int:
     if size == 0:
         raise ImageError(f"{path}: the file is empty", found="0 bytes", remedy=COPY_AGAIN)
     return size
+
+
+def check_folder(path: Path) -> None:
+    """Raises ImageError where an image that is a folder is missing or something else."""
+    if path.is_dir():
+        return
+    check_file(path)
+    raise ImageError(f"{path}: is a file", expected="a folder, as OME-Zarr has it", remedy="unpack it, if it is an archive")
 
 
 def damaged(path: Path, found: object, expected: object = None) -> ImageError:
@@ -128,6 +143,37 @@ def check_right_angles(path: Path, axes: npt.NDArray[np.floating[Any]]) -> None:
 def planar_grid(height: int, width: int) -> Grid:
     """The grid of a format that knows no geometry: two axes, spacing 1."""
     return Grid(ndim=2, shape_zyx=(1, height, width), spacing_mm_zyx=(1.0, 1.0, 1.0))
+
+
+LEAST_LEVELS = 256
+"""So many different intensities must be left between the lowest and the highest."""
+
+
+def check_precision(stored: Stored, path: Path) -> None:
+    """Refuses numbers with an offset so large that as 32-bit numbers, as which networks get them, hardly any differ.
+
+    2^40 + 1 and 2^40 are one such number; of 16-bit integers nothing is lost. An image of one value has nothing to lose.
+
+    Raises:
+        ImageError: Says what to subtract.
+    """
+    if stored.values_czyx.dtype.itemsize < 4 or stored.values_czyx.dtype == np.float32:
+        return
+    for channel in stored.values_czyx:
+        low, high = channel.min(), channel.max()
+        lowest, highest = (float(value) * stored.slope + stored.intercept for value in (low, high))
+        largest = max(abs(lowest), abs(highest))
+        if not math.isfinite(largest) or largest > float(np.finfo(np.float32).max) or low == high:
+            continue  # check_finite says so
+        # In whole numbers where they are such: float64 loses the last bits of 64-bit integers.
+        extent = abs((int(high) - int(low)) * stored.slope if channel.dtype.kind in "iu" else highest - lowest)
+        if largest > 2**24 and extent < LEAST_LEVELS * float(np.spacing(np.float32(largest))):
+            raise ImageError(
+                f"{path}: the intensities differ too little for their size: 32-bit numbers cannot tell them apart",
+                found=f"{lowest:.17g} to {highest:.17g}",
+                expected="an offset that leaves more of the differences",
+                remedy=f"subtract {lowest:.17g} from every voxel and save the image again",
+            )
 
 
 def to_float32(stored: Stored) -> FloatArray:

@@ -9,6 +9,7 @@ import logging
 import math
 import re
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,19 +18,21 @@ import numpy as np
 
 from autounet.artefact import atomic_path
 from autounet.errors import ImageError
-from autounet.geometry import Grid, TripleMm
+from autounet.geometry import Grid, Triple, TripleMm
 from autounet.image_names import split_ending
-from autounet.images.stored import DEFLATE_MAX_RATIO, AnyArray, Stored, check_file, check_size, damaged, planar_grid
+from autounet.images.stored import DEFLATE_MAX_RATIO, MM_PER_UNIT, AnyArray, Stored, check_file, check_size, damaged, planar_grid
 from autounet.labels import IntArray
 
 SPACING_KEY = "spacing_mm_zyx"
 """Where a written stack's spacing stands in the JSON of its description."""
 
-MM_PER_UNIT = {
-    **{"nm": 1e-6, "nanometer": 1e-6, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3, "microns": 1e-3},
-    **{"micrometer": 1e-3, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "centimeter": 10.0, "m": 1000.0},
-}
-"""Units of length as ImageJ and OME write them, in lower case."""
+LOSSY = (6, 7, 33004, 33007, 34892)
+"""Compressions that change values: JPEG in its kinds. JPEG 2000 and WebP may be lossless."""
+
+OTHER_COLOURS = ("SEPARATED", "CIELAB", "ICCLAB", "ITULAB", "CFA", "LOGL", "LOGLUV")
+"""Meanings of pixels, in tifffile's words, that are neither grey nor red, green and blue: printing inks, colour spaces, raw sensors."""
+
+log = logging.getLogger(__name__)
 
 DEFLATED = (1, 8, 32773, 32946)
 """TIFF's numbers of compressions that pack no tighter than deflate: none, packed bits, and the two of deflate."""
@@ -41,10 +44,11 @@ def read(path: Path, as_labels: bool) -> Stored:
     """Reads the first image series of a TIFF file.
 
     Axes named channel (C) or sample (S) are channels, transparency is dropped; one further axis (Z, else pages or time) is z. A
-    palette image is its colours or, for labels, its indices.
+    palette image is its colours or, for labels, its indices. Where 0 is white, values stay as stored.
 
     Raises:
-        ImageError: The file is damaged, has more axes, or a compression that needs another package.
+        ImageError: The file is damaged, has more axes, other colours, or a compression that needs another package; for labels, one
+            that changes values.
     """
     file_bytes = check_file(path)
     tifffile = _tifffile()
@@ -61,9 +65,12 @@ def read(path: Path, as_labels: bool) -> Stored:
             check_size(path, int(series.nbytes), file_bytes if known else file_bytes * (MOST_PACKED // DEFLATE_MAX_RATIO))
             if any(page is None for page in series.pages):
                 raise damaged(path, "pages that are in other files")
+            if len(tif.series) > 1:
+                log.warning("%s: holds %d images; the first is taken", path, len(tif.series))
+            page = series.keyframe
+            _check_meaning(page, path, as_labels)
             pixels = _pixels(series, path)
             axes = str(series.axes)
-            page = series.keyframe
             if page.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_labels:
                 pixels, axes = np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1), axes + "S"
             spacing = _stack_spacing(tif)
@@ -80,15 +87,29 @@ def read(path: Path, as_labels: bool) -> Stored:
     _, depth, height, width = values.shape
     if not is_stack:
         return Stored(values, planar_grid(height, width))
-    spacing = _spacing_beside(path) or spacing or (1.0, 1.0, 1.0)
-    return Stored(values, Grid(shape_zyx=(depth, height, width), spacing_mm_zyx=spacing))
+    return Stored(values, _stack_grid(path, (depth, height, width), spacing))
+
+
+def _stack_grid(path: Path, shape_zyx: Triple, spacing_mm_zyx: TripleMm | None) -> Grid:
+    return Grid(shape_zyx=shape_zyx, spacing_mm_zyx=_spacing_beside(path) or spacing_mm_zyx or (1.0, 1.0, 1.0))
+
+
+def _check_meaning(page: Any, path: Path, as_labels: bool) -> None:
+    """Raises ImageError where the numbers are no intensities, or no labels."""
+    meaning, packed = str(getattr(page.photometric, "name", page.photometric)), int(page.compression)
+    if meaning in OTHER_COLOURS or (meaning == "YCBCR" and packed not in LOSSY):
+        raise ImageError(f"{path}: colours of this kind cannot be used", found=meaning, expected="grey or RGB", remedy="save it as RGB")
+    if as_labels and packed in LOSSY:
+        raise ImageError(
+            f"{path}: JPEG cannot hold labels, its compression changes values", remedy="save the label map without it, or with deflate"
+        )
 
 
 def read_size(path: Path) -> tuple[int, Grid]:
-    """Channels and grid, from the tags alone; what the axes mean is not looked at, so that channels count as slices.
+    """Channels and grid, from the tags alone.
 
     Raises:
-        ImageError: The file is damaged.
+        ImageError: The file is damaged, or has more axes than an image can have.
     """
     check_file(path)
     tifffile = _tifffile()
@@ -96,12 +117,19 @@ def read_size(path: Path) -> tuple[int, Grid]:
         _check_pages(path)
         with tifffile.TiffFile(path) as tif:
             _check_ome(tif, path)
-            sizes = [int(size) for size in (1, *tif.series[0].shape)]
-            spacing = _stack_spacing(tif)
+            series, spacing = tif.series[0], _stack_spacing(tif)
+            layout = _layout(str(series.axes), tuple(series.shape), path)
+            palette = series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE
+    except ImageError:
+        raise
     except Exception as error:  # tifffile's decoders raise many kinds
         raise damaged(path, error) from error
-    spacing = (_spacing_beside(path) or spacing or (1.0, 1.0, 1.0)) if len(sizes) > 3 else (1.0, 1.0, 1.0)
-    return 1, Grid(shape_zyx=(math.prod(sizes[:-2]), sizes[-2], sizes[-1]), spacing_mm_zyx=spacing)
+    sizes = dict(zip(layout.axes, layout.shape, strict=True))
+    height, width = sizes["Y"], sizes["X"]
+    channels = 3 if palette else layout.colours(sizes.get(layout.channel, 1))
+    if not layout.stack:
+        return channels, planar_grid(height, width)
+    return channels, _stack_grid(path, (sizes[layout.stack], height, width), spacing)
 
 
 def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> None:
@@ -176,28 +204,47 @@ def _pixels_by_pillow(series: Any, path: Path) -> AnyArray | None:
     return stack.reshape(series.shape)
 
 
-def _channels_first(pixels: AnyArray, axes: str, path: Path) -> tuple[AnyArray, bool]:
-    """Pixels → (c, z, y, x), and whether the file has a third axis in space."""
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the axes of a file mean, those of one entry left out."""
+
+    axes: str
+    shape: tuple[int, ...]
+    channel: str
+    """The axis of channels, or nothing."""
+    stack: str
+    """The third axis in space, or nothing."""
+
+    def colours(self, samples: int) -> int:
+        """Channels that are kept of so many: of samples of a pixel, transparency is none."""
+        return samples - 1 if self.channel == "S" and samples in (2, 4) else samples
+
+
+def _layout(axes: str, shape: tuple[int, ...], path: Path) -> _Layout:
     # An axis of one entry says nothing, except that Z says: this is a volume.
-    keep = [index for index, name in enumerate(axes) if name in "ZYX" or pixels.shape[index] > 1]
-    pixels, axes = pixels.reshape([pixels.shape[index] for index in keep]), "".join(axes[index] for index in keep)
-    channel = [name for name in axes if name in "CS"]
-    stack = [name for name in axes if name not in "CSYX"]
+    keep = [index for index, name in enumerate(axes) if name in "ZYX" or shape[index] > 1]
+    axes, shape = "".join(axes[index] for index in keep), tuple(int(shape[index]) for index in keep)
+    channel = "".join(name for name in axes if name in "CS")
+    stack = "".join(name for name in axes if name not in "CSYX")
     if len(channel) > 1 or len(stack) > 1 or "Y" not in axes or "X" not in axes:
         raise ImageError(
             f"{path}: has more axes than an image can have",
-            found=f"axes {axes}, sizes {pixels.shape}",
+            found=f"axes {axes}, sizes {shape}",
             expected="y, x, and at most one stack and one channel axis",
             remedy="save each time point or series as a file of its own",
         )
-    values = pixels.transpose([axes.index(name) for name in (*channel, *stack, "Y", "X")])
-    if not stack:
+    return _Layout(axes, shape, channel, stack)
+
+
+def _channels_first(pixels: AnyArray, axes: str, path: Path) -> tuple[AnyArray, bool]:
+    """Pixels → (c, z, y, x), and whether the file has a third axis in space."""
+    layout = _layout(axes, pixels.shape, path)
+    values = pixels.reshape(layout.shape).transpose([layout.axes.index(name) for name in (*layout.channel, *layout.stack, "Y", "X")])
+    if not layout.stack:
         values = values[..., None, :, :]
-    if not channel:
+    if not layout.channel:
         values = values[None]
-    if channel == ["S"] and values.shape[0] in (2, 4):
-        values = values[:-1]
-    return values, bool(stack)
+    return values[: layout.colours(len(values))], bool(layout.stack)
 
 
 def _spacing_beside(path: Path) -> TripleMm | None:

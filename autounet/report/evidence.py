@@ -13,6 +13,7 @@ from autounet.fingerprint import Fingerprint
 from autounet.health.findings import Health, PicturedFinding, pictured
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Plan
+from autounet.planners.words import count
 from autounet.selection import Selection
 from autounet.splits import FOLDS, Splits, in_words
 from autounet.text_files import read_text
@@ -113,7 +114,7 @@ def gather(layout: RunLayout) -> Evidence:
         layout.models.glob("*/fold_*"), key=lambda path: (order.get(path.parent.name, len(order)), path.parent.name, path.name)
     )
     folds = tuple(fold for folder in folders if (fold := _fold(FoldLayout(folder), missing)) is not None)
-    missing += _missing_folds(folds)
+    missing += _missing_folds(folds, tuple(map(str, range(FOLDS))) if splits is None else splits.names)
     missing += _stale_folds(folds, splits)
     health = _read(layout.health, Health.load, missing)
     return Evidence(
@@ -148,7 +149,7 @@ def _fold(folder: FoldLayout, missing: list[str]) -> Fold | None:
     )
 
 
-def _missing_folds(folds: tuple[Fold, ...]) -> list[str]:
+def _missing_folds(folds: tuple[Fold, ...], every: tuple[str, ...]) -> list[str]:
     if not folds:
         return ["Nothing is trained yet. Run `autounet train`."]
     notes = []
@@ -156,7 +157,7 @@ def _missing_folds(folds: tuple[Fold, ...]) -> list[str]:
         own = {fold.name: fold for fold in folds if fold.configuration == configuration}
         unfinished = [name for name, fold in own.items() if not fold.trained]
         unscored = [name for name, fold in own.items() if fold.trained and fold.scores is None and name != "all"]
-        absent = [str(number) for number in range(FOLDS) if str(number) not in own]
+        absent = [number for number in every if number not in own]
         if absent and list(own) != ["all"]:
             notes.append(f"{configuration}: {in_words(absent)} not trained. Scores are of the cases held out so far.")
         if unfinished:
@@ -171,11 +172,17 @@ def _stale_folds(folds: tuple[Fold, ...], splits: Splits | None) -> list[str]:
     if splits is None:
         return []
     held_out = {str(number): set(fold.validation) for number, fold in enumerate(splits.folds)}
-    return [
-        f"{fold.configuration} fold {fold.name} was scored on other cases than it holds out now: train it again with --overwrite."
-        for fold in folds
-        if fold.scores is not None and fold.name in held_out and set(fold.scores.cases) != held_out[fold.name]
-    ]
+    words = []
+    for fold in folds:
+        now, seen = held_out.get(fold.name), fold.folder.training_cases()
+        if fold.scores is not None and now is not None and set(fold.scores.cases) != now:
+            again = "train it again with --overwrite" if seen is None or now & set(seen) else "the same `autounet train` scores them"
+            words.append(f"{fold.configuration} fold {fold.name} was scored on other cases than it holds out now: {again}.")
+        if fold.trained and now is not None and seen is not None:
+            new = sorted(set(splits.folds[int(fold.name)].train) - set(seen))
+            if new:
+                words.append(f"{fold.configuration} fold {fold.name} was trained without {count(len(new), 'case')} that it has now.")
+    return words
 
 
 def _read(path: Path, reader: Callable[[Path], T], missing: list[str]) -> T | None:

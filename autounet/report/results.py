@@ -126,24 +126,25 @@ class Results:
 
 def pool(evidence: Evidence) -> tuple[Results, ...]:
     """The results of every configuration that has scores, in the evidence's order, then those of ensembles."""
-    held_out = {
-        case: str(number) for number, fold in enumerate(evidence.splits.folds if evidence.splits else ()) for case in fold.validation
-    }
+    held_out: dict[str, str] = {}
+    for number, fold in enumerate(evidence.splits.folds if evidence.splits else ()):
+        for case in fold.validation:
+            held_out.setdefault(case, str(number))
     parts: dict[str, list[tuple[Scores, str | None, Path]]] = {}
-    for fold in evidence.folds:
-        if fold.scores is not None:
-            parts.setdefault(fold.configuration, []).append((fold.scores, fold.name, fold.folder.validation))
+    for trained in evidence.folds:
+        if trained.scores is not None:
+            parts.setdefault(trained.configuration, []).append((trained.scores, trained.name, trained.folder.validation))
     for ensemble in evidence.ensembles:
         parts.setdefault(ensemble.name, []).append((ensemble.scores, None, ensemble.folder))
     classes = evidence.fingerprint.labels.names
     found = []
     for name, scored in parts.items():
         usable = [entry for entry in scored if tuple(entry[0].classes) == classes]  # others are of an older dataset.json
-        rows = [
-            Row(case, fold or held_out.get(case, "–"), tuple(values.values()))
-            for scores, fold, _ in usable
-            for case, values in scores.cases.items()
-        ]
+        by_case: dict[str, Row] = {}
+        for scores, name_of_fold, _ in usable:
+            for case, values in scores.cases.items():  # of a case that several folds hold out, the first counts, as for `select`
+                by_case.setdefault(case, Row(case, name_of_fold or held_out.get(case, "–"), tuple(values.values())))
+        rows = list(by_case.values())
         if rows:
             metrics = metrics_of(rows, usable[0][0].tolerance_mm)
             rows.sort(key=lambda row: row.case)  # as `select` has them: the same intervals

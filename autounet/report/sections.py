@@ -142,7 +142,8 @@ def _tiles(evidence: Evidence, main: Results | None) -> tuple[Tile, ...]:
     if evidence.folds:
         done = [fold for fold in evidence.folds if fold.trained]
         names = dict.fromkeys(fold.configuration for fold in evidence.folds)
-        tiles.append(Tile("Folds trained", f"{len(done)} of {FOLDS * len(names)}", ", ".join(names)))
+        each = len(evidence.splits.folds) if evidence.splits else FOLDS
+        tiles.append(Tile("Folds trained", f"{len(done)} of {each * len(names)}", ", ".join(names)))
     if main is not None:
         overall = main.summary("dice")[-1]
         means = [mean for mean in main.case_dice.values() if mean is not None]

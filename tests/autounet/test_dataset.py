@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from autounet.dataset import find_dataset, matching_folders, read_dataset
+from autounet.dataset import read_dataset
 from autounet.dataset_json import read_labels_of
+from autounet.dataset_search import find_dataset, matching_folders
 from autounet.errors import DatasetError, UsageError
 from autounet.image_names import group_channels, image_files, split_ending
 from autounet.splits import five_folds

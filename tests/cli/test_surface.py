@@ -16,7 +16,7 @@ SURFACE = {
     "plan": COMMON
     | {"--dataset -d", "--preset", "--gpu-memory", "--overwrite", "--data", "--runs", "--workers", "--json"}
     | {"--spacing", "--patch-size", "--batch-size", "--normalization", "--mirror-axes", "--features", "--reset"}
-    | {"--fingerprint", "--dataset-json", "--compare"},
+    | {"--fingerprint", "--dataset-json", "--compare", "--splits"},
     "train": COMMON
     | {"--dataset -d", "--fold -f", "--configuration -c", "--preset", "--epochs", "--iterations", "--budget", "--resume --no-resume"}
     | {"--early-stop", "--recipe", "--augmentation", "--class-weights", "--init", "--track"}
@@ -43,6 +43,12 @@ SURFACE = {
     "doctor": COMMON | {"--dataset -d", "--data", "--runs", "--workers", "--json"},
     "report": COMMON | {"--dataset -d", "--output -o", "--overwrite", "--data", "--runs", "--json"},
     "demo": {"--output -o", "--budget", "--device", "--debug"},
+    "dataset create": COMMON
+    | {"folder", "--images", "--labels", "--table", "--channel", "--class", "--classes", "--id", "--patient"}
+    | {"--dry-run", "--overwrite", "--workers", "--json"},
+    "dataset add": COMMON
+    | {"--dataset -d", "--images", "--labels", "--table", "--id", "--patient", "--dry-run", "--data", "--runs", "--workers"},
+    "dataset show": COMMON | {"--dataset -d", "--data", "--runs", "--json"},
 }  # fmt: skip
 
 REQUIRED = {
@@ -59,9 +65,22 @@ REQUIRED = {
     "doctor": set(),
     "report": {"--dataset -d"},
     "demo": set(),
+    "dataset create": {"folder"},
+    "dataset add": {"--dataset -d"},
+    "dataset show": {"--dataset -d"},
 }
 
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+def flat(commands: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Commands by their whole names: of a group its own."""
+    found: dict[str, Any] = {}
+    for name, command in commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {f"{before}{name}": command} if inner is None else flat(inner, f"{before}{name} ")
+    return found
+
+
+COMMANDS = flat(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 def spelled(option: Any) -> str:
@@ -82,7 +101,7 @@ def test_options(command: str) -> None:
 
 @pytest.mark.parametrize("command", SURFACE)
 def test_help_names_every_option(command: str, autounet: Callable[..., Any]) -> None:
-    ended = autounet(command, "-h")
+    ended = autounet(*command.split(), "-h")
     assert ended.code == 0
     for option in SURFACE[command]:
         assert all(name in ended.out for name in option.split()), option

@@ -10,7 +10,7 @@ import pytest
 
 from autounet.errors import ArtefactError, ImageError
 from autounet.geometry import Grid
-from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS
+from autounet.image_names import IMAGE_ENDINGS, WRITTEN_ENDINGS, ZIP
 from autounet.images import check_finite, read_channels, read_image, read_labels, read_size, write_labels
 from autounet.images.files import READERS, SIZES, WRITERS
 
@@ -24,8 +24,8 @@ def save(path: Path, voxels_czyx: np.ndarray, spacing_zyx: tuple[float, float, f
 
 
 def test_the_tables_cover_the_endings() -> None:
-    assert set(READERS) == set(SIZES) == set(IMAGE_ENDINGS)
-    assert set(WRITERS) == set(LABEL_ENDINGS)
+    assert set(READERS) == set(SIZES) == set(IMAGE_ENDINGS) - {ZIP}  # which holds DICOM
+    assert set(WRITERS) == set(WRITTEN_ENDINGS)
 
 
 def test_no_image_library_is_imported_before_a_file_is_read() -> None:
@@ -34,7 +34,7 @@ def test_no_image_library_is_imported_before_a_file_is_read() -> None:
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("ending", LABEL_ENDINGS)
+@pytest.mark.parametrize("ending", WRITTEN_ENDINGS)
 def test_the_header_alone_tells_what_reading_will_give(tmp_path: Path, ending: str) -> None:
     planar = ending in (".png", ".bmp")
     grid = Grid(ndim=2, shape_zyx=(1, 3, 4), spacing_mm_zyx=(1.0, 1.0, 1.0)) if planar else GRID
@@ -42,9 +42,7 @@ def test_the_header_alone_tells_what_reading_will_give(tmp_path: Path, ending: s
     write_labels(path, np.ones(grid.shape_zyx, np.uint8), grid)
     image, found = read_image(path)
     channels, told = read_size(path)
-    assert (channels, told.shape_zyx, told.ndim) == (len(image), found.shape_zyx, 3 if "tif" in ending else found.ndim)
-    if "tif" not in ending:
-        assert told == found
+    assert (channels, told) == (len(image), found)
     path.write_bytes(b"no image at all")
     with pytest.raises(ImageError, match="damaged"):
         read_size(path)
@@ -55,7 +53,7 @@ def test_the_header_alone_tells_what_reading_will_give(tmp_path: Path, ending: s
 def test_the_header_tells_channels(tmp_path: Path) -> None:
     assert read_size(save(tmp_path / "case.nii.gz", np.zeros((5, 2, 3, 4), np.int16)))[0] == 5
     with pytest.raises(ImageError, match="file type not supported"):
-        read_size(tmp_path / "case.dcm")
+        read_size(tmp_path / "case.doc")
 
 
 def test_channels_in_one_file_or_in_several(tmp_path: Path) -> None:
@@ -112,7 +110,7 @@ def test_missing_empty_and_unsupported_files(tmp_path: Path) -> None:
         ("missing.nii.gz", "no such file"),
         ("empty.nii.gz", "the file is empty"),
         ("folder.nii.gz", "is not a file: found a folder"),
-        ("image.dcm", r"file type not supported: found .dcm, expected .nii.gz .nii .nrrd .* .jpeg"),
+        ("image.doc", r"file type not supported: found .doc, expected .nii.gz .nii .nrrd .* .jpeg"),
         ("image", "found no ending"),
     ):
         with pytest.raises(ImageError, match=message) as caught:
@@ -122,7 +120,7 @@ def test_missing_empty_and_unsupported_files(tmp_path: Path) -> None:
         write_labels(tmp_path / "labels.dcm", np.zeros((2, 3, 4), np.uint8), GRID)
 
 
-@pytest.mark.parametrize("ending", LABEL_ENDINGS)
+@pytest.mark.parametrize("ending", WRITTEN_ENDINGS)
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, ending: str) -> None:
     grid = Grid(ndim=2, shape_zyx=(1, 3, 4), spacing_mm_zyx=(1.0, 1.0, 1.0))
     path = tmp_path / f"labels{ending}"
@@ -141,7 +139,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, ending: str) -> None
         write_labels(path / f"inside{ending}", np.ones((1, 3, 4), np.uint8), grid)
 
 
-@pytest.mark.parametrize("ending", LABEL_ENDINGS)
+@pytest.mark.parametrize("ending", WRITTEN_ENDINGS)
 def test_booleans_and_big_endian_labels_are_written(tmp_path: Path, ending: str) -> None:
     grid = Grid(ndim=2, shape_zyx=(1, 3, 4), spacing_mm_zyx=(1.0, 1.0, 1.0))
     values = np.arange(12).reshape(1, 3, 4)

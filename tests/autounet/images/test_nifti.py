@@ -239,6 +239,58 @@ def test_a_2d_file_is_planar(tmp_path: Path) -> None:
     assert_equals_simpleitk(path)
 
 
+@pytest.mark.parametrize("apart_mm", [0.9, 1.1])
+def test_two_transforms_that_disagree_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, apart_mm: float) -> None:
+    """Half of the smallest spacing, 2 mm, is 1 mm; a turn is measured at the corners."""
+    scanner = to_4x4((np.diag([2.0, 3.0, 4.0]), (10, 20, 30)))
+    moved = scanner.copy()
+    moved[2, 3] += apart_mm
+    path = save(tmp_path / "a.nii", counting(2, 3, 4), qform=scanner, sform=moved, qform_code=1, sform_code=2)
+    _, grid = read_image(path)
+    assert grid.origin_mm_xyz == (-10, -20, 30)
+    expected = f"{path}: qform and sform place voxels up to {apart_mm} mm apart; the qform is used"
+    assert [record.getMessage() for record in caplog.records] == ([expected] if apart_mm > 1 else [])
+    caplog.clear()
+    # The scanner's sform is taken, as ITK does.
+    read_image(save(path, counting(2, 3, 4), qform=scanner, sform=moved, qform_code=1, sform_code=1))
+    assert [record.getMessage().endswith("the sform is used") for record in caplog.records] == ([True] if apart_mm > 1 else [])
+
+
+def test_extensions_between_header_and_voxels_are_passed_over(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(counting(5, 4, 3), np.diag([1.0, 2.0, 3.0, 1.0]))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"of the scanner" * 20))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii.gz")[0], np.arange(60).reshape(1, 3, 4, 5))
+    assert_equals_simpleitk(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("dtype", ["i4", "u4", "i8", "u8", "f8"])
+def test_an_offset_that_hides_all_differences_is_refused(tmp_path: Path, dtype: str) -> None:
+    """From 2^31 on a step of 32-bit floating-point numbers is 256: of 0 to 59 nothing is left."""
+    offset = 2**30 if dtype == "i4" else 2**31
+    voxels = (offset + counting(5, 4, 3).astype("i8")).astype("<" + dtype)
+    with pytest.raises(ImageError, match=rf"32-bit numbers cannot tell them apart: found {offset} to {offset + 59}.*Subtract {offset}"):
+        read_image(save(tmp_path / "a.nii", voxels))
+    # As a label map the numbers are what they are.
+    if dtype[0] != "f":
+        assert int(read_labels(tmp_path / "a.nii")[0].max()) == offset + 59
+
+
+@pytest.mark.parametrize("dtype", ["i4", "i8", "f4", "f8"])
+def test_large_numbers_that_differ_enough_are_read(tmp_path: Path, dtype: str) -> None:
+    voxels = (counting(5, 4, 3).astype("i8") * 2**24).astype("<" + dtype)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "a.nii", voxels))[0].ravel(), np.arange(60) * 2.0**24)
+    constant = np.full((5, 4, 3), 2**30 + 1).astype("<" + dtype)
+    assert len(np.unique(read_image(save(tmp_path / "b.nii", constant))[0])) == 1
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.img"])
+def test_a_pair_of_files_is_refused_with_a_remedy(tmp_path: Path, name: str) -> None:
+    nibabel.save(nibabel.Nifti1Pair(counting(5, 4, 3), np.eye(4)), tmp_path / "a.img")
+    with pytest.raises(ImageError, match=r"file type not supported.*Save header and voxels as one \.nii\.gz"):
+        read_image(tmp_path / name)
+
+
 def test_packing_is_seen_from_the_content(tmp_path: Path) -> None:
     plain = save(tmp_path / "a.nii", counting(5, 4, 3))
     (tmp_path / "b.nii.gz").write_bytes(plain.read_bytes())

@@ -1,5 +1,7 @@
 """PNG, BMP and JPEG: channels, bit depths, palettes; no geometry."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,44 @@ def test_labels_come_back(tmp_path_factory: pytest.TempPathFactory, labels: Any,
     found, own = read_labels(path)
     np.testing.assert_array_equal(found, labels)
     assert own == grid
+
+
+def png(path: Path, header: tuple[int, int, int, int, int], rows: list[bytes]) -> Path:
+    """A PNG by hand: width, height, bits, kind of colour (0 grey, 4 grey and transparency), interlace."""
+    width, height, bits, kind, interlace = header
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, interlace)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))),
+        (b"IEND", b""),
+    ]
+    packed = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    return path
+
+
+def test_interlaced_rows_come_in_order(tmp_path: Path) -> None:
+    plane = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    # Adam7's seven passes: first row, first column, steps of both.
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = [row.tobytes() for y, x, step_y, step_x in passes for row in plane[y::step_y, x::step_x]]
+    np.testing.assert_array_equal(read_labels(png(tmp_path / "a.png", (8, 8, 8, 0, 1), rows))[0][0], plane)
+
+
+def test_deep_grey_with_transparency_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    rows = [bytes(4 * 5)] * 4
+    with pytest.raises(ImageError, match=r"16-bit grey with transparency cannot be read\. Save it without transparency"):
+        read_image(png(tmp_path / "a.png", (5, 4, 16, 4, 0), rows))
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_a_camera_that_was_turned_turns_nothing(tmp_path: Path, ending: str) -> None:
+    """Labels are drawn on the pixels as they are stored."""
+    turned = Image.Exif()
+    turned[274] = 6  # orientation: a quarter turn
+    Image.fromarray(np.repeat(GREY, 8, axis=0)).save(tmp_path / f"a{ending}", exif=turned)
+    image, grid = read_image(tmp_path / f"a{ending}")
+    assert grid.shape_zyx == (1, 32, 5)
+    np.testing.assert_allclose(image[0, 0], np.repeat(GREY, 8, axis=0), atol=8)
 
 
 def test_what_these_formats_cannot_hold(tmp_path: Path) -> None:

@@ -197,6 +197,55 @@ def test_a_truncated_file_is_noticed_wherever_it_is_cut(tmp_path: Path, kind: st
     assert noticed >= 50
 
 
+def test_strips_tiles_half_precision_and_big_tiff(tmp_path: Path) -> None:
+    wide = np.tile(STACK, (1, 8, 8))
+    tifffile.imwrite(tmp_path / "tiles.tif", wide, tile=(16, 16), photometric="minisblack", bigtiff=True)
+    tifffile.imwrite(tmp_path / "strips.tif", wide, rowsperstrip=3, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "half.tif", wide.astype(np.float16), photometric="minisblack")
+    for name in ("tiles.tif", "strips.tif", "half.tif"):
+        np.testing.assert_array_equal(read_image(tmp_path / name)[0][0], wide)
+        assert read_size(tmp_path / name) == (1, read_image(tmp_path / name)[1])
+
+
+@pytest.mark.parametrize("axes", ["CZYX", "ZCYX", "TCZYX", "TZCYX", "CYX", "YX"])
+@pytest.mark.parametrize("kind", ["ome", "imagej"])
+def test_axes_of_microscopes(tmp_path: Path, axes: str, kind: str) -> None:
+    hyper = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)  # c, z, y, x
+    if kind == "imagej" and "CZ" in axes:
+        axes = axes.replace("CZ", "ZC")  # the only order it has
+    expected = hyper[: 2 if "C" in axes else 1, : 3 if "Z" in axes else 1]
+    order = [name for name in axes if name != "T"]
+    stored = expected[tuple(slice(None) if name in axes else 0 for name in "CZYX")]
+    stored = stored.transpose([[name for name in "CZYX" if name in axes].index(name) for name in order])
+    options: dict[str, Any] = {"ome": True, "photometric": "minisblack"} if kind == "ome" else {"imagej": True}
+    tifffile.imwrite(tmp_path / "a.tif", stored[None] if axes[0] == "T" else stored, metadata={"axes": axes}, **options)
+    image, grid = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image, expected)
+    assert grid.ndim == (3 if "Z" in axes else 2)
+    assert read_size(tmp_path / "a.tif") == (len(expected), grid)
+
+
+def test_of_several_images_the_first_is_taken_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(STACK[:3], photometric="minisblack", metadata={"axes": "ZYX"})
+        writer.write(STACK[:2, :3], photometric="minisblack", metadata={"axes": "ZYX"})
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[0][0], STACK[:3])
+    assert [record.getMessage() for record in caplog.records] == [f"{tmp_path / 'a.tif'}: holds 2 images; the first is taken"]
+
+
+def test_inks_are_no_colours_and_jpeg_no_label_map(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 5, 4), np.uint8), "CMYK").save(tmp_path / "inks.tif")
+    with pytest.raises(ImageError, match="colours of this kind cannot be used: found SEPARATED, expected grey or RGB"):
+        read_image(tmp_path / "inks.tif")
+    Image.fromarray(np.full((16, 16), 90, np.uint8)).save(tmp_path / "lossy.tif", compression="jpeg")
+    np.testing.assert_array_equal(read_image(tmp_path / "lossy.tif")[0], np.full((1, 1, 16, 16), 90))
+    with pytest.raises(ImageError, match="JPEG cannot hold labels"):
+        read_labels(tmp_path / "lossy.tif")
+    # Where 0 is white, numbers are not turned round: labels are what was stored.
+    tifffile.imwrite(tmp_path / "white.tif", STACK[0], photometric="miniswhite")
+    np.testing.assert_array_equal(read_labels(tmp_path / "white.tif")[0][0], STACK[0])
+
+
 def test_what_is_no_tiff(tmp_path: Path) -> None:
     for content in (b"hello", b"x" * 1000, b"II*\0" + b"\xff" * 100):
         (tmp_path / "a.tif").write_bytes(content)
