@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from autounet.bundle_check import faults_of_plan
 from autounet.dataset import read_dataset
 from autounet.dataset_json import channels_and_labels
 from autounet.errors import AutounetError
+from autounet.evaluation.overlap import OverlapScore
 from autounet.evaluation.scores import Scores
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.geometry import Box, Grid, Trace
@@ -79,6 +80,11 @@ def small_fingerprint() -> Fingerprint:
     )  # fmt: skip
 
 
+def small_scores(cases: Sequence[str]) -> Scores:
+    """The same for each case."""
+    return Scores.of({case: {name: OverlapScore.from_counts(3, 1, 2) for name in LABELS.names} for case in cases})
+
+
 # dataset.json -------------------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +143,6 @@ KINDS: dict[str, type[Artefact]] = {
 
 def _artefacts(folder: Path) -> dict[str, bytes]:
     trace = Trace(grid=GRID, transpose=(0, 1, 2), box=Box(start=(0, 0, 0), stop=(3, 4, 5)), prepared_shape=(3, 4, 5))
-    score = {name: {"tp": 1, "fp": 1, "fn": 1, "tn": 9, "dice": 0.5, "iou": 0.3} for name in LABELS.names}
     candidate = Candidate(name="3d_fullres", configurations=("3d_fullres",), dice=None, classes={"liver": 0.5}, cost=1.0)
     made: list[Artefact] = [
         small_plan(),
@@ -155,8 +160,7 @@ def _artefacts(folder: Path) -> dict[str, bytes]:
         Postprocessing(made_from={}, steps=(KeepLargest(values=(1, 5)),)),
     ]  # fmt: skip
     seeds = {f"{entry.KIND}-{at}": entry.to_json().encode() for at, entry in enumerate(made)}
-    seeds["scores"] = json.dumps({"kind": "scores", "schema_version": 2, "made_from": {}, "mean": {"dice": 0.5, "iou": 0.3},
-                                  "classes": {name: {"dice": 0.5, "iou": 0.3} for name in LABELS.names}, "cases": {"case_0": score}}).encode()  # fmt: skip
+    seeds["scores"] = small_scores(["case_0"]).to_json().encode()
     return seeds
 
 

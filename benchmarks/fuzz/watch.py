@@ -22,6 +22,9 @@ MOST_SECONDS = 5.0
 NEVER = ("subprocess.", "socket.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "ctypes.dlopen", "pickle.find_class")
 """Beginnings of events that no input may bring about."""
 
+RECORD = ("git", "uname")
+"""Programs that a command asks about its own version and the machine, with arguments that are always the same."""
+
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime")
 """Events that change what is on the disk; their first arguments are paths."""
 
@@ -69,7 +72,9 @@ class Watch:
                 return  # shutil.rmtree, within a folder that it has opened
             for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
                 self._check_path(path, f"{event} {path!r}", writes=True)
-        elif event.startswith(NEVER) or (event == "exec" and not _is_librarys(arguments[0])):
+        elif event == "subprocess.Popen" and os.path.basename(str(arguments[0])) in RECORD:
+            return
+        elif event.startswith(NEVER) or (event == "exec" and not self._is_own(arguments[0])):
             self._forbid(f"{event} {str(arguments)[:200]}")
 
     def _check_path(self, path: object, what: str, writes: bool) -> None:
@@ -84,6 +89,18 @@ class Watch:
             return
         self._forbid(what)
 
+    def _is_own(self, code: Any) -> bool:
+        """Whether code comes from an installed package or this checkout, or runs because a module is imported (namedtuples are text)."""
+        name = str(getattr(code, "co_filename", ""))
+        if name.endswith(".pyx") or any(_inside(name, one) for one in self._readable):
+            return True
+        frame = sys._getframe(2)
+        while frame is not None:
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                return True
+            frame = frame.f_back  # type: ignore[assignment]
+        return False
+
     def _forbid(self, what: str) -> None:
         self._armed = False  # what follows is this very report
         self.found.append(what)
@@ -92,18 +109,6 @@ class Watch:
 
 def _inside(place: str, folder: str) -> bool:
     return place == folder or place.startswith(folder + os.sep)
-
-
-def _is_librarys(code: Any) -> bool:
-    """Whether code runs for a compiled library's tracebacks, or because a module is imported for the first time (namedtuples are text)."""
-    if str(getattr(code, "co_filename", "")).endswith(".pyx"):
-        return True
-    frame = sys._getframe(2)
-    while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
 
 
 def judge(run: Callable[[], object], watch: Watch, folder: Path) -> str | None:
@@ -158,3 +163,18 @@ def working_folder() -> Iterator[Path]:
             yield folder
         finally:
             tempfile.tempdir = before
+
+
+MOST_MEMORY = 3 * 2**30
+"""Bytes of address space that inputs of a few thousand bytes may take, beside what is taken before the first."""
+
+
+def limit_memory() -> None:
+    """From here on asking for much memory is a MemoryError; nothing is done where there are no such limits."""
+    try:
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (ImportError, OSError):  # Windows, macOS
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MOST_MEMORY, resource.RLIM_INFINITY))
