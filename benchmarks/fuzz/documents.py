@@ -42,21 +42,47 @@ LABELS = LabelSpec(classes=(StructureClass(name="liver", values=(1,)), Structure
 def small_plan(*names: str) -> Plan:
     """A plan whose networks have a thousand weights."""
     network = NetworkSpec(
-        kind="plain", ndim=3, in_channels=1, outputs=3, features=(2, 3), strides=((1, 1, 1), (1, 2, 2)),
-        kernel_sizes=((1, 3, 3), (3, 3, 3)), blocks_encoder=(1, 1), blocks_decoder=(1,),
-    )  # fmt: skip
+        kind="plain",
+        ndim=3,
+        in_channels=1,
+        outputs=3,
+        features=(2, 3),
+        strides=((1, 1, 1), (1, 2, 2)),
+        kernel_sizes=((1, 3, 3), (3, 3, 3)),
+        blocks_encoder=(1, 1),
+        blocks_decoder=(1,),
+    )
     configurations = {
         name: Configuration(
-            name=name, spacing_mm=(3.0, 1.0, 1.0), median_shape=(8.0, 8.0, 8.0), patch_size=(4, 8, 8), batch_size=2, batch_dice=False,
-            normalization=(Normalization(scheme="zscore"),), network=network, mirror_axes=(0, 1, 2), decisions=(),
+            name=name,
+            spacing_mm=(3.0, 1.0, 1.0),
+            median_shape=(8.0, 8.0, 8.0),
+            patch_size=(4, 8, 8),
+            batch_size=2,
+            batch_dice=False,
+            normalization=(Normalization(scheme="zscore"),),
+            network=network,
+            mirror_axes=(0, 1, 2),
+            decisions=(),
         )
         for name in names or ("3d_fullres",)
-    }  # fmt: skip
+    }
     return Plan(
-        made_from={}, dataset="Dataset001_Livers", request=PlanRequest(preset=PRESETS["nnunet"]), epochs=10, optimizer=NNUNET_OPTIMIZER,
-        augmentation="nnunet", loss=LossSpec(), ndim=3, channels=("MRI",), labels=LABELS, file_ending=".nii.gz", transpose=(0, 1, 2),
-        configurations=configurations, decisions=(),
-    )  # fmt: skip
+        made_from={},
+        dataset="Dataset001_Livers",
+        request=PlanRequest(preset=PRESETS["nnunet"]),
+        epochs=10,
+        optimizer=NNUNET_OPTIMIZER,
+        augmentation="nnunet",
+        loss=LossSpec(),
+        ndim=3,
+        channels=("MRI",),
+        labels=LABELS,
+        file_ending=".nii.gz",
+        transpose=(0, 1, 2),
+        configurations=configurations,
+        decisions=(),
+    )
 
 
 def planned(fingerprint: Fingerprint, preset: Preset) -> Plan:
@@ -69,15 +95,24 @@ def small_fingerprint() -> Fingerprint:
     statistics = Intensities(mean=1.0, std=1.0, min=0.0, max=9.0, median=1.0, percentile_00_5=0.0, percentile_99_5=8.0)
     cases = tuple(
         CaseFingerprint(
-            case=f"case_{number}", shape_zyx=(40, 50, 60), shape_after_crop_zyx=(40, 50, 60), spacing_mm_zyx=(2.0, 1.0, 1.0),
+            case=f"case_{number}",
+            shape_zyx=(40, 50, 60),
+            shape_after_crop_zyx=(40, 50, 60),
+            spacing_mm_zyx=(2.0, 1.0, 1.0),
             class_voxels={"liver": 1000, "tumour": 10},
         )
         for number in range(5)
-    )  # fmt: skip
+    )
     return Fingerprint(
-        made_from={}, dataset="Dataset001_Livers", ndim=3, channels=("MRI",), labels=LABELS, cases=cases, intensities=(statistics,),
+        made_from={},
+        dataset="Dataset001_Livers",
+        ndim=3,
+        channels=("MRI",),
+        labels=LABELS,
+        cases=cases,
+        intensities=(statistics,),
         median_relative_size_after_crop=1.0,
-    )  # fmt: skip
+    )
 
 
 def small_scores(cases: Sequence[str]) -> Scores:
@@ -150,15 +185,30 @@ def _artefacts(folder: Path) -> dict[str, bytes]:
         planned(small_fingerprint(), PRESETS["small"]),
         Splits(made_from={}, folds=five_folds([f"case_{number}" for number in range(5)])),
         Selection(
-            made_from={}, rule="best", folds=("0",), cases=5, missing=(), candidates=(candidate,), chosen="3d_fullres", reason="x",
-            comparisons=(), postprocessing=(KeepLargest(values=(1,)),), decisions=(), dice_before=0.5, dice_after=0.5,
+            made_from={},
+            rule="best",
+            folds=("0",),
+            cases=5,
+            missing=(),
+            candidates=(candidate,),
+            chosen="3d_fullres",
+            reason="x",
+            comparisons=(),
+            postprocessing=(KeepLargest(values=(1,)),),
+            decisions=(),
+            dice_before=0.5,
+            dice_after=0.5,
         ),
         StoredCase(
-            made_from={"recipe": "x"}, case="case_0", trace=trace, sources=(SourceFile(name="a.nii.gz", size=1, mtime_ns=1),),
-            file_bytes=(1, 1), foreground_counts=(1, 1),
+            made_from={"recipe": "x"},
+            case="case_0",
+            trace=trace,
+            sources=(SourceFile(name="a.nii.gz", size=1, mtime_ns=1),),
+            file_bytes=(1, 1),
+            foreground_counts=(1, 1),
         ),
         Postprocessing(made_from={}, steps=(KeepLargest(values=(1, 5)),)),
-    ]  # fmt: skip
+    ]
     seeds = {f"{entry.KIND}-{at}": entry.to_json().encode() for at, entry in enumerate(made)}
     seeds["scores"] = small_scores(["case_0"]).to_json().encode()
     return seeds
@@ -222,35 +272,61 @@ def nnunet_plans_json() -> dict[str, Any]:
     network = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
-            "n_stages": 2, "features_per_stage": [2, 3], "conv_op": "torch.nn.modules.conv.Conv3d", "kernel_sizes": [[1, 3, 3], [3, 3, 3]],
-            "strides": [[1, 1, 1], [1, 2, 2]], "n_conv_per_stage": [1, 1], "n_conv_per_stage_decoder": [1], "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "dropout_op": None,
-            "dropout_op_kwargs": None, "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
+            "n_stages": 2,
+            "features_per_stage": [2, 3],
+            "conv_op": "torch.nn.modules.conv.Conv3d",
+            "kernel_sizes": [[1, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2]],
+            "n_conv_per_stage": [1, 1],
+            "n_conv_per_stage_decoder": [1],
+            "conv_bias": True,
+            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "dropout_op": None,
+            "dropout_op_kwargs": None,
+            "nonlin": "torch.nn.LeakyReLU",
+            "nonlin_kwargs": {"inplace": True},
         },
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }  # fmt: skip
+    }
     base = {
-        "data_identifier": "x", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2, "patch_size": [4, 8, 8],
-        "median_image_size_in_voxels": [8.0, 8.0, 8.0], "spacing": [3.0, 1.0, 1.0], "normalization_schemes": ["ZScoreNormalization"],
-        "use_mask_for_norm": [False], "resampling_fn_data": "resample_data_or_seg_to_shape", "resampling_fn_data_kwargs": resampling,
-        "resampling_fn_seg": "resample_data_or_seg_to_shape", "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
+        "data_identifier": "x",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [4, 8, 8],
+        "median_image_size_in_voxels": [8.0, 8.0, 8.0],
+        "spacing": [3.0, 1.0, 1.0],
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": resampling,
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
         "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": {**resampling, "order": 1}, "architecture": network, "batch_dice": False,
-    }  # fmt: skip
+        "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
+        "architecture": network,
+        "batch_dice": False,
+    }
     return {
-        "dataset_name": "Dataset001_Livers", "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO", "label_manager": "LabelManager",
-        "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2],
+        "dataset_name": "Dataset001_Livers",
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": "SimpleITKIO",
+        "label_manager": "LabelManager",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
         "configurations": {"3d_fullres": base, "3d_lowres": {"inherits_from": "3d_fullres", "spacing": [6.0, 2.0, 2.0]}},
         "foreground_intensity_properties_per_channel": {"0": {"mean": 1.0, "std": 1.0, "percentile_00_5": 0.0, "percentile_99_5": 9.0}},
-    }  # fmt: skip
+    }
 
 
 def _nnunet_documents(folder: Path) -> dict[str, bytes]:
     statistics = dict.fromkeys(("max", "mean", "median", "min", "percentile_00_5", "percentile_99_5", "std"), 1.0)
     fingerprint = {
-        "foreground_intensity_properties_per_channel": {"0": statistics}, "median_relative_size_after_cropping": 1.0,
-        "shapes_after_crop": [[40, 50, 60]] * 2, "spacings": [[2.0, 1.0, 1.0]] * 2,
-    }  # fmt: skip
+        "foreground_intensity_properties_per_channel": {"0": statistics},
+        "median_relative_size_after_cropping": 1.0,
+        "shapes_after_crop": [[40, 50, 60]] * 2,
+        "spacings": [[2.0, 1.0, 1.0]] * 2,
+    }
     about = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "liver": 1}, "numTraining": 2, "file_ending": ".nii.gz"}
     return {"both": json.dumps({"plans": nnunet_plans_json(), "fingerprint": fingerprint, "dataset": about}).encode()}
 

@@ -66,12 +66,16 @@ def images(ending: str, mutate: Mutate, seeds: Mapping[str, bytes] | Any, what: 
 
 NIFTI_1 = [
     *((0, "i"), (39, "b"), (70, "h"), (72, "h"), (108, "f"), (112, "f"), (116, "f"), (123, "B"), (252, "h"), (254, "h"), (344, "i")),
-    *((40 + 2 * axis, "h") for axis in range(8)), *((76 + 4 * axis, "f") for axis in range(8)), *((256 + 4 * at, "f") for at in range(18)),
-]  # fmt: skip
+    *((40 + 2 * axis, "h") for axis in range(8)),
+    *((76 + 4 * axis, "f") for axis in range(8)),
+    *((256 + 4 * at, "f") for at in range(18)),
+]
 NIFTI_2 = [
     *((0, "i"), (12, "h"), (14, "h"), (168, "q"), (176, "d"), (184, "d"), (344, "i"), (348, "i"), (500, "i")),
-    *((16 + 8 * axis, "q") for axis in range(8)), *((104 + 8 * axis, "d") for axis in range(8)), *((352 + 8 * at, "d") for at in range(18)),
-]  # fmt: skip
+    *((16 + 8 * axis, "q") for axis in range(8)),
+    *((104 + 8 * axis, "d") for axis in range(8)),
+    *((352 + 8 * at, "d") for at in range(18)),
+]
 
 
 def _niftis(folder: Path) -> dict[str, bytes]:
@@ -165,14 +169,29 @@ def _nrrds(folder: Path) -> dict[str, bytes]:
 
 
 META_WORDS = (
-    *(b"ElementDataFile = ../outside/canary.raw", b"ElementDataFile = /etc/passwd", b"ElementDataFile = LIST", b"ElementDataFile = LIST 2D"),
+    *(
+        b"ElementDataFile = ../outside/canary.raw",
+        b"ElementDataFile = /etc/passwd",
+        b"ElementDataFile = LIST",
+        b"ElementDataFile = LIST 2D",
+    ),
     *(b"ElementDataFile = LOCAL", b"ElementDataFile = ../outside/canary.%03d 0 3 1", b"HeaderSize = -1", b"HeaderSize = 99999999999"),
     *(b"CompressedData = True", b"CompressedDataSize = 99999999999", b"CompressedDataSize = -5", b"ElementNumberOfChannels = 1000000"),
     *(b"DimSize = 1000000 1000000 1000000", b"NDims = 20", b"NDims = 4", b"NDims = 0", b"NDims = -1", b"BinaryData = False"),
     *(b"ElementType = MET_DOUBLE", b"ElementType = MET_STRING", b"ElementType = MET_OTHER", b"ElementByteOrderMSB = True"),
-    *(b"TransformMatrix = nan 0 0 0 inf 0 0 0 1", b"Offset = 1e300 nan 0", b"ElementSpacing = 0 -1 nan", b"ElementToIntensityFunctionSlope = nan"),
-    *(b"ElementDataFile = ../../../../../../proc/self/environ", b"Comment = " + b"x" * 3000, b"ObjectType = Scene", b"ElementDataFile = case_0000.mhd"),
-)  # fmt: skip
+    *(
+        b"TransformMatrix = nan 0 0 0 inf 0 0 0 1",
+        b"Offset = 1e300 nan 0",
+        b"ElementSpacing = 0 -1 nan",
+        b"ElementToIntensityFunctionSlope = nan",
+    ),
+    *(
+        b"ElementDataFile = ../../../../../../proc/self/environ",
+        b"Comment = " + b"x" * 3000,
+        b"ObjectType = Scene",
+        b"ElementDataFile = case_0000.mhd",
+    ),
+)
 
 
 def _mhds(folder: Path) -> dict[str, bytes]:
@@ -191,10 +210,22 @@ OME = (
 LAUGHS = "<!DOCTYPE x [" + '<!ENTITY a0 "ha">' + "".join(f'<!ENTITY a{n + 1} "{f"&a{n};" * 20}">' for n in range(9)) + "]>"
 OUTSIDE = '<UUID FileName="../outside/canary.tif">urn:uuid:1</UUID>'
 XML_WORDS = (
-    LAUGHS, '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>', OUTSIDE, "&a9;", "&e;", 'SizeX="999999999"', 'SizeC="99999"',
-    'IFD="-1"', 'PlaneCount="999999999"', 'PhysicalSizeX="nan"', 'PhysicalSizeX="1e400"', 'PhysicalSizeZUnit="m"', 'Type="complex"',
-    'DimensionOrder="XXXXX"', "<Image>" * 500,
-)  # fmt: skip
+    LAUGHS,
+    '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>',
+    OUTSIDE,
+    "&a9;",
+    "&e;",
+    'SizeX="999999999"',
+    'SizeC="99999"',
+    'IFD="-1"',
+    'PlaneCount="999999999"',
+    'PhysicalSizeX="nan"',
+    'PhysicalSizeX="1e400"',
+    'PhysicalSizeZUnit="m"',
+    'Type="complex"',
+    'DimensionOrder="XXXXX"',
+    "<Image>" * 500,
+)
 
 
 def _tiffs(folder: Path) -> dict[str, bytes]:
@@ -202,7 +233,7 @@ def _tiffs(folder: Path) -> dict[str, bytes]:
 
     def made(array: Any, **more: Any) -> bytes:
         stream = io.BytesIO()
-        tifffile.imwrite(stream, array, **more)
+        tifffile.imwrite(stream, array, **{"photometric": "minisblack", **more})
         return stream.getvalue()
 
     volume = SMALL.astype(np.uint8)
@@ -212,14 +243,20 @@ def _tiffs(folder: Path) -> dict[str, bytes]:
         own = path.read_bytes()
     laughing = OME.format(LAUGHS, "").replace('PhysicalSizeX="0.5"', 'PhysicalSizeX="&a9;"')
     return {
-        "plane": made(volume[0]), "stack": made(volume), "big": made(volume, bigtiff=True), "own": own,
+        "plane": made(volume[0]),
+        "stack": made(volume),
+        "big": made(volume, bigtiff=True),
+        "own": own,
         "imagej": made(volume, imagej=True, metadata={"spacing": 2, "unit": "um", "axes": "ZYX"}, resolution=(2, 2)),
-        "colours": made(np.ones((4, 5, 3), np.uint8), photometric="rgb"), "tiles": made(np.ones((32, 32), np.uint16), tile=(16, 16)),
-        "deflated": made(volume, compression="zlib", predictor=2), "floats": made(SMALL.astype(np.float32)),
-        "ome": made(volume, description=OME.format("", ""), metadata=None), "companion": made(volume, description=OME.format("", OUTSIDE), metadata=None),
+        "colours": made(np.ones((4, 5, 3), np.uint8), photometric="rgb"),
+        "tiles": made(np.ones((32, 32), np.uint16), tile=(16, 16)),
+        "deflated": made(volume, compression="zlib", predictor=2),
+        "floats": made(SMALL.astype(np.float32)),
+        "ome": made(volume, description=OME.format("", ""), metadata=None),
+        "companion": made(volume, description=OME.format("", OUTSIDE), metadata=None),
         "laughs": made(volume, description=laughing, metadata=None),
         "external": made(volume, description=OME.format(XML_WORDS[1], "&e;"), metadata=None),
-    }  # fmt: skip
+    }
 
 
 def _grid() -> Any:

@@ -103,11 +103,20 @@ def _open_bundle(data: bytes, folder: Path) -> None:
 # Training states ----------------------------------------------------------------------------------------------------------------
 
 DANGEROUS = (
-    b"cposix\nsystem\n(S'true'\ntR.", b"cos\nsystem\n(S'true'\ntR.", b"c__builtin__\neval\n(S'1+1'\ntR.", b"cbuiltins\nexec\n(S'x=1'\ntR.",
-    b"csubprocess\nPopen\n(S'true'\ntR.", b"cnumpy\nload\n(S'/etc/passwd'\ntR.", b"ctorch\nload\n(S'/etc/passwd'\ntR.",
-    b"cbuiltins\ngetattr\n(cos\nsystem\nS'x'\ntR.", b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR.", b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
-    b"cbuiltins\nbytearray\n(I1000000000000\ntR.", b"ccollections\nOrderedDict\n)R.", b"c_codecs\nencode\n(V\xe9\nVlatin1\ntR.",
-)  # fmt: skip
+    b"cposix\nsystem\n(S'true'\ntR.",
+    b"cos\nsystem\n(S'true'\ntR.",
+    b"c__builtin__\neval\n(S'1+1'\ntR.",
+    b"cbuiltins\nexec\n(S'x=1'\ntR.",
+    b"csubprocess\nPopen\n(S'true'\ntR.",
+    b"cnumpy\nload\n(S'/etc/passwd'\ntR.",
+    b"ctorch\nload\n(S'/etc/passwd'\ntR.",
+    b"cbuiltins\ngetattr\n(cos\nsystem\nS'x'\ntR.",
+    b"ctorch._utils\n_rebuild_tensor_v2\n(NNNNNNtR.",
+    b"\x80\x04\x8c\x05posix\x8c\x06system\x93.",
+    b"cbuiltins\nbytearray\n(I1000000000000\ntR.",
+    b"ccollections\nOrderedDict\n)R.",
+    b"c_codecs\nencode\n(V\xe9\nVlatin1\ntR.",
+)
 
 
 def of_pickle(data: bytes, random: Random) -> bytes:
@@ -129,8 +138,33 @@ def of_pickle(data: bytes, random: Random) -> bytes:
             return of_bytes(data, random)
         case 3:
             at = random.randrange(len(data) + 1)
-            codes = (b"(", b")", b"0", b"2", b"K\xff", b"J\xff\xff\xff\x7f", b"M\xff\xff", b"N", b"}", b"]", b"\x85", b"\x86", b"\x87", b"R",
-                     b"b", b"\x81", b"Q", b"s", b"u", b"e", b"h\0", b"q\xff", b"r\xff\xff\xff\xff", b"\x96\xff\xff\xff\xff\xff\0\0\0", b"\x8a\xff")  # fmt: skip
+            codes = (
+                b"(",
+                b")",
+                b"0",
+                b"2",
+                b"K\xff",
+                b"J\xff\xff\xff\x7f",
+                b"M\xff\xff",
+                b"N",
+                b"}",
+                b"]",
+                b"\x85",
+                b"\x86",
+                b"\x87",
+                b"R",
+                b"b",
+                b"\x81",
+                b"Q",
+                b"s",
+                b"u",
+                b"e",
+                b"h\0",
+                b"q\xff",
+                b"r\xff\xff\xff\xff",
+                b"\x96\xff\xff\xff\xff\xff\0\0\0",
+                b"\x8a\xff",
+            )
             return data[:at] + b"".join(random.choices(codes, k=random.choice((1, 2, 5)))) + data[at:]
         case _:
             return of_bytes(data, random)
@@ -145,14 +179,9 @@ OF_TORCH = of_zip(_of_torch_member)
 
 def _states(folder: Path) -> dict[str, bytes]:
     path = folder / "seed.pt"
-    network = torch.nn.Linear(2, 3)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    network(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    save_state(
-        path,
-        {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "about": {"plan": "x"}, "steps": 3, "history": [{"a": 1.0}]},
-    )
+    moments = {"state": {0: {"momentum_buffer": torch.ones(3, 2)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+    state = {"network": {"weight": torch.ones(3, 2), "bias": torch.zeros(3, dtype=torch.bfloat16)}, "optimizer": moments}
+    save_state(path, {**state, "about": {"plan": "x"}, "steps": 3, "history": [{"a": 1.0}]})
     return {"state": path.read_bytes()}
 
 
@@ -210,8 +239,16 @@ def _checkpoint() -> bytes:
     }
     stream = io.BytesIO()
     numpy_number = np.float64(0.5)
-    torch.save({"network_weights": weights, "init_args": {"configuration": "3d_fullres"}, "trainer_name": "nnUNetTrainer",
-                "inference_allowed_mirroring_axes": (0, 1), "logging": {"mean_fg_dice": [numpy_number]}}, stream)  # fmt: skip
+    torch.save(
+        {
+            "network_weights": weights,
+            "init_args": {"configuration": "3d_fullres"},
+            "trainer_name": "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": (0, 1),
+            "logging": {"mean_fg_dice": [numpy_number]},
+        },
+        stream,
+    )
     return stream.getvalue()
 
 
@@ -289,8 +326,13 @@ TARGETS = (
     Target("bundle", "bundles, with right hashes: plan, manifest, weights, zip", _bundles, _open_bundle, of_zip(_of_member, _sealed)),
     Target("resume", "training states: pickles that would run code", _states, _read_state, OF_TORCH),
     Target("store", "prepared arrays (blosc2)", _arrays, _read_array),
-    Target("nnunet_model", "nnU-Net's zips: checkpoints, plans, postprocessing", lambda _: {"zip": packed(_model_members(), Random(0))}, _import,
-           of_zip(_of_nnunet_member)),
+    Target(
+        "nnunet_model",
+        "nnU-Net's zips: checkpoints, plans, postprocessing",
+        lambda _: {"zip": packed(_model_members(), Random(0))},
+        _import,
+        of_zip(_of_nnunet_member),
+    ),
     Target("nnunet_pickle", "nnU-Net's postprocessing.pkl", lambda _: {"steps": _steps()}, _read_steps, of_pickle),
     Target("probabilities", ".npz of probabilities", _probabilities, _read_probabilities, either(of_zip(lambda _: _of_npy), of_bytes)),
-)  # fmt: skip
+)

@@ -51,15 +51,18 @@ class Watch:
         sys.addaudithook(self._see)
 
     @contextmanager
-    def armed(self, *ground: Path) -> Iterator[None]:
-        """While an input is tried; in these folders everything may be read and written."""
+    def armed(self, folder: Path) -> Iterator[None]:
+        """While an input is tried; in this folder, and in one for temporary files beside it, everything may be read and written."""
         self.found.clear()
-        self.ground = (*map(os.path.abspath, ground), tempfile.gettempdir())
+        before, tempfile.tempdir = tempfile.tempdir, str(folder.parent / "temporary")
+        os.makedirs(tempfile.tempdir, exist_ok=True)
+        self.ground = (os.path.abspath(folder), tempfile.tempdir)
         self._armed = True
         try:
             yield
         finally:
             self._armed = False
+            tempfile.tempdir = before
 
     def _see(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._armed:
@@ -153,16 +156,9 @@ def _fault_of_message(error: AutounetError) -> str | None:
 
 @contextmanager
 def working_folder() -> Iterator[Path]:
-    """A folder of its own, which temporary files go into as well."""
+    """A folder of its own."""
     with tempfile.TemporaryDirectory(prefix="autounet-fuzz-") as name:
-        folder = Path(os.path.realpath(name))
-        (folder / "tmp").mkdir()
-        before = tempfile.tempdir
-        tempfile.tempdir = str(folder / "tmp")
-        try:
-            yield folder
-        finally:
-            tempfile.tempdir = before
+        yield Path(os.path.realpath(name))
 
 
 MOST_MEMORY = 3 * 2**30

@@ -1,0 +1,38 @@
+"""Every input that was ever a finding, and a few changed ones of every target: refused in one sentence, or read; nothing else happens."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.fuzz.corpus import CORPUS
+from benchmarks.fuzz.targets import TARGETS
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # libraries warn of what they find odd in a file
+
+FINDINGS = sorted(path for path in CORPUS.rglob("*") if path.is_file())
+SLOW = {"run_folder": 4, "command_line": 4, "nnunet_model": 8, "bundle": 8}
+"""Targets of which one input takes long, and how many are tried; of the others it is ``MOST``."""
+MOST = 20
+
+
+@pytest.mark.parametrize("path", FINDINGS, ids=[f"{path.parent.name}-{path.name}" for path in FINDINGS])
+def test_a_finding_stays_mended(path: Path, judged: Callable[[str, bytes], str | None]) -> None:
+    assert judged(path.parent.name, path.read_bytes()) is None
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_sound_input_is_read(name: str, prepared: Any, judged: Callable[[str, bytes], str | None]) -> None:
+    """The seeds are what mutations begin with: a target that refused them would fuzz nothing."""
+    _, _, seeds = prepared(name)
+    assert {title: fault for title, data in list(seeds.items())[:3] if (fault := judged(name, data))} == {}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_changed_input_does_nothing_but_fail(name: str, prepared: Any, judged: Callable[[str, bytes], str | None]) -> None:
+    target, _, seeds = prepared(name)
+    inputs = list(seeds.values())
+    for seed in range(SLOW.get(name, MOST)):
+        changed = target.changed(inputs[seed % len(inputs)], seed)
+        assert judged(name, changed) is None, changed[:2000]
