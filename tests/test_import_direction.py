@@ -37,6 +37,7 @@ FLOORS = (
         "runtime",
         "selection",
         "splits",
+        "text_files",
     ),
     (
         "archive",

@@ -235,8 +235,8 @@ def test_a_prepared_case_is_the_one_of_its_name(tmp_path: Path) -> None:
     for name in ("a.b2nd", "a.seg.b2nd"):
         (tmp_path / name).write_bytes(b"x")
     for case, found in (("a", True), ("../b", False)):
-        content = {"kind": "prepared case", "schema_version": KINDS["prepared case"].VERSION, "made_from": {"recipe": "recipe"}, "case": case,
-                   "trace": trace, "sources": [], "file_bytes": [1, 1], "foreground_counts": []}  # fmt: skip
+        kind = {"kind": "prepared case", "schema_version": KINDS["prepared case"].VERSION, "made_from": {"recipe": "recipe"}}
+        content = {**kind, "case": case, "trace": trace, "sources": [], "file_bytes": [1, 1], "foreground_counts": []}
         (tmp_path / "a.json").write_text(json.dumps(content))
         assert (store.find("a") is not None) == found
 
