@@ -14,7 +14,7 @@ from autounet.artefact import Frozen
 from autounet.dataset_json import annotated_classes, channels_and_labels, load_description, patient_and_fold, patients_of, quoted
 from autounet.dataset_search import absolute
 from autounet.errors import DatasetError, Problem
-from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_files, split_ending
+from autounet.image_names import DICOM, IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_exists, image_files, image_format, split_ending
 from autounet.labels import LabelSpec
 
 LONGEST_CASE = 200
@@ -152,12 +152,12 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
             *(
                 Problem(case_id, f"file not found: {_below(file, root)}", "restore the file or remove the entry")
                 for file in (*files, label_file)
-                if not _is_file(file)
+                if not image_exists(file)
             ),
             *(
                 Problem(case_id, f"file type not supported: {file.name}", f"use one of {' '.join(endings)}")
                 for file, endings in (*((file, IMAGE_ENDINGS) for file in files), (label_file, LABEL_ENDINGS))
-                if split_ending(file)[1].lower() not in endings
+                if image_format(file) not in endings
             ),
         ]
         if len(files) not in (1, channels):
@@ -165,7 +165,7 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
         problems.extend(found)
         if not found:
             cases.append(Case(id=case_id, images=files, label=label_file, patient=patient, fold=fold))
-    return cases, split_ending(cases[0].images[0])[1] if cases else ""
+    return cases, _ending(cases[0].images[0]) if cases else ""
 
 
 def _located(root: Path, item: str) -> Path:
@@ -177,11 +177,11 @@ def _located(root: Path, item: str) -> Path:
 
 def _channel_files(files: tuple[Path, ...], channels: int) -> tuple[Path, ...]:
     """The files meant by an entry that names a case, or its first channel, where the files carry nnU-Net's suffixes (v1 wrote such)."""
-    if len(files) > 1 or (_is_file(files[0]) and (channels == 1 or not split_ending(files[0])[0].endswith("_0000"))):
+    if len(files) > 1 or (image_exists(files[0]) and (channels == 1 or not split_ending(files[0])[0].endswith("_0000"))):
         return files
     stem, ending = split_ending(files[0])
     stem = stem.removesuffix("_0000")
-    found = tuple(path for number in range(channels) if _is_file(path := files[0].with_name(f"{stem}_{number:04d}{ending}")))
+    found = tuple(path for number in range(channels) if image_exists(path := files[0].with_name(f"{stem}_{number:04d}{ending}")))
     return found or files
 
 
@@ -201,7 +201,9 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
         if stem in by_case:
             problems.append(Problem(stem, f"two label maps: {by_case[stem].name} and {file.name}", "keep one"))
         elif label_ending.lower() not in LABEL_ENDINGS:
-            problems.append(Problem(stem, f"label map {file.name} is a JPEG, whose compression changes values", "save it as PNG"))
+            jpeg = "is a JPEG, whose compression changes values"
+            what = jpeg if label_ending.lower() in (".jpg", ".jpeg") else "is of a format that holds no label maps here"
+            problems.append(Problem(stem, f"label map {file.name} {what}", "save it as PNG or NIfTI"))
         by_case.setdefault(stem, file)
     cases: list[Case] = []
     groups = group_channels(chosen)
@@ -220,7 +222,12 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
         for case_id, file in by_case.items()
         if case_id not in groups and case_id.removesuffix("_0000") not in groups
     )
-    return cases, split_ending(chosen[0])[1]
+    return cases, _ending(chosen[0])
+
+
+def _ending(image: Path) -> str:
+    """An image's ending, or the one that stands for DICOM where it has none."""
+    return split_ending(image)[1] if image_format(image) != DICOM else DICOM
 
 
 def _of_ending(images: Sequence[Path], named: object, root: Path) -> list[Path]:
@@ -230,11 +237,11 @@ def _of_ending(images: Sequence[Path], named: object, root: Path) -> list[Path]:
             f"{root / 'dataset.json'}: 'file_ending' is malformed", found=quoted(named), expected='a text such as ".nii.gz"',
             remedy="correct it, or remove it",
         )  # fmt: skip
-    ending = (named or split_ending(images[0])[1]).lower()
+    ending = (named or _ending(images[0])).lower()
     ending = ending if ending.startswith(".") else f".{ending}"
-    chosen = [file for file in images if split_ending(file)[1].lower() == ending]
+    chosen = [file for file in images if _ending(file).lower() == ending]
     if not chosen:
-        there = Counter(split_ending(file)[1] for file in images).most_common()
+        there = Counter(_ending(file) for file in images).most_common()
         raise DatasetError(
             f"{root}: no image in imagesTr has the 'file_ending' of dataset.json",
             found=", ".join(f"{count} × {other}" for other, count in there),
@@ -287,14 +294,6 @@ def _can_be_path(item: object) -> bool:
     try:
         return max(len(part) for part in os.fsencode(item).split(b"/")) <= 255
     except UnicodeEncodeError:
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    """Whether there is a plain file; not where the path is none, as one that is too long, or a link that leads to itself."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
         return False
 
 

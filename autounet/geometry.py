@@ -33,7 +33,10 @@ class Grid(Frozen):
     origin_mm_xyz: TripleMm = (0.0, 0.0, 0.0)
     """Centre of the first voxel."""
     direction: tuple[float, ...] = IDENTITY_DIRECTION
-    """3x3 matrix, row by row; column k is the world direction of array axis x, y, z for k = 0, 1, 2 (as in ITK)."""
+    """3x3 matrix, row by row; column k is the world direction of array axis x, y, z for k = 0, 1, 2 (as in ITK).
+
+    Columns have length 1. Rows and columns of a slice are at right angles; the third axis need not be (``slant_degrees``).
+    """
 
     def affine_xyz(self) -> npt.NDArray[np.float64]:
         """4x4 matrix from voxel indices (x, y, z, 1) to world mm (ITK's left-posterior-superior axes)."""
@@ -41,6 +44,15 @@ class Grid(Frozen):
         affine[:3, :3] = np.array(self.direction).reshape(3, 3) * np.array(self.spacing_mm_zyx[::-1])
         affine[:3, 3] = self.origin_mm_xyz
         return affine
+
+    def slant_degrees(self) -> float:
+        """How far the line from slice to slice is off the slices' normal: the tilt of a CT's gantry; 0 for planar images."""
+        return 0.0 if self.ndim == 2 else slant_degrees(np.array(self.direction).reshape(3, 3))
+
+    def voxel_size(self) -> float:
+        """Volume of a voxel in mm³; area of a pixel in mm² where the image is planar."""
+        z, y, x = self.spacing_mm_zyx
+        return y * x if self.ndim == 2 else z * y * x * math.cos(math.radians(self.slant_degrees()))
 
     def radiological_flips(self) -> tuple[int, ...]:
         """Array axes (of z, y, x: 1 and 2) to reverse so that a slice is seen as radiologists do.
@@ -87,6 +99,16 @@ class Grid(Frozen):
         if any(abs(a - b) > tolerance for a, b in zip(self.direction, other.direction, strict=True)):
             found.append("direction (orientation of the axes)")
         return found
+
+
+def slant_degrees(axes: npt.NDArray[Any]) -> float:
+    """How far the third of three axes (columns, of any length) is off the normal of the first two; 0 below a thousandth of a degree."""
+    across, down, step = np.asarray(axes, np.float64).T
+    normal = np.cross(across, down)
+    normal /= np.linalg.norm(normal)
+    along = step @ normal
+    slant = math.degrees(math.atan2(float(np.linalg.norm(step - along * normal)), abs(float(along))))
+    return slant if slant > 1e-3 else 0.0
 
 
 class Box(Frozen):

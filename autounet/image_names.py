@@ -89,12 +89,31 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def image_state(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns, of an image's file, zip or all files of its folder: what tells that it changed.
+
+    Raises:
+        OSError: It is gone.
+    """
+    archive = archive_of(path)
+    state = (path if archive is None else archive[0]).stat()
+    if not path.is_dir():
+        return state.st_size, state.st_mtime_ns
+    files = (Path(at, name) for at, _, names in os.walk(path) for name in names)
+    states = [state, *(file.stat() for file in files if file.is_file())]
+    return sum(entry.st_size for entry in states[1:]), max(entry.st_mtime_ns for entry in states)
+
+
 def files_below(folder: Path) -> Iterator[Path]:
-    """Files anywhere in a folder, in the order of their names; hidden ones (``._*`` of macOS) are passed over, no folder comes twice."""
+    """Files anywhere in a folder, in the order of their names; no folder comes twice, though links lead there.
+
+    Hidden files (``._*`` of macOS) and what is in images of other formats are passed over.
+    """
     seen: set[str] = set()
     for at, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(at)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        inner = (name for name in folders if not name.startswith(".") and not name.lower().endswith(FOLDER_ENDINGS))
+        folders[:] = [] if real in seen else sorted(inner)
         if real not in seen:
             yield from (Path(at) / name for name in sorted(names) if not name.startswith("."))
         seen.add(real)
@@ -127,7 +146,7 @@ def group_named(stems: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
     """As ``group_channels``, of images and their names without ending."""
     firsts = {stem[:-5] for stem in stems.values() if stem.endswith("_0000") and len(stem) > 5}
     groups: dict[str, list[Path]] = {}
-    for file in sorted(stems, key=lambda file: (file.name, file)):  # channels in their order, also from several folders
+    for file in sorted(stems, key=lambda file: (stems[file], file)):  # channels in their order, also from several folders
         stem = stems[file]
         case = stem[:-5] if re.search(r"_\d{4}$", stem) and stem[:-5] in firsts else stem
         groups.setdefault(case, []).append(file)

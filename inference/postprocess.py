@@ -38,16 +38,10 @@ def apply_postprocessing(labels_zyx: IntArray, steps: Sequence[Step], grid: Grid
             case KeepLargest():
                 _keep_largest(inside, mask)
             case RemoveSmall():
-                _remove_small(inside, mask, step.below_mm / voxel_mm(grid))
+                _remove_small(inside, mask, step.below_mm / grid.voxel_size())
             case FillHoles():
                 inside[(inside == 0) & _enclosed(mask, grid.ndim)] = step.values[0]
     return result
-
-
-def voxel_mm(grid: Grid) -> float:
-    """Volume of a voxel in mm³; area of a pixel in mm² where the image is planar."""
-    z, y, x = grid.spacing_mm_zyx
-    return y * x if grid.ndim == 2 else z * y * x
 
 
 def components(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from autounet.evaluation.overlap import OverlapScore, overlap
 from autounet.evaluation.scores import Scores
 from autounet.geometry import Grid
 from autounet.images import read_labels
-from autounet.inference.postprocess import apply_postprocessing, voxel_mm
+from autounet.inference.postprocess import apply_postprocessing
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
 from autounet.postprocessing import FillHoles, KeepLargest, RemoveSmall, Step
@@ -58,7 +58,7 @@ class HeldOut:
     def volumes_mm(self, labels: LabelSpec) -> dict[str, float]:
         """True volume of each class in mm³ (mm² of planar images)."""
         truth = np.asarray(blosc2.unpack_tensor(self._truth))
-        return {entry.name: float(np.isin(truth, entry.values).sum()) * voxel_mm(self.grid) for entry in labels.classes}
+        return {entry.name: float(np.isin(truth, entry.values).sum()) * self.grid.voxel_size() for entry in labels.classes}
 
     def scored(self, steps: Sequence[Step], labels: LabelSpec) -> dict[str, OverlapScore]:
         """The scores of every class after some steps; undefined for classes that are not annotated here."""

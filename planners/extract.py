@@ -22,6 +22,7 @@ from autounet.dataset import Case, DatasetSpec
 from autounet.errors import AutounetError, DatasetError, Problem
 from autounet.fingerprint import CaseFingerprint, Fingerprint, Intensities
 from autounet.geometry import Box, nonzero_box
+from autounet.image_names import image_state
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
 from autounet.planners.components import count_components
@@ -125,7 +126,7 @@ def dataset_digest(dataset: DatasetSpec) -> str:
     files = [
         [
             case.id,
-            *([file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in (*case.images, case.label)),
+            *([file.name, *image_state(file)] for file in (*case.images, case.label)),
             *([] if case.annotated is None else [list(case.annotated)]),
         ]
         for case in dataset.cases

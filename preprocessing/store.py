@@ -20,6 +20,7 @@ import numpy.typing as npt
 from autounet.artefact import Artefact, Frozen, atomic_path
 from autounet.errors import ArtefactError
 from autounet.geometry import Trace, Triple
+from autounet.image_names import image_state
 from autounet.labels import LabelSpec
 
 COMPRESSION: dict[str, Any] = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1}
@@ -48,9 +49,9 @@ class SourceFile(Frozen):
 
     @classmethod
     def of(cls, path: Path) -> "SourceFile":
-        """The file's present state. Raises OSError when it is gone."""
-        state = path.stat()
-        return cls(name=path.name, size=state.st_size, mtime_ns=state.st_mtime_ns)
+        """The file's present state, or that of an image's folder or zip. Raises OSError when it is gone."""
+        size, mtime_ns = image_state(path)
+        return cls(name=path.name, size=size, mtime_ns=mtime_ns)
 
 
 class StoredCase(Artefact):

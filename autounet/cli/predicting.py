@@ -14,7 +14,21 @@ from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import DatasetError, UsageError
-from autounet.image_names import IMAGE_ENDINGS, LABEL_ENDINGS, WRITTEN_ENDINGS, group_channels, image_files, split_ending
+from autounet.image_names import (
+    DICOM,
+    IMAGE_ENDINGS,
+    WRITTEN_ENDINGS,
+    ZIP,
+    archive_of,
+    group_channels,
+    group_named,
+    holds_dicom,
+    image_files,
+    image_format,
+    is_dicom,
+    split_ending,
+)
+from autounet.images.dicom_cases import dicom_cases
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
@@ -194,10 +208,13 @@ def _probability_file(output: Path) -> Path:
 
 def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     """Cases to predict: name → files, one per channel or one with all. Raises UsageError or DatasetError."""
-    if images.is_file():
-        stem, ending = split_ending(images)
-        if not ending:
+    inside = archive_of(images) is not None
+    if images.is_file() or inside:
+        stem = split_ending(images)[0]
+        if not image_format(images):
             raise UsageError(f"-i {images}: not an image", expected=f"one of {' '.join(IMAGE_ENDINGS)}")
+        if inside and images.is_file():  # a zip, of one series or of many
+            return group_named(dicom_cases(images) or {images: stem})
         if channels > 1 and stem.endswith("_0000") and len(stem) > 5:
             groups = group_channels([file for file in image_files(images.parent) if split_ending(file)[0][:-5] == stem[:-5]])
             return {stem[:-5]: groups.get(stem[:-5], (images,))}
@@ -211,17 +228,32 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
             else "no such file or folder"
         )
         raise UsageError(f"-i {images}: {what}", remedy="check the path")
-    files = image_files(images)
-    if not files:
-        raise UsageError(f"-i {images}: no images in this folder", expected=f"files ending in {' '.join(IMAGE_ENDINGS)}")
-    groups = group_channels(files)
+    stems = _named_images(images)
+    if not stems:
+        expected = f"files ending in {' '.join(IMAGE_ENDINGS)}, or DICOM"
+        raise UsageError(f"-i {images}: no images in this folder", expected=expected)
+    groups = group_named(stems)
     endings: dict[str, list[str]] = {}
-    for file in files:
-        endings.setdefault(split_ending(file)[0], []).append(file.name)
+    for file, stem in stems.items():
+        endings.setdefault(stem, []).append(file.name)
     twice = [names for names in endings.values() if len(names) > 1]
     if twice:
         raise UsageError(f"-i {images}: two images of the same name", found=", ".join(twice[0]), remedy="keep one of them in the folder")
     return groups
+
+
+def _named_images(folder: Path) -> dict[Path, str]:
+    """Images in a folder, and DICOM anywhere below it and in its zips, each with its name without ending."""
+    files = image_files(folder)
+    stems = {file: split_ending(file)[0] for file in files if image_format(file) != DICOM}
+    if len(stems) < len(files) or holds_dicom(folder):
+        zips = [file for file in files if file.suffix.lower() == ZIP and file.is_file()]
+        # A file named as DICOM that is none must not be missed: reading it says what is wrong.
+        stems |= {
+            file: split_ending(file)[0] for file in files if file.suffix.lower() == DICOM and not file.is_dir() and not is_dicom(file)
+        }
+        stems |= dicom_cases(folder) | {path: name for file in zips for path, name in (dicom_cases(file) or {file: file.stem}).items()}
+    return stems
 
 
 def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path) -> dict[str, Path]:
@@ -233,7 +265,7 @@ def name_outputs(images: Path, cases: dict[str, tuple[Path, ...]], output: Path)
             raise UsageError(f"-o {output}: one file for {len(cases)} images", expected="a folder")
         ending = split_ending(output)[1].lower()
         if ending not in WRITTEN_ENDINGS:
-            what = "JPEG changes label values" if ending not in LABEL_ENDINGS else f"label maps are not written as {ending}"
+            what = "JPEG changes label values" if ending in (".jpg", ".jpeg") else f"label maps are not written as {ending}"
             raise UsageError(f"-o {output}: {what}", remedy="choose another file type, such as .png or .nii.gz")
         outputs = {next(iter(cases)): output}
     else:

@@ -8,6 +8,7 @@ from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec, read_dataset
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
+from autounet.image_names import image_state
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.words import count
@@ -104,7 +105,7 @@ def dataset_changes(old: Fingerprint, dataset: DatasetSpec, layout: RunLayout) -
         changes += ["which classes are annotated"] if any(set(case.class_voxels) != is_annotated[case.case] for case in old.cases) else []
     if not changes:
         made = layout.fingerprint.stat().st_mtime_ns
-        newer = [case.id for case in dataset.cases if any(file.stat().st_mtime_ns > made for file in (*case.images, case.label))]
+        newer = [case.id for case in dataset.cases if any(image_state(file)[1] > made for file in (*case.images, case.label))]
         changes.append(f"files of {some(newer)}" if newer else "image or label files")
     return "; ".join(changes)
 

@@ -6,7 +6,6 @@ the image, which is sometimes put in their place, says more of the field of view
 say over how many cases they are, and in how many a class was missed or invented.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,7 +75,7 @@ def score_case(prediction_zyx: IntArray, truth_zyx: IntArray, grid: Grid, labels
     """
     overlaps = overlap(prediction_zyx, truth_zyx, labels)
     spacing_mm: tuple[float, ...] = grid.spacing_mm_zyx[3 - grid.ndim :]
-    voxel = math.prod(spacing_mm)
+    voxel = grid.voxel_size()
     prediction, truth = (_squeezed(labels.encode(values, "label map"), grid) for values in (prediction_zyx, truth_zyx))
     whole = labels.ignore_index is None or not (truth == labels.ignore_index).any()
     boxes = [ndimage.find_objects(values, len(labels.foreground_values)) for values in (prediction, truth)]

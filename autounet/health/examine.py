@@ -8,7 +8,7 @@ from autounet.dataset import DatasetSpec
 from autounet.errors import AutounetError
 from autounet.health.copies import find_copies, find_likenesses
 from autounet.health.findings import Finding, Health, Kind, worst_first
-from autounet.health.grids import find_orientations, find_sizes, find_spacings
+from autounet.health.grids import find_orientations, find_sizes, find_slants, find_spacings
 from autounet.health.intensities import find_constant, find_inverted, find_unusual_brightness
 from autounet.health.labels import find_cut_off, find_holes, find_islands, find_outside
 from autounet.health.measure import Look, Measures, look_at
@@ -36,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     find_spacings,
     find_sizes,
     find_orientations,
+    find_slants,
     find_unusual_brightness,
     find_inverted,
 )

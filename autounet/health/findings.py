@@ -33,6 +33,7 @@ Kind = Literal[
     "spacing",
     "size of an image",
     "orientation",
+    "slanted slices",
     "brightness",
     "inverted contrast",
 ]

@@ -9,6 +9,7 @@ from autounet.dataset import DatasetSpec
 from autounet.health.findings import Finding
 from autounet.health.measure import Measures, middle_of, usual_case
 from autounet.health.robust import FEWEST, deviations, is_unusual
+from autounet.images.stored import SLANT_DEGREES
 from autounet.planners.orientation import mixed_orientation
 from autounet.planners.words import count, mm, times
 
@@ -108,6 +109,26 @@ def find_orientations(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Fi
             beside=next(entry.fingerprint.case for entry in seen if entry.fingerprint.orientation == usual),
         )
         for letters, group in groups.items()
+    ]
+
+
+def find_slants(dataset: DatasetSpec, seen: Sequence[Measures]) -> list[Finding]:
+    """Volumes whose slices are shifted against each other, as a tilted gantry leaves them."""
+    slanted = [entry for entry in seen if entry.grid.slant_degrees() > SLANT_DEGREES]
+    if not slanted:
+        return []
+    largest = max(entry.grid.slant_degrees() for entry in slanted)
+    return [
+        Finding(
+            case=slanted[0].fingerprint.case,
+            kind="slanted slices",
+            severity="notice",
+            what=f"{len(slanted)} of {count(len(seen), 'case')} with slices shifted against each other, slanted by up to {largest:.3g}° "
+            "(a tilted gantry): images are used as they lie, so the network sees the anatomy slanted",
+            advice="leave them if the images to be predicted are slanted as well; else resample image and label map to a straight grid",
+            others=tuple(entry.fingerprint.case for entry in slanted[1:]),
+            place_zyx=middle_of(slanted[0]),
+        )
     ]
 
 

@@ -1,7 +1,6 @@
 """Structures that are missing, or much smaller or larger than in the other cases; classes that few cases have."""
 
 from collections.abc import Sequence
-from math import prod
 
 import numpy as np
 
@@ -88,7 +87,7 @@ def find_unusual_volumes(dataset: DatasetSpec, seen: Sequence[Measures]) -> list
         there = [entry for entry in seen if entry.complete and entry.fingerprint.class_voxels.get(name)]
         if len(there) < FEWEST:
             continue
-        volumes = np.array([entry.fingerprint.class_voxels[name] * prod(entry.grid.spacing_mm_zyx) for entry in there])
+        volumes = np.array([entry.fingerprint.class_voxels[name] * entry.grid.voxel_size() for entry in there])
         usual = float(np.median(volumes))
         typical = there[int(np.abs(volumes - usual).argmin())].fingerprint.case
         for entry, volume, away in zip(there, volumes, deviations(np.log(volumes), np.log(TIMES)), strict=True):

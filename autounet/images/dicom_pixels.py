@@ -51,8 +51,12 @@ def _compressed(path: Path, dataset: Any, syntax: Any, pydicom: Any) -> Iterator
         for number, frame in enumerate(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count)):
             if END_OF_IMAGE not in frame[-16:]:
                 raise damaged(path, f"frame {number + 1} without its end")
+    try:
+        decoder = pydicom.pixels.get_decoder(syntax)
+    except NotImplementedError:
+        raise _not_decoded(path, syntax) from None
     wide = syntax == pydicom.uid.JPEGExtended12Bit and int(dataset.BitsStored) > 8  # Pillow's JPEG knows 8 bits
-    if not wide and pydicom.pixels.get_decoder(syntax).is_available:
+    if not wide and decoder.is_available:
         yield from _with_pydicom(dataset, pydicom)
         return
     for frame in pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=count):

@@ -14,7 +14,7 @@ from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images.dicom_duplicates import separate, without_copies
 from autounet.images.dicom_frames import Frame
-from autounet.images.stored import MAX_BYTES, check_size, damaged, make_grid
+from autounet.images.stored import MAX_BYTES, TILT_DEGREES, check_size, damaged, make_grid
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +26,6 @@ UNEVEN = 0.1
 
 ROUNDED_DEGREES = 0.05
 """A line of slice centres so far off the slices' normal is one that headers have rounded."""
-
-MOST_DEGREES = 45.0
-"""Slices that are shifted against each other by more than this are refused."""
 
 Vector = npt.NDArray[np.float64]
 
@@ -177,7 +174,7 @@ def _steps(path: Path, slices: Sequence[Frame], normal: Vector) -> tuple[Vector,
     positions = np.array([frame.position_mm_xyz for frame in slices], dtype=np.float64)
     if not np.isfinite(positions).all():
         raise damaged(path, "a position that is not finite")
-    if len(slices) == 1:
+    if len(slices) == 1:  # its thickness is all that is known
         return positions[0], normal * (slices[0].thickness_mm or 1.0)
     along = positions @ normal
     usual = float(np.median(np.diff(along)))
@@ -215,11 +212,11 @@ def _shown(values: Sequence[float]) -> str:
 def _third(path: Path, step: Vector, normal: Vector) -> Vector:
     """Direction from slice to slice: the normal, or exactly as the slices lie where they are shifted against each other (gantry tilt)."""
     angle = float(np.degrees(np.arccos(np.clip(step @ normal, -1, 1))))
-    if angle > MOST_DEGREES:
+    if angle > TILT_DEGREES:
         raise ImageError(
             f"{path}: the slices are shifted against each other",
             found=f"by {angle:.4g}° from a straight stack",
-            expected=f"at most {MOST_DEGREES:g}°",
+            expected=f"at most {TILT_DEGREES:g}°",
             remedy="resample the series to a straight grid",
         )
     return normal if angle <= ROUNDED_DEGREES else step

@@ -1,5 +1,6 @@
 """Image and label files of every supported format ↔ arrays and grids."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import DICOM, IMAGE_ENDINGS, WRITTEN_ENDINGS, image_format
 from autounet.images import dicom, itk, nifti, ome_zarr, planar, tiff
-from autounet.images.stored import FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
+from autounet.images.stored import SLANT_DEGREES, FloatArray, Stored, check_precision, storable_labels, to_float32, to_labels
 from autounet.labels import IntArray
+
+logger = logging.getLogger(__name__)
 
 Reader = Callable[[Path, bool], Stored]
 """(path, whether it is a label map) → the image as it is stored."""
@@ -96,6 +99,11 @@ def read_image(path: Path) -> tuple[FloatArray, Grid]:
             cannot tell them apart.
     """
     stored = _reader(path)(path, False)
+    if stored.grid.slant_degrees() > SLANT_DEGREES:
+        logger.warning(
+            "%s: each slice is shifted against the one before (slanted by %.3g°, a tilted gantry?); the image is used as it lies",
+            path, stored.grid.slant_degrees(),
+        )  # fmt: skip
     check_precision(stored, path)
     return to_float32(stored), stored.grid
 

@@ -246,7 +246,9 @@ def _header_for(grid: Grid) -> Any:
     affine = grid.affine_xyz()
     affine[:3] *= RAS_TO_LPS[:, None]
     header["dim"] = [grid.ndim, width, height, depth, 1, 1, 1, 1]
-    header.set_qform(affine, SCANNER)
+    # A qform is a rotation: for slanted slices there is none, and readers that know no other transform should say so.
+    if grid.slant_degrees() == 0:
+        header.set_qform(affine, SCANNER)
     header.set_sform(affine, SCANNER)
     header["pixdim"][1:4] = grid.spacing_mm_zyx[::-1]
     header["xyzt_units"] = 2

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.errors import ImageError
-from autounet.images.stored import check_right_angles, damaged
+from autounet.geometry import slant_degrees
+from autounet.images.stored import SLANT_DEGREES, check_right_angles, damaged
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
 
     ITK's choice: no transform at all means identity; the sform where it is orthonormal up to scale and is the only one, is
     the scanner's, or agrees with the qform; else the qform. ITK refuses a lone sform with the slightest shear; here its nearest
-    rotation is taken up to ``SLANT_DEGREES``, and the file's own header is carried over when labels are written.
+    rotation is taken up to ``SLANT_DEGREES``, and the file's own header is carried over when labels are written. Where the third axis
+    is slanted by more, as of a tilted gantry, the axes are taken as they are.
 
     Raises:
         ImageError: The only transform is singular, not finite, or its axes are not at right angles.
@@ -60,8 +62,9 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
         raise damaged(path, "axes without a direction in the header")
     if not _orthonormal(chosen):
         check_right_angles(path, axes)
-        left, _, right = np.linalg.svd(axes)
-        axes = left @ right
+        if slant_degrees(axes) <= SLANT_DEGREES:
+            left, _, right = np.linalg.svd(axes)
+            axes = left @ right
     direction = RAS_TO_LPS[:, None] * axes
     x, y, z = (RAS_TO_LPS * chosen[:, 3] * unit_mm(header)).tolist()
     # + 0.0 turns -0.0 into 0.0.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from autounet.errors import ImageError
-from autounet.geometry import Grid
+from autounet.geometry import Grid, slant_degrees
 from autounet.labels import IntArray
 
 AnyArray = npt.NDArray[Any]
@@ -23,7 +23,10 @@ DEFLATE_MAX_RATIO = 1100
 """zlib cannot expand data more than 1032 times; a header that claims more than this cannot be true."""
 
 SLANT_DEGREES = 1.0
-"""So far from a right angle axes may be."""
+"""So far from a right angle axes may be: what headers round."""
+
+TILT_DEGREES = 45.0
+"""So far off the slices' normal the line from slice to slice may be: a gantry tilts by 30° at most."""
 
 MM_PER_UNIT = {
     **{"angstrom": 1e-7, "nm": 1e-6, "nanometer": 1e-6, "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3},
@@ -118,26 +121,27 @@ def make_grid(path: Path, shape_czyx: tuple[int, ...], spacing_mm_xyz: tuple[flo
 
 
 def check_right_angles(path: Path, axes: npt.NDArray[np.floating[Any]]) -> None:
-    """Refuses axes that are not at right angles, as of a CT with a tilted gantry: in such an array everything is slanted.
+    """Refuses axes that are not at right angles.
+
+    Only the third may be slanted, as of a CT with a tilted gantry: such an image is taken as it lies, each slice in its place.
 
     Args:
         path: For the message.
         axes: Columns are the directions of the array axes x, y, z, of any length.
 
     Raises:
-        ImageError: Two axes are more than ``SLANT_DEGREES`` off; less is what headers round.
+        ImageError: x and y are more than ``SLANT_DEGREES`` off a right angle, or z more than ``TILT_DEGREES`` off the normal of both.
     """
-    lengths = np.linalg.norm(axes, axis=0)
-    cosines = (axes.T @ axes) / np.outer(lengths, lengths)
-    for one, two in ((0, 1), (0, 2), (1, 2)):
-        angle = float(np.degrees(np.arccos(np.clip(cosines[one, two], -1, 1))))
-        if abs(angle - 90) > SLANT_DEGREES:
-            raise ImageError(
-                f"{path}: the axes are not at right angles",
-                found=f"{angle:.4g}° between {'xyz'[one]} and {'xyz'[two]}",
-                expected=f"90°, within {SLANT_DEGREES:g}°",
-                remedy="resample it to a straight grid (dcm2niix does so for a tilted gantry: the file whose name ends in _Tilt)",
-            )
+    across, down, _ = (axes / np.linalg.norm(axes, axis=0)).T
+    angle = float(np.degrees(np.arccos(np.clip(across @ down, -1, 1))))
+    slanted = abs(angle - 90) > SLANT_DEGREES
+    if slanted or slant_degrees(axes) > TILT_DEGREES:
+        raise ImageError(
+            f"{path}: the axes are not at right angles",
+            found=f"{angle:.4g}° between x and y" if slanted else f"z slanted by {slant_degrees(axes):.4g}°",
+            expected=f"90°, within {SLANT_DEGREES:g}°" if slanted else f"at most {TILT_DEGREES:g}°",
+            remedy="resample it to a straight grid (dcm2niix does so for a tilted gantry: the file whose name ends in _Tilt)",
+        )
 
 
 def planar_grid(height: int, width: int) -> Grid:

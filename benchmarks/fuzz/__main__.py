@@ -59,18 +59,18 @@ def _reproducers(folder: Path) -> list[Path]:
 
 def _read(target: Target, log: str, code: int, found: Sequence[Path]) -> Result:
     """LibFuzzer's words as numbers."""
-    tried, speed = re.findall(r"stat::number_of_executed_units:\s*(\d+)", log), re.findall(r"stat::average_exec_per_sec:\s*(\d+)", log)
+    ended = re.search(r"^tried (\d+) in (\d+) s", log, flags=re.MULTILINE)
     coverage = [int(number) for number in re.findall(r" cov: (\d+) ", log)]
     first = re.search(r"INITED cov: (\d+)", log)
     seen = re.findall(r"#(\d+)\s", log)
     fault = ""
-    if code != 0 or found:
+    if code != 0 or found or ended is None:
         said = re.findall(r"AssertionError: (.*)|((?:Fatal Python error|ERROR: libFuzzer|MemoryError|\w+Error:).*)", log)
         fault = next((one or other for one, other in said), f"exit code {code}; see the log")
     return Result(
         target.name,
-        int(tried[-1]) if tried else max(map(int, seen), default=0),
-        int(speed[-1]) if speed else 0,
+        int(ended[1]) if ended else max(map(int, seen), default=0),
+        int(ended[1]) // max(int(ended[2]), 1) if ended else 0,
         max(coverage, default=0) - int(first[1]) if first else 0,
         tuple(str(path) for path in found),
         fault[:300],
