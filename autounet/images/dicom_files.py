@@ -99,7 +99,7 @@ def _archive(path: Path, name: str) -> Iterator[tuple[Callable[[], list[Place]],
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise damaged(path, error) from error
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_hidden(entry.filename)]
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/") and not _is_hidden(entry.filename)]
         if len(entries) > MOST_FILES:
             raise ImageError(f"{path}: holds too many files", found=len(entries), expected=f"at most {MOST_FILES}")
         if any(entry.flag_bits & 1 for entry in entries):
