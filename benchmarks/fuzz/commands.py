@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import zlib
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from random import Random
@@ -105,7 +106,7 @@ def _of_file(data: bytes, random: Random) -> bytes:
 
 
 def _use_run(data: bytes, folder: Path) -> None:
-    """Predicting, reporting and exporting from a run folder that somebody has given; each writes where it is told and nowhere else."""
+    """Exporting, reporting or predicting from a run folder that somebody has given; each writes where it is told and nowhere else."""
     name, _, content = data.partition(MARK)
     layout = RunLayout(folder / "runs" / "Dataset001_Livers")
     wanted = next((known for known in FILES if known.encode() == name), "plan.json")
@@ -113,10 +114,13 @@ def _use_run(data: bytes, folder: Path) -> None:
     try:
         target.write_bytes(content)
         where = ("--runs", str(folder / "runs"))
-        command("export", "-d", "Dataset001_Livers", "--overwrite", *where, folder=folder)
-        command("report", "-d", "Dataset001_Livers", *where, folder=folder)
-        images = ("-i", str(folder / "images"), "-o", str(folder / "out"), "--device", "cpu", "--overwrite")
-        command("predict", "-d", "Dataset001_Livers", *images, *where, folder=folder)
+        lines = (
+            ("export", "--overwrite"),
+            ("report",),
+            ("predict", "-i", str(folder / "images"), "-o", str(folder / "out"), "--device", "cpu", "--overwrite"),
+        )
+        name, *rest = lines[zlib.crc32(content) % 3]  # one of them: each takes a while
+        command(name, "-d", "Dataset001_Livers", *rest, *where, folder=folder)
     finally:
         target.write_bytes(before)
     made = {path.name for path in folder.iterdir()} - {"runs", "images", "out"}
