@@ -17,7 +17,7 @@ from benchmarks.fuzz.targets import TARGETS
 from benchmarks.fuzz.watch import Watch, judge, limit_memory, working_folder
 from benchmarks.measure import REPOSITORY, machine, show_table, write_json
 
-PATIENCE = 300
+PATIENCE = 900
 """Seconds a process may take beside its time: to import, to try the corpus, to end."""
 
 
