@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from autounet import owner
 from autounet.errors import ArtefactError
 from autounet.portable import replace_file
+from autounet.text_files import read_text
 
 PARTIAL = ".partial-"
 """Names of files that are being written begin so; it follows whose they are (``owner.tag``)."""
@@ -70,7 +71,7 @@ class Artefact(Frozen):
             ArtefactError: The file is missing, is not JSON, has another kind or version, or breaks the schema.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except FileNotFoundError:
             raise ArtefactError(f"{path}: no {cls.KIND} here", remedy="run `autounet plan` for this dataset first") from None
         except (OSError, UnicodeDecodeError) as error:

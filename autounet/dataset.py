@@ -3,6 +3,7 @@
 Reading a dataset here opens no image. What only the images can tell is checked when the fingerprint is extracted.
 """
 
+import os
 import re
 import sys
 from collections import Counter
@@ -27,6 +28,9 @@ from autounet.image_names import (
 )
 from autounet.labels import LabelSpec
 from autounet.portable import unusable_on_windows
+
+LONGEST_CASE = 200
+"""Bytes of a case's name: file systems take 255, and endings are added."""
 
 EXAMPLE_ENTRY = '{"image": "./imagesTr/case.nii.gz", "label": "./labelsTr/case.nii.gz"}'
 
@@ -139,7 +143,7 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
         images = row.get("images", row.get("image")) if isinstance(row, dict) else None
         label = row.get("label") if isinstance(row, dict) else None
         images = [images] if isinstance(images, str) else images
-        if not isinstance(images, list) or not images or not all(isinstance(item, str) for item in images) or not isinstance(label, str):
+        if not isinstance(images, list) or not images or not all(_can_be_path(item) for item in (*images, label)):
             raise DatasetError(
                 f"{path}: entry {position + 1} of the training cases is malformed",
                 found=quoted(row),
@@ -148,7 +152,7 @@ def _listed_cases(root: Path, rows: list[Any], channels: int, problems: list[Pro
             )
         patient, fold = patient_and_fold(row, position, path)
         files = _channel_files(tuple(_located(root, item) for item in images), channels)
-        label_file = _located(root, label)
+        label_file = _located(root, str(label))
         case_id = str(row.get("id") or re.sub(r"_0000$", "", split_ending(label_file)[0]))
         if case_id in seen:
             what = "is listed twice in dataset.json" if seen[case_id] == label_file else f"two label maps have this name, one is {label}"
@@ -289,11 +293,23 @@ def name_problems(case_id: str) -> list[Problem]:
     shown = case_id.encode(errors="backslashreplace").decode()
     if shown != case_id or case_id in (".", "..") or any(character in "/\\" or ord(character) < 32 for character in case_id):
         return [Problem(shown, "is a name that not every file system can have", "rename the case")]
+    if len(case_id.encode()) > LONGEST_CASE:
+        return [Problem(f"{shown[:60]}…", f"is a name of more than {LONGEST_CASE} bytes", "rename the case")]
     if case_id.endswith((".seg", ".border")):
         return [Problem(case_id, "ends as files of prepared cases do", "rename the case")]
     if sys.platform == "win32" and (why := unusable_on_windows(case_id)):
         return [Problem(case_id, why, "rename the case")]
     return []
+
+
+def _can_be_path(item: object) -> bool:
+    """Whether systems take it for the path of a file, there or not."""
+    if not isinstance(item, str) or "\0" in item:
+        return False
+    try:
+        return max(len(part) for part in os.fsencode(item).split(b"/")) <= 255
+    except UnicodeEncodeError:
+        return False
 
 
 def _below(file: Path, root: Path) -> Path:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from autounet.errors import DatasetError
 from autounet.labels import LabelSpec, StructureClass
+from autounet.text_files import read_text
 
 FORMAT_PAGE = "docs/reference/dataset-format.md"
 
@@ -31,7 +32,7 @@ def load_description(path: Path) -> dict[str, Any]:
     """
     remedy = f"write one as {FORMAT_PAGE} shows"
     try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+        raw = json.loads(read_text(path, "utf-8-sig"))
     except FileNotFoundError:
         what = f"{path.parent}: no dataset.json in this folder" if path.name == "dataset.json" else f"{path}: no such file"
         raise DatasetError(what, remedy=remedy) from None
@@ -190,7 +191,7 @@ def _labels(raw: Mapping[str, Any], path: Path) -> LabelSpec:
 
 def _named_values(declared: Mapping[str, Any], path: Path) -> list[tuple[str, tuple[int, ...]]]:
     """Name and values of every label, whichever of the two is the key."""
-    if all(re.fullmatch(r"-?[0-9]+", key) and isinstance(name, str) for key, name in declared.items()):
+    if all(re.fullmatch(r"-?[0-9]{1,20}", key) and isinstance(name, str) for key, name in declared.items()):
         pairs: list[tuple[str, Any]] = [(name, int(key)) for key, name in declared.items()]
     else:
         pairs = list(declared.items())
@@ -230,7 +231,7 @@ def _paint_order(raw: Mapping[str, Any], classes: list[StructureClass], path: Pa
 
 
 def _is_whole(text: str) -> bool:
-    return re.fullmatch(r"[0-9]+", text) is not None
+    return re.fullmatch(r"[0-9]{1,20}", text) is not None
 
 
 def _is_name(value: object) -> bool:

@@ -15,6 +15,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+MOST_SHOWN = 1500
+"""Characters of each part of a message: found values and names come from files, and may be of any length."""
+
+
+def printable(text: str) -> str:
+    """Text that a terminal or a log can be given: what would move the cursor, or is no character at all, is written out."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text)
+
+
+def _shown(part: object) -> str:
+    text = printable(str(part))
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
+
 
 class AutounetError(Exception):
     """Base of all errors that a user can cause and mend.
@@ -34,12 +49,12 @@ class AutounetError(Exception):
 
     def describe(self) -> str:
         """One sentence or two: what is wrong, found and expected, and the remedy."""
-        text = self.what
-        details = [f"{word} {value}" for word, value in (("found", self.found), ("expected", self.expected)) if value is not None]
+        text = _shown(self.what)
+        details = [f"{word} {_shown(value)}" for word, value in (("found", self.found), ("expected", self.expected)) if value is not None]
         if details:
             text += f": {', '.join(details)}"
         if self.remedy:
-            text += f". {self.remedy[0].upper()}{self.remedy[1:]}"
+            text += f". {self.remedy[0].upper()}{_shown(self.remedy[1:])}"
         return text
 
     def without_frames(self) -> Self:

@@ -77,10 +77,14 @@ class NetworkSpec(Frozen):
     """Convolutions per decoder stage, in the order of nnU-Net's plans (one fewer than stages)."""
 
 
+ConfigurationName = Annotated[str, Field(pattern=r"^\w[\w.+-]{0,99}$")]
+"""Folders are named so: it must not lead anywhere."""
+
+
 class Configuration(Frozen):
     """One way to look at the data: its grid, its patches and its network."""
 
-    name: str
+    name: ConfigurationName
     spacing_mm: tuple[float, ...]
     """Target spacing; one value per network axis (two for ``2d``, whose slices keep their distance)."""
     median_shape: tuple[float, ...]
@@ -93,7 +97,7 @@ class Configuration(Frozen):
     network: NetworkSpec
     mirror_axes: tuple[int, ...]
     """Network axes along which training and prediction may mirror."""
-    previous_stage: str | None = None
+    previous_stage: ConfigurationName | None = None
     """Configuration whose predictions are further inputs, one channel per foreground label: cascades only."""
     decisions: tuple[Decision, ...]
 
@@ -160,7 +164,7 @@ class Plan(Artefact):
     """Ending of the training images, the default for predictions."""
     transpose: Triple
     """Array axes z, y, x in the network's order."""
-    configurations: dict[str, Configuration]
+    configurations: dict[ConfigurationName, Configuration]
     decisions: tuple[Decision, ...]
     """Decisions that hold for every configuration."""
 

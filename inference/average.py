@@ -30,6 +30,8 @@ def read_probabilities(path: Path, labels: LabelSpec) -> npt.NDArray[Any]:
         raise ImageError(f"{path}: cannot be read as probabilities", found=error, expected=expected) from None
     except Exception as error:  # zipfile and zlib have errors of their own for damaged files
         raise ImageError(f"{path}: is damaged", found=error, remedy="make it again") from None
+    if not isinstance(array, np.ndarray):
+        raise ImageError(f"{path}: cannot be read as probabilities", found="no array", expected=expected)
     if array.ndim != 4 or len(array) != labels.outputs or array.dtype.kind != "f":
         raise ImageError(f"{path}: probabilities of another shape", found=f"{array.shape} {array.dtype}", expected=expected)
     if not np.isfinite(array).all():

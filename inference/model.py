@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from autounet.bundle_check import faults_of_plan
 from autounet.checkpoint import load_weights, read_about
 from autounet.device import autocast, pick_device, pick_precision
 from autounet.errors import ArtefactError, UsageError
@@ -196,6 +197,8 @@ def _load_stage(plan: Plan, trained: Sequence[TrainedFold], runtime: Runtime) ->
             expected=" or ".join(plan.configurations),
             remedy="choose another configuration, or train it again",
         )
+    if (fault := next(faults_of_plan(plan), None)) is not None:  # before a network of any size is made
+        raise ArtefactError(f"{trained[0].weights}: its plan.json cannot be carried out", found=fault, remedy=Plan.REMEDY)
     configuration = plan.configurations[trained[0].configuration]
 
     def states() -> Iterator[tuple[str, dict[str, Tensor]]]:

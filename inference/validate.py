@@ -18,6 +18,7 @@ from autounet.inference.run import PredictionJob, predict_cases
 from autounet.layout import FoldLayout
 from autounet.plan import Configuration, Plan
 from autounet.runtime import Runtime
+from autounet.text_files import read_text
 
 
 def validate_fold(
@@ -85,8 +86,8 @@ def _write_notes(layout: FoldLayout, identity: str, expected_dice: Mapping[str, 
 
 def _read_notes(layout: FoldLayout) -> dict[str, Any]:
     try:
-        found = json.loads(layout.confidence.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(read_text(layout.confidence))
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -95,7 +96,7 @@ def read_confidence(layout: FoldLayout) -> dict[str, float | None]:
     """Held-out case → expected Dice; empty where nothing readable is there."""
     try:
         return {str(case): None if value is None else float(value) for case, value in _read_notes(layout)["expected_dice"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
 
 

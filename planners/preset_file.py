@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from autounet.errors import UsageError
 from autounet.planners.presets import PRESETS
 from autounet.preset import Preset
+from autounet.text_files import read_text
 
 BASE = "nnunet"
 """Whose numbers hold where the file names no ``base``."""
@@ -41,7 +42,7 @@ def read_preset(path: Path) -> Preset:
         UsageError: The file cannot be read, is not JSON, names an unknown base or field, or a number makes no sense.
     """
     try:
-        raw: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+        raw: Any = json.loads(read_text(path, "utf-8-sig"))
     except OSError as error:
         raise UsageError(f"--preset {path}: cannot be read", found=error.strerror or error, remedy="check the path") from None
     except (ValueError, RecursionError) as error:

@@ -116,7 +116,7 @@ class Store:
             previous = None if stored.previous_bytes is None else self.previous_file(case).stat().st_size
         except (ArtefactError, OSError):
             return None
-        whole = (*sizes, border, previous) == (*stored.file_bytes, stored.border_bytes, stored.previous_bytes)
+        whole = stored.case == case and (*sizes, border, previous) == (*stored.file_bytes, stored.border_bytes, stored.previous_bytes)
         fresh = whole and stored.made_from.get("recipe") == self.recipe
         if not fresh or sources is None:
             return stored if fresh else None
@@ -209,13 +209,13 @@ class StoredArray:
         try:
             array = blosc2.open(str(path), mode="r")
             return cls(path, array.shape, array.blocks, array.dtype, array)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:  # also of what is no array but a list of chunks
             raise _damaged(path, error) from None
 
     def __getitem__(self, part: Any) -> npt.NDArray[Any]:
         try:
             return np.asarray(self._array[part])
-        except (OSError, RuntimeError, ValueError) as error:
+        except (IndexError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise _damaged(self.path, error) from None
 
     def foreground(self, counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:

@@ -41,6 +41,7 @@ FLOORS = (
         "runtime",
         "selection",
         "splits",
+        "text_files",
     ),
     (
         "archive",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from autounet.artefact import Frozen, write_text_atomic
 from autounet.errors import ArtefactError
+from autounet.text_files import read_text
 
 
 class EpochRecord(Frozen):
@@ -42,6 +43,6 @@ def write_history(path: Path, records: Sequence[EpochRecord]) -> None:
 def read_history(path: Path) -> list[EpochRecord]:
     """Reads a history. Raises ArtefactError when it is missing or malformed."""
     try:
-        return [EpochRecord.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [EpochRecord.model_validate_json(line) for line in read_text(path).splitlines()]
     except (OSError, ValueError) as error:
         raise ArtefactError(f"{path}: cannot be read as a training history", found=error) from None

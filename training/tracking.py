@@ -16,6 +16,7 @@ from typing import Literal, Protocol, Self
 
 from autounet.artefact import Frozen, write_text_atomic
 from autounet.errors import ArtefactError, UsageError
+from autounet.text_files import read_text
 from autounet.training.history import EpochRecord
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def _open(name: TrackerName, folder: Path, run_name: str, settings: Settings, ke
 
 def _read(path: Path) -> dict[TrackerName, _Kept]:
     try:
-        return dict(_AllKept.model_validate_json(path.read_text(encoding="utf-8")).runs)
+        return dict(_AllKept.model_validate_json(read_text(path)).runs)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

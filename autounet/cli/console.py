@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Column, Table
 from rich.text import Text
 
-from autounet.errors import AutounetError, DatasetError, Problem
+from autounet.errors import AutounetError, DatasetError, Problem, printable
 from autounet.runtime import Advance
 
 PLAIN_SECONDS = 20.0
@@ -261,7 +261,7 @@ def _to_log(level: int, text: str) -> None:
 
 def _printable(text: str) -> str:
     """Text for the terminal as it stands: no markup of ours, and nothing of strangers' that would move the cursor."""
-    return escape("".join(character if character.isprintable() or character in "\n\t" else ascii(character)[1:-1] for character in text))
+    return escape(printable(text))
 
 
 def _width(stream: Any) -> int | None:

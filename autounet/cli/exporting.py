@@ -1,5 +1,6 @@
 """``autounet export``: trained folds of a run folder as one file that can be given away."""
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,13 +56,18 @@ def run_export(
     trained += [fold for fold in choose_before(layout, plan, trained, named_folds(folds)) if fold.configuration not in there]
     for fold in trained:
         check_plan(fold.weights, plan, fold.configuration)
-    path = output or Path(f"{plan.dataset}.zip")
+    path = output or Path(f"{_file_name(plan.dataset)}.zip")
     check_target(path, overwrite)
     about = about_model(plan.dataset, JOIN.join(first), f"autounet {__version__}", *words)
     steps = () if selection is None else selection.postprocessing
     postprocessing = Postprocessing(made_from={"selection": selection.digest()}, steps=steps) if selection is not None and steps else None
     manifest = write_bundle(path, about, plan, postprocessing, _weights(trained))
     show_bundle(session, path, manifest)
+
+
+def _file_name(dataset: str) -> str:
+    """A dataset's name as that of a file here, whatever plan.json says it is."""
+    return re.sub(r"[/\\:]|[^ -~\w]", "_", dataset)[:100]
 
 
 def about_model(name: str, selection: str, origin: str, licence: str, description: str) -> About:

@@ -35,6 +35,7 @@ from autounet.planners.words import count
 from autounet.preprocessing.run import recipe_of
 from autounet.preprocessing.store import Store, StoredCase
 from autounet.splits import Split
+from autounet.text_files import read_text
 from autounet.training.distributed import agreed, anywhere
 from autounet.training.history import EpochRecord
 from autounet.training.job import FoldJob
@@ -296,8 +297,8 @@ class FoldRun:
         }
         initial = None
         if begun:
-            with suppress(OSError, ValueError, AttributeError):
-                before = json.loads(layout.training.read_text(encoding="utf-8")).get("initial_weights")
+            with suppress(OSError, ValueError, AttributeError, RecursionError):
+                before = json.loads(read_text(layout.training)).get("initial_weights")
                 record |= {} if before is None else {"initial_weights": before}
         elif wish.initial is not None:
             initial = initial_weights(wish.initial, self.plan, self.configuration, self.session.runtime.seed)

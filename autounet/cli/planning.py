@@ -18,6 +18,7 @@ from autounet.interop.nnunet_plans import NnunetPlans, nnunet_plans
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan
 from autounet.planners.compare import Change, compare_plans, compare_with_nnunet
+from autounet.text_files import read_text
 
 MOST_CLASSES = 60
 """So many classes have a row of their own."""
@@ -93,7 +94,7 @@ def read_fingerprint(path: Path, dataset_json: Path | None) -> tuple[Fingerprint
         UsageError: nnU-Net's fingerprint needs a dataset.json and none is named.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
         raw = json.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         found = error.strerror if isinstance(error, OSError) else error
@@ -121,7 +122,7 @@ def read_fingerprint(path: Path, dataset_json: Path | None) -> tuple[Fingerprint
 def read_older(path: Path) -> Plan | NnunetPlans:
     """A plan to compare with: ours, or nnU-Net's. Raises ArtefactError."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+        raw = json.loads(read_text(path, "utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         found = error.strerror if isinstance(error, OSError) else error
         raise ArtefactError(f"--compare {path}: cannot be read as a plan", found=found, remedy="name a plan.json") from None

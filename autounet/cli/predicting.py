@@ -42,6 +42,7 @@ from autounet.layout import RunLayout
 from autounet.planners.words import count
 from autounet.selection import JOIN
 from autounet.splits import in_words
+from autounet.text_files import read_text
 
 UNCERTAINTY = "uncertainty"
 """Folder beside the label maps."""
@@ -210,9 +211,9 @@ def read_record(path: Path | None) -> dict[str, str]:
         ArtefactError: The disk refuses to read it.
     """
     try:
-        found = {} if path is None else json.loads(path.read_text(encoding="utf-8"))["predicted_by"]
+        found = {} if path is None else json.loads(read_text(path))["predicted_by"]
         return {str(name): str(identity) for name, identity in found.items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read", found=error.strerror or error, remedy="check the disk, and try again") from None

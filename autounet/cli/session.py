@@ -27,6 +27,7 @@ from autounet.errors import ArtefactError, AutounetError, DatasetError, Interrup
 from autounet.layout import RunLayout
 from autounet.memory import peak_bytes
 from autounet.runtime import ALONE, Processes, Runtime
+from autounet.text_files import read_text
 
 MOST_WORKERS = 8
 SOME_BYTES = 2**16
@@ -257,8 +258,8 @@ def _writable(path: Path) -> Path:
 def _append(layout: RunLayout, entry: dict[str, Any]) -> None:
     with one_at_a_time(layout.noting, lambda holder: None):  # commands that end together are all noted
         try:
-            entries = json.loads(layout.manifest.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            entries = json.loads(read_text(layout.manifest))
+        except (FileNotFoundError, ValueError, RecursionError):
             entries = []
         except OSError as error:  # a disk that is away for a moment must not cost what is noted
             raise ArtefactError(f"{layout.manifest}: cannot be read", found=error.strerror or error) from None

@@ -1,6 +1,7 @@
 """Where DICOM files lie, on disk or in a zip, and their headers. A zip is read where it is: nothing of it is unpacked to disk."""
 
 import io
+import struct
 import warnings
 import zipfile
 import zlib
@@ -96,10 +97,10 @@ def _archive(path: Path, name: str) -> Iterator[tuple[Callable[[], list[Place]],
     check_file(path)
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+    except (OSError, OverflowError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise damaged(path, error) from error
     with archive:
-        entries = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_hidden(entry.filename)]
+        entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/") and not _is_hidden(entry.filename)]
         if len(entries) > MOST_FILES:
             raise ImageError(f"{path}: holds too many files", found=len(entries), expected=f"at most {MOST_FILES}")
         if any(entry.flag_bits & 1 for entry in entries):
@@ -124,7 +125,10 @@ def _is_hidden(name: str) -> bool:
 def _packed(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Place:
     def opened_entry() -> IO[bytes]:
         # Buffered, since pydicom reads a few bytes at a time.
-        raw: Any = archive.open(entry)
+        try:
+            raw: Any = archive.open(entry)
+        except (KeyError, OverflowError, ValueError, struct.error) as error:  # its own header says something else than the zip's list
+            raise zipfile.BadZipFile(ascii(str(error))[1:-1]) from None
         return io.BufferedReader(raw)
 
     return Place(path / entry.filename.lstrip("/"), entry.file_size, opened_entry, packed=True)

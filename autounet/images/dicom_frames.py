@@ -58,8 +58,11 @@ def is_image(header: Any) -> bool:
 
 
 def frame_count(header: Any) -> int:
-    """Number of frames of a file; 1 where it does not say."""
-    return max(int(header.get("NumberOfFrames") or 1), 1)
+    """Number of frames of a file; 1 where it does not say, or says what is no number: the pixels will tell."""
+    try:
+        return max(int(header.get("NumberOfFrames") or 1), 1)
+    except (OverflowError, TypeError, ValueError):
+        return 1
 
 
 def image_type(header: Any) -> list[str]:

@@ -12,6 +12,7 @@ from autounet.artefact import atomic_path, partial_prefix
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import split_ending
+from autounet.images.itk_headers import check_header
 from autounet.images.meaning import Meaning
 from autounet.images.slicer import segmentation_keys
 from autounet.images.stored import MM_PER_UNIT, AnyArray, Stored, check_file, check_right_angles, check_size, damaged, make_grid
@@ -43,11 +44,8 @@ def read(path: Path, as_labels: bool) -> Stored:
     Raises:
         ImageError: The file is damaged or holds what is not an image.
     """
-    file_bytes = check_file(path)
-    sitk, header = _simpleitk(), _header(path)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO(IMAGE_IO[split_ending(path)[1].lower()])
-    reader.SetFileName(str(path))
+    check_file(path)
+    (reader, voxel_bytes), sitk, header = _reader(path), _simpleitk(), _header(path)
     try:
         reader.ReadImageInformation()
         sizes = tuple(int(size) for size in reader.GetSize())
@@ -57,7 +55,7 @@ def read(path: Path, as_labels: bool) -> Stored:
         if component not in COMPONENT_BYTES or len(sizes) not in (2, 3, 4) or (len(sizes) == 4 and channels > 1):
             raise _no_volume(path, f"{kind}, axis sizes {sizes}")
         claimed = int(np.prod((*sizes, channels), dtype=object)) * COMPONENT_BYTES[component]
-        check_size(path, claimed, None if _is_header_alone(header) else file_bytes)
+        check_size(path, claimed, voxel_bytes)
         geometry = reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection()
         values = _channels_first(sitk.GetArrayFromImage(reader.Execute()), len(sizes), channels)
     except (RuntimeError, ValueError) as error:
@@ -68,10 +66,7 @@ def read(path: Path, as_labels: bool) -> Stored:
 def read_size(path: Path) -> tuple[int, Grid]:
     """Channels and grid, from the header alone. Raises ImageError."""
     check_file(path)
-    header = _header(path)
-    reader = _simpleitk().ImageFileReader()
-    reader.SetImageIO(IMAGE_IO[split_ending(path)[1].lower()])
-    reader.SetFileName(str(path))
+    (reader, _), header = _reader(path), _header(path)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -82,6 +77,16 @@ def read_size(path: Path) -> tuple[int, Grid]:
     x, y, z, channels = (*(int(size) for size in reader.GetSize()), 1, 1)[:4]
     grid = _grid(path, (channels, z, y, x), axes, _unit_mm(header), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
     return channels * int(reader.GetNumberOfComponents()), grid
+
+
+def _reader(path: Path) -> tuple[Any, int]:
+    """ITK's reader for a file whose header it can be given, and the bytes of the file that holds the voxels. Raises ImageError."""
+    ending = split_ending(path)[1].lower()
+    voxel_bytes = path.stat().st_size if ending == ".png" else check_header(path)
+    reader = _simpleitk().ImageFileReader()
+    reader.SetImageIO(IMAGE_IO[ending])
+    reader.SetFileName(str(path))
+    return reader, voxel_bytes
 
 
 def _no_volume(path: Path, found: str) -> ImageError:
@@ -152,11 +157,6 @@ def _header(path: Path) -> dict[str, str]:
             if name.strip().lower() == "elementdatafile":  # voxels may follow
                 break
     return fields
-
-
-def _is_header_alone(header: dict[str, str]) -> bool:
-    """Whether the voxels are in another file."""
-    return "data file" in header or "datafile" in header or header.get("elementdatafile", "LOCAL").upper() != "LOCAL"
 
 
 def _unit_mm(header: dict[str, str]) -> float:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import slant_degrees
-from autounet.images.stored import SLANT_DEGREES, check_right_angles
+from autounet.images.stored import SLANT_DEGREES, check_right_angles, damaged
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,11 @@ def placement_of(header: Any, path: Path) -> Placement:
             found=f"rows {np.array2string(sform, precision=4) if sform is not None else ''}".replace("\n", ""),
             remedy="set sform_code to 0, or write the affine anew, e.g. with nibabel",
         )
-    lengths = np.linalg.norm(chosen[:, :3], axis=0)
-    axes, spacing = chosen[:, :3] / lengths, None
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(chosen[:, :3], axis=0)
+        axes, spacing = chosen[:, :3] / lengths, None
+    if not np.isfinite(axes).all():  # numbers so small or so large that they vanish when squared
+        raise damaged(path, "axes without a direction in the header")
     check_right_angles(path, axes)
     if slant_degrees(axes) > SLANT_DEGREES:
         spacing = tuple((lengths * unit_mm(header)).tolist())

@@ -40,9 +40,9 @@ def read(path: Path, as_labels: bool) -> Stored:
     try:
         with Image.open(path, formats=[FORMATS[path.suffix.lower()]]) as image:
             width, height = image.size
-            # 8 is the widest pixel (four channels of 16 bits); JPEG can pack flat colour more tightly than deflate.
+            # 8 is the widest pixel (four channels of 16 bits), and of one bit the narrowest; JPEG needs a bit for 64 pixels at least.
             check_size(path, width * height * 8)
-            check_size(path, width * height // 8, None if image.format == "JPEG" else file_bytes)
+            check_size(path, width * height // 8, file_bytes)
             raw_mode = _raw_mode(image)
             if raw_mode == "LA;16B":
                 raise ImageError(f"{path}: 16-bit grey with transparency cannot be read", remedy="save it without transparency")

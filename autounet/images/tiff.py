@@ -20,7 +20,7 @@ from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid, Triple, TripleMm
 from autounet.image_names import split_ending
-from autounet.images.stored import MM_PER_UNIT, AnyArray, Stored, check_file, check_size, damaged, planar_grid
+from autounet.images.stored import DEFLATE_MAX_RATIO, MM_PER_UNIT, AnyArray, Stored, check_file, check_size, damaged, planar_grid
 from autounet.labels import IntArray
 
 SPACING_KEY = "spacing_mm_zyx"
@@ -34,6 +34,11 @@ OTHER_COLOURS = ("SEPARATED", "CIELAB", "ICCLAB", "ITULAB", "CFA", "LOGL", "LOGL
 
 log = logging.getLogger(__name__)
 
+DEFLATED = (1, 8, 32773, 32946)
+"""TIFF's numbers of compressions that pack no tighter than deflate: none, packed bits, and the two of deflate."""
+MOST_PACKED = 55_000
+"""No other compression in use shrinks an image to a smaller part than this; zstd shrinks zeros so."""
+
 
 def read(path: Path, as_labels: bool) -> Stored:
     """Reads the first image series of a TIFF file.
@@ -45,15 +50,19 @@ def read(path: Path, as_labels: bool) -> Stored:
         ImageError: The file is damaged, has more axes, other colours, or a compression that needs another package; for labels, one
             that changes values.
     """
-    check_file(path)
+    file_bytes = check_file(path)
     tifffile = _tifffile()
     try:
         _check_pages(path)
         with tifffile.TiffFile(path) as tif:
+            _check_ome(tif, path)
             series = tif.series[0]
             if series.dtype.kind not in "buif":
                 raise ImageError(f"{path}: pixels of this type cannot be used", found=series.dtype, expected="integers or floats")
-            check_size(path, int(series.nbytes))
+            if series.size == 0:
+                raise damaged(path, f"pages of the sizes {series.shape}", "sizes from 1 up")
+            known = int(series.keyframe.compression) in DEFLATED
+            check_size(path, int(series.nbytes), file_bytes if known else file_bytes * (MOST_PACKED // DEFLATE_MAX_RATIO))
             if any(page is None for page in series.pages):
                 raise damaged(path, "pages that are in other files")
             if len(tif.series) > 1:
@@ -69,6 +78,8 @@ def read(path: Path, as_labels: bool) -> Stored:
         raise
     except Exception as error:  # tifffile's decoders raise many kinds
         raise damaged(path, error) from error
+    if pixels.size == 0:  # by the tags there were some
+        raise damaged(path, "no pixels")
     values, is_stack = _channels_first(pixels, axes, path)
     if values.dtype.kind == "b":
         values = values.astype(np.uint8)
@@ -103,7 +114,9 @@ def read_size(path: Path) -> tuple[int, Grid]:
     check_file(path)
     tifffile = _tifffile()
     try:
+        _check_pages(path)
         with tifffile.TiffFile(path) as tif:
+            _check_ome(tif, path)
             series, spacing = tif.series[0], _stack_spacing(tif)
             layout = _layout(str(series.axes), tuple(series.shape), path)
             palette = series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE
@@ -314,6 +327,25 @@ def _check_pages(path: Path) -> None:
             if len(link) < struct.calcsize(next_format):
                 raise damaged(path, f"{size:,} bytes", "more pages")
             offset = struct.unpack(next_format, link)[0]
+
+
+def _check_ome(tif: Any, path: Path) -> None:
+    """OME-XML may name files that hold further pages; they must lie beside this one. Raises ImageError, or whatever damaged XML raises."""
+    text = tif.ome_metadata if tif.is_ome else None
+    if text is None:
+        return
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise damaged(path, "OME-XML that declares entities")
+    for element in ElementTree.fromstring(text).iter():
+        name = element.get("FileName", "") if element.tag.endswith("UUID") else ""
+        beside = path.parent / name
+        if re.search(r"[/\\:]|^\.\.?$", name) or (name and beside.exists() and not beside.is_file()):
+            raise ImageError(
+                f"{path}: names a file elsewhere for its pages",
+                found=ascii(name[:100]),
+                expected="files in the same folder",
+                remedy="put them together, or save the image as one file",
+            )
 
 
 def _tifffile() -> Any:

@@ -74,7 +74,7 @@ def opened(path: Path) -> Iterator[Path]:
 
 
 def _unpack(archive: zipfile.ZipFile, path: Path, folder: Path) -> None:
-    members = [member for member in archive.infolist() if not member.is_dir()]
+    members = [member for member in archive.infolist() if not member.filename.endswith("/")]
     if len(members) > MOST_MEMBERS or len({member.filename for member in members}) < len(members):
         raise ArtefactError(f"{path}: refused", found=f"{len(members)} members, some of the same name or too many")
     for member in members:

@@ -18,6 +18,7 @@ from autounet.interop.nnunet_limits import refuse_what_differs
 from autounet.interop.nnunet_plans import NnunetConfiguration, NnunetPlans, inherited, nnunet_plans
 from autounet.labels import LabelSpec
 from autounet.plan import Configuration, Decision, Normalization
+from autounet.text_files import read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ def _part(folder: ModelFolder, checkpoint: str, folds: Sequence[str] | None) -> 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read", found=error.strerror or error) from None
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from autounet.plan import Plan
 from autounet.planners.words import count
 from autounet.selection import Selection
 from autounet.splits import FOLDS, Splits, in_words
+from autounet.text_files import read_text
 from autounet.training.history import EpochRecord, read_history
 
 T = TypeVar("T")
@@ -197,7 +198,7 @@ def _read(path: Path, reader: Callable[[Path], T], missing: list[str]) -> T | No
 
 def _object(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path}: cannot be read", found=error) from None
     return content if isinstance(content, dict) else {}
@@ -206,7 +207,7 @@ def _object(path: Path) -> Mapping[str, Any]:
 def _commands(layout: RunLayout) -> tuple[Mapping[str, Any], ...]:
     """Entries of the manifest that have the form they should; a damaged one is as good as none."""
     try:
-        entries = json.loads(layout.manifest.read_text(encoding="utf-8"))
+        entries = json.loads(read_text(layout.manifest))
     except (OSError, ValueError, RecursionError):
         return ()
     found = []

@@ -1,0 +1,6 @@
+"""All targets."""
+
+from benchmarks.fuzz import commands, dicom, documents, images, models
+from benchmarks.fuzz.target import Target
+
+TARGETS: dict[str, Target] = {target.name: target for module in (images, dicom, documents, models, commands) for target in module.TARGETS}
