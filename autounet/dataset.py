@@ -13,7 +13,17 @@ from autounet.artefact import Frozen
 from autounet.dataset_json import annotated_classes, channels_and_labels, load_description, patient_and_fold, patients_of, quoted
 from autounet.dataset_search import absolute
 from autounet.errors import DatasetError, Problem
-from autounet.image_names import DICOM, IMAGE_ENDINGS, LABEL_ENDINGS, group_channels, image_exists, image_files, image_format, split_ending
+from autounet.image_names import (
+    DICOM,
+    IMAGE_ENDINGS,
+    LABEL_ENDINGS,
+    ZIP,
+    group_channels,
+    image_exists,
+    image_files,
+    image_format,
+    split_ending,
+)
 from autounet.labels import LabelSpec
 
 EXAMPLE_ENTRY = '{"image": "./imagesTr/case.nii.gz", "label": "./labelsTr/case.nii.gz"}'
@@ -235,6 +245,7 @@ def _of_ending(images: Sequence[Path], named: object, root: Path) -> list[Path]:
         )  # fmt: skip
     ending = (named or _ending(images[0])).lower()
     ending = ending if ending.startswith(".") else f".{ending}"
+    ending = DICOM if ending == ZIP else ending
     chosen = [file for file in images if _ending(file).lower() == ending]
     if not chosen:
         there = Counter(_ending(file) for file in images).most_common()

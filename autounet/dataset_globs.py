@@ -11,7 +11,7 @@ from pathlib import Path
 from autounet.dataset_search import absolute
 from autounet.dataset_table import TableCase, repetitions, safe_name
 from autounet.errors import DatasetError, Problem, UsageError
-from autounet.image_names import split_ending
+from autounet.image_names import holds_dicom, image_format, split_ending
 
 Key = tuple[str, ...]
 
@@ -71,12 +71,17 @@ def match_cases(patterns: Patterns) -> list[TableCase]:
 def find_files(pattern: str, flag: str) -> dict[Path, Key]:
     """What a pattern finds → what each of its wildcards stands for there; hidden files are passed over. Raises UsageError."""
     text = os.path.expanduser(pattern).replace(os.sep, "/").rstrip("/")
-    expression = re.compile(_expression(text), re.DOTALL)
+    # macOS may take umlauts apart, and Windows takes capitals for small letters.
+    flags = re.DOTALL | (re.IGNORECASE if os.path.normcase("A") == "a" else 0)
+    try:
+        expression = re.compile(_expression(unicodedata.normalize("NFC", text)), flags)
+    except re.error as error:
+        raise UsageError(f"{flag}: is no pattern", found=error, expected="* for any characters, [ab] for one of these") from None
     found = {}
     for name in sorted(glob.glob(text, recursive=True)):
-        match = expression.fullmatch(name.replace(os.sep, "/"))
+        match = expression.fullmatch(unicodedata.normalize("NFC", name.replace(os.sep, "/")))
         path = Path(name)
-        if match is not None and (path.is_dir() or split_ending(path)[1] or not path.suffix or path.suffix.lower() in (".zip", ".dcm")):
+        if match is not None and (holds_dicom(path) if path.is_dir() and not split_ending(path)[1] else image_format(path)):
             found[absolute(path)] = tuple(part.strip("/") for part in match.groups())
     if not found:
         raise UsageError(f"{flag}: finds no image", remedy="check the pattern, and put it in quotes, else the shell replaces it")
@@ -96,6 +101,9 @@ def channel_name(pattern: str, position: int) -> str:
 
 def _expression(text: str) -> str:
     """A pattern of ``glob`` as a regular expression with a group for each wildcard."""
+    end = re.fullmatch(r"(.*[*?\]][^/]*\.[A-Za-z]*)\*", text)
+    if end is not None and "*" in end[1].rsplit("/", 1)[-1]:  # *.nii* or *.*: the ending is no part of a name
+        return f"{_expression(end[1])}[^/]*"
     parts = []
     for part in re.split(r"(\*\*/|\*+|\?+|\[!?\]?[^\]/]*\])", text):
         if part == "**/":
@@ -125,7 +133,7 @@ def _varying(found: Mapping[Path, Key], kept: Sequence[int]) -> list[int]:
 def _by_key(found: Mapping[Path, Key], kept: Sequence[int], flag: str, problems: list[Problem]) -> dict[Key, Path]:
     by_key: dict[Key, Path] = {}
     for path, parts in found.items():
-        key = tuple(unicodedata.normalize("NFC", parts[n]) for n in kept)
+        key = tuple(parts[n] for n in kept)
         if key in by_key:
             problems.append(Problem(" ".join(key), f"{flag}: finds both {by_key[key]} and {path}", "make the pattern narrower"))
         by_key.setdefault(key, path)
@@ -142,7 +150,7 @@ def _named(keys: Sequence[Key], by_key: Sequence[Mapping[Key, Path]], first: Map
         name = usual if patterns.id is None else _filled(patterns.id, parts, "--id")
         name = name or split_ending(images[0])[0]
         patient = None if patterns.patient is None else _filled(patterns.patient, parts, "--patient")
-        cases.append(TableCase(str(images[0]), safe_name(unicodedata.normalize("NFC", name)), images, by_key[-1][key], patient))
+        cases.append(TableCase(str(images[0]), safe_name(name), images, by_key[-1][key], patient))
     return cases
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from autounet.dataset_json import MOST_FOLDS
 from autounet.dataset_search import absolute
 from autounet.errors import DatasetError, Problem
-from autounet.image_names import split_ending
+from autounet.image_names import image_exists, image_format, split_ending
 
 TABLE_ENDINGS = (".csv", ".tsv", ".json")
 
@@ -163,18 +163,34 @@ def _image_values(where: str, row: Mapping[str, Any], reading: _Reading) -> list
 
 def _file(where: str, kind: str, value: Any, reading: _Reading) -> Path:
     path = located(str(value), reading.folder)
-    if not path.exists():
+    if not _is_there(path):
         reading.fault(where, f"{kind} not found: {path}", "correct the path: it is relative to the table")
+    elif not image_format(path):
+        reading.fault(where, f"{kind} {path.name} is no image", "name a file with an ending of an image, or DICOM")
     return path
 
 
 def located(text: str, folder: Path) -> Path:
     """A path as it stands in a table: relative to its folder; ``~`` is the home; from Windows also with backslashes."""
-    path = absolute(folder / Path(text.strip()).expanduser())
-    if "\\" in text and not path.exists():
-        other = absolute(folder / Path(text.strip().replace("\\", "/")).expanduser())
-        return other if other.exists() else path
+    path = _below(folder, text.strip())
+    if "\\" in text and not _is_there(path):
+        other = _below(folder, text.strip().replace("\\", "/"))
+        return other if _is_there(other) else path
     return path
+
+
+def _below(folder: Path, text: str) -> Path:
+    try:
+        return absolute(folder / Path(text).expanduser())
+    except RuntimeError:  # ~ and nobody of that name
+        return absolute(folder / text)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists() or image_exists(path)
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
 
 
 def _fold(where: str, value: Any, reading: _Reading) -> int | None:

@@ -152,8 +152,8 @@ def check_folds(folds: Sequence[Split], case_ids: Sequence[str], where: object) 
             raise ArtefactError(f"{where}: fold {number} cannot be used", found=found)
 
 
-def remarks_on(folds: Sequence[Split], case_ids: Sequence[str], patients: Mapping[str, str]) -> list[str]:
-    """What is allowed in folds, and worth knowing: cases that are left out, never held out, or held out more than once; patients in two."""
+def remarks_on(folds: Sequence[Split], case_ids: Sequence[str]) -> list[str]:
+    """What is allowed in folds, and worth knowing: cases that are left out, never held out, or held out more than once."""
     held_out = Counter(case for fold in folds for case in fold.validation)
     used = {case for fold in folds for case in (*fold.train, *fold.validation)}
     never = [case for case in case_ids if case in used and case not in held_out]
@@ -161,13 +161,18 @@ def remarks_on(folds: Sequence[Split], case_ids: Sequence[str], patients: Mappin
     unused = [case for case in case_ids if case not in used]
     words = [f"in no fold, neither trained nor scored: {named(unused)}"] if unused else []
     words += [f"never held out, so they are not scored: {named(never)}"] if never else []
-    words += [f"held out by several folds; scores over all folds take the first: {named(often)}"] if often else []
-    words += [
+    return words + ([f"held out by several folds; scores over all folds take the first: {named(often)}"] if often else [])
+
+
+def leaks_of(folds: Sequence[Split], patients: Mapping[str, str]) -> list[str]:
+    """In words, patients of whom a fold trains on some cases and holds out others."""
+    found = separated(folds, patients)
+    words = [
         f"patient {patient} is in both halves of fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}: "
         "scores will be better than for new patients"
-        for patient, numbers in list(separated(folds, patients).items())[:MOST_NAMED]
+        for patient, numbers in list(found.items())[:MOST_NAMED]
     ]
-    return words
+    return words + ([f"and so are {len(found) - MOST_NAMED} more patients"] if len(found) > MOST_NAMED else [])
 
 
 def read_folds(path: Path) -> tuple[Split, ...]:

@@ -143,15 +143,18 @@ def group_channels(files: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
 
     A file that ends in ``_NNNN`` is a channel only if the case also has a file ``_0000``.
     """
-    return group_named({file: split_ending(file)[0] for file in files})
+    return _grouped([(split_ending(file)[0], file) for file in files])
 
 
 def group_named(stems: Mapping[Path, str]) -> dict[str, tuple[Path, ...]]:
     """As ``group_channels``, of images and their names without ending."""
-    firsts = {stem[:-5] for stem in stems.values() if stem.endswith("_0000") and len(stem) > 5}
+    return _grouped([(stem, file) for file, stem in stems.items()])
+
+
+def _grouped(named: Sequence[tuple[str, Path]]) -> dict[str, tuple[Path, ...]]:
+    firsts = {stem[:-5] for stem, _ in named if stem.endswith("_0000") and len(stem) > 5}
     groups: dict[str, list[Path]] = {}
-    for file in sorted(stems, key=lambda file: (stems[file], file)):  # channels in their order, also from several folders
-        stem = stems[file]
+    for stem, file in sorted(named):  # channels in their order, also from several folders
         case = stem[:-5] if re.search(r"_\d{4}$", stem) and stem[:-5] in firsts else stem
         groups.setdefault(case, []).append(file)
     return {case: tuple(paths) for case, paths in groups.items()}

@@ -17,6 +17,11 @@ class RunLayout:
         return self.root / "fingerprint.json"
 
     @property
+    def facts(self) -> Path:
+        """What each case alone has told for the fingerprint."""
+        return self.root / "fingerprint_cases.npz"
+
+    @property
     def plan(self) -> Path:
         """Every decision, with its reason."""
         return self.root / "plan.json"

@@ -4,7 +4,9 @@ The whole way of ``autounet predict`` is gone: reading, transposing, cropping, r
 is a threshold, so that it is known where the object is. What is written is read by another library (``benchmarks/image_files.py``).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from autounet.plan import Configuration, LossSpec, NetworkSpec, Normalization, P
 from autounet.planners.presets import PRESETS
 from autounet.preset import NNUNET_OPTIMIZER
 from autounet.runtime import Runtime
-from benchmarks.image_files import IMAGES, LABEL_MAPS, Placed, common
+from benchmarks.image_files import IMAGES, LABEL_MAPS, PAIRS, LabelFormat, Placed, common
 
 BRIGHT, DARK, THRESHOLD = 150, 50, 100
 VALUE = 5
@@ -37,8 +39,8 @@ SAME_PLACE = 0.02
 class Example:
     """An image with a box, and what is done with it."""
 
-    image_format: str
-    label_format: str
+    formats: tuple[str, str]
+    """Of the image, of the label map."""
     shape_zyx: tuple[int, int, int]
     spacing_mm_xyz: tuple[float, float, float]
     origin_mm: tuple[float, float, float]
@@ -47,6 +49,8 @@ class Example:
     flips: tuple[int, int, int]
     turn: tuple[float, float, float]
     """Euler angles, radians."""
+    lean: tuple[float, float]
+    """How far each slice is shifted against the one before, along x and y, as a part of their distance."""
     transpose: tuple[int, int, int]
     """The plan's."""
     finer: tuple[float, float, float]
@@ -57,28 +61,34 @@ class Example:
     """Of where the object lies."""
 
 
-def examples(image_formats: tuple[str, ...] = tuple(IMAGES), resampled: bool = False) -> st.SearchStrategy[Example]:
-    """Examples of all formats, geometries and axis orders."""
+def examples(pairs: Sequence[tuple[str, str]] = PAIRS, resampled: bool = False) -> st.SearchStrategy[Example]:
+    """Examples of these formats (of images, of label maps), and of all geometries and axis orders."""
     side = st.integers(9, 24) if resampled else st.integers(5, 24)
     length = st.floats(0.1, 7).map(lambda value: round(value, 4))
     angle = st.sampled_from([0.0]) | st.floats(-3.1, 3.1)
+    shift = st.just(0.0) | st.floats(-0.5, 0.5)  # up to 30 degrees
     orders = st.permutations((0, 1, 2)).map(lambda order: (order[0], order[1], order[2]))
     factor = st.floats(0.5, 2).map(lambda value: round(value, 3)) if resampled else st.just(1.0)
     return st.builds(
         Example,
-        image_format=st.sampled_from(image_formats),
-        label_format=st.sampled_from(tuple(LABEL_MAPS)),
+        formats=st.sampled_from(pairs),
         shape_zyx=st.tuples(side if resampled else side | st.just(1), side, side),
         spacing_mm_xyz=st.tuples(length, length, length),
         origin_mm=st.tuples(*[st.floats(-500, 500)] * 3),
         axes=orders,
         flips=st.tuples(*[st.sampled_from([-1, 1])] * 3),
         turn=st.tuples(angle, angle, angle),
+        lean=st.tuples(shift, shift),
         transpose=orders,
         finer=st.tuples(factor, factor, factor),
         margin=st.integers(0, 1),
         seed=st.integers(0, 2**16),
-    )
+    ).map(_with_slices)
+
+
+def _with_slices(example: Example) -> Example:
+    z, y, x = example.shape_zyx
+    return replace(example, shape_zyx=(max(z, IMAGES[example.formats[0]].least_slices), y, x))
 
 
 def placed_image(example: Example) -> tuple[Placed, npt.NDArray[np.bool_]]:
@@ -97,18 +107,27 @@ def placed_image(example: Example) -> tuple[Placed, npt.NDArray[np.bool_]]:
     values[inside] = BRIGHT
     affine = np.eye(4)
     axes = np.eye(3)[:, list(example.axes)] * example.flips
+    axes[:, 2] += axes[:, :2] @ example.lean
+    axes /= np.linalg.norm(axes, axis=0)
     affine[:3, :3] = Rotation.from_euler("xyz", example.turn).as_matrix() @ axes * example.spacing_mm_xyz
     affine[:3, 3] = example.origin_mm
     return Placed(values, affine), inside
 
 
-def threshold(patches: Tensor) -> Tensor:
-    """A network: scores of background and of what is brighter than the threshold, from unchanged intensities."""
-    return torch.cat((THRESHOLD - patches[:, :1], patches[:, :1] - THRESHOLD), 1)
+def threshold(patches: Tensor, limit: float) -> Tensor:
+    """A network: scores of background and of what is brighter than the limit in the first channel, from unchanged intensities."""
+    return torch.cat((limit - patches[:, :1], patches[:, :1] - limit), 1)
 
 
-def threshold_model(spacing_mm_zyx: tuple[float, ...], transpose: tuple[int, int, int], channels: int = 1) -> Model:
-    """A model that finds what is bright in its first channel; the spacing has two values for planar images."""
+def threshold_model(
+    spacing_mm_zyx: tuple[float, ...],
+    transpose: tuple[int, int, int] = (0, 1, 2),
+    *,
+    channels: int = 1,
+    limit: float = THRESHOLD,
+    patch: tuple[int, ...] = (16, 24, 20),
+) -> Model:
+    """A model that finds what is bright; the spacing and the patch have two values for planar images."""
     ndim = len(spacing_mm_zyx)
     schemes = (Normalization(scheme="none"),) * channels
     network = NetworkSpec(
@@ -126,7 +145,7 @@ def threshold_model(spacing_mm_zyx: tuple[float, ...], transpose: tuple[int, int
         name="2d" if ndim == 2 else "3d_fullres",
         spacing_mm=tuple(spacing_mm_zyx[axis] for axis in transpose) if ndim == 3 else spacing_mm_zyx,
         median_shape=(8.0,) * ndim,
-        patch_size=(64,) * ndim if ndim == 2 else (16, 24, 20),
+        patch_size=patch,
         batch_size=2,
         batch_dice=False,
         normalization=schemes,
@@ -150,7 +169,7 @@ def threshold_model(spacing_mm_zyx: tuple[float, ...], transpose: tuple[int, int
         configurations={configuration.name: configuration},
         decisions=(),
     )
-    return Model(plan, (Stage(configuration, threshold),), torch.device("cpu"))
+    return Model(plan, (Stage(configuration, partial(threshold, limit=limit)),), torch.device("cpu"))
 
 
 def predicted(model: Model, images: tuple[Path, ...], output: Path) -> Path:
@@ -163,19 +182,29 @@ def predicted(model: Model, images: tuple[Path, ...], output: Path) -> Path:
 def check(example: Example, folder: Path) -> None:
     """Predicts an example and compares places; raises AssertionError where they differ."""
     image, inside = placed_image(example)
-    written, read = IMAGES[example.image_format], LABEL_MAPS[example.label_format]
+    written, read = IMAGES[example.formats[0]], LABEL_MAPS[example.formats[1]]
     # Between formats of which one holds less, only what both hold can agree: the image is made without the rest.
     image = image.reduced(common(written.holds, read.holds))
     path = folder / f"case{written.ending}"
     written.write(path, image)
     target = tuple(float(mm * part) for mm, part in zip(image.spacing_mm_xyz[::-1], example.finer, strict=True))
-    found = read.read(predicted(threshold_model(target, example.transpose), (path,), folder / f"label{example.label_format}"))
+    output = predicted(threshold_model(target, example.transpose), (path,), folder / f"label{example.formats[1]}")
+    found = places_in(output, read, image)
+    if example.finer == (1.0, 1.0, 1.0):
+        assert_same_places(image.places(inside), found, SAME_PLACE * image.spacing_mm_xyz.min())
+    else:
+        assert_within_a_voxel(image, inside, found, np.array(target[::-1]))
+
+
+def places_in(output: Path, read: LabelFormat, image: Placed) -> npt.NDArray[np.float64]:
+    """World positions (n, 3), mm, of the voxels that a label map has marked."""
+    if read.places is not None:
+        return read.places(output, image)
+    assert read.read is not None
+    found = read.read(output)
     assert found.values_zyx.shape == image.values_zyx.shape
     assert set(np.unique(found.values_zyx)) <= {0, VALUE}
-    if example.finer == (1.0, 1.0, 1.0):
-        assert_same_places(image.places(inside), found.places(found.values_zyx == VALUE), SAME_PLACE * image.spacing_mm_xyz.min())
-    else:
-        assert_within_a_voxel(image, inside, found.places(found.values_zyx == VALUE), np.array(target[::-1]))
+    return found.places(found.values_zyx == VALUE)
 
 
 def assert_same_places(expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64], tolerance_mm: float) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images.nifti_geometry import origin_and_direction, unit_mm
+from autounet.images.nifti_geometry import placement_of, unit_mm
 from autounet.images.stored import check_right_angles, make_grid
 
 NAME = "image"
@@ -150,8 +150,9 @@ def _read_nibabel(image: Any, name: str) -> tuple[FloatArray, Grid]:
     spatial, header = min(len(sizes), 3), image.header
     spacing = tuple(float(value) * unit_mm(header) for value in header["pixdim"][1 : spatial + 1])
     make_grid(Path(name), czyx.shape, spacing)
-    origin, direction = origin_and_direction(header, Path(name))
-    return czyx, make_grid(Path(name), czyx.shape, spacing, ndim=spatial, origin_mm_xyz=origin, direction=direction)
+    placed = placement_of(header, Path(name))
+    spacing = (placed.spacing_mm_xyz or spacing)[:spatial]
+    return czyx, make_grid(Path(name), czyx.shape, spacing, ndim=spatial, origin_mm_xyz=placed.origin_mm_xyz, direction=placed.direction)
 
 
 def _nibabel_labels(labels_zyx: npt.NDArray[Any], like: Any) -> Any:

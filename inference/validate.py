@@ -95,7 +95,7 @@ PLAIN = {".jpg": ".png", ".jpeg": ".png"}
 
 
 def label_ending(image_ending: str) -> str:
-    """Ending of the label maps in a run folder for images of this ending: the same where it can hold them, NIfTI for DICOM."""
+    """Ending of the label maps in a run folder for images of this ending: the same where it can hold them, else NIfTI."""
     ending = PLAIN.get(image_ending.lower(), image_ending)
     return ending if ending.lower() in WRITTEN_ENDINGS else ".nii.gz"
 

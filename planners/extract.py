@@ -11,12 +11,14 @@ import logging
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from autounet import __version__
 from autounet.artefact import digest_of
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import AutounetError, DatasetError, Problem
@@ -26,10 +28,11 @@ from autounet.image_names import image_state
 from autounet.labels import IntArray, LabelSpec
 from autounet.parallel import map_ordered
 from autounet.planners.components import count_components
+from autounet.planners.facts import VERSION, CaseFacts, ChannelFacts, load_facts, save_facts
 from autounet.planners.laterality.extents import measure_extents
 from autounet.planners.laterality.names import NamedPair, named_pairs
 from autounet.planners.laterality.pairs import exchanged_sides, mirrored_classes, warn_of_exchanged_sides
-from autounet.planners.laterality.side_by_side import Sighting, sight
+from autounet.planners.laterality.side_by_side import sight
 from autounet.planners.orientation import mixed_orientation, orientation_of
 from autounet.planners.reading import file_problem, read_case
 from autounet.planners.words import count
@@ -49,35 +52,15 @@ SEED = 1234
 """For that draw. Not the run's seed: the fingerprint belongs to the dataset, whoever extracts it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _ChannelFacts:
-    """Intensities of one channel of one case, over its labelled voxels."""
-
-    mean: float
-    variance: float
-    minimum: float
-    maximum: float
-    quantiles: npt.NDArray[np.float32]
-    """Ascending."""
-
-
-@dataclass(frozen=True, slots=True)
-class _CaseFacts:
-    """What one case tells. ``fingerprint`` is None when its files could not be used."""
-
-    problems: tuple[Problem, ...]
-    ndim: int = 3
-    fingerprint: CaseFingerprint | None = None
-    channels: tuple[_ChannelFacts, ...] = ()
-    """Empty when the case has no labelled voxel."""
-    sightings: tuple[Sighting, ...] = ()
-    """Classes that lie side by side."""
-
-
-def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
+def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime, kept_in: Path | None = None) -> Fingerprint:
     """Reads and checks all training cases and measures what the planner needs.
 
     Memory holds ``runtime.workers + 1`` cases at most. The result does not depend on the number of workers.
+
+    Args:
+        dataset: The dataset.
+        runtime: Workers and progress.
+        kept_in: File of what cases have told before. Those whose files are as they were are not read; what the others tell is added.
 
     Raises:
         DatasetError: Some files cannot be used, contradict each other or dataset.json, or nothing is labelled;
@@ -85,13 +68,17 @@ def extract_fingerprint(dataset: DatasetSpec, runtime: Runtime) -> Fingerprint:
     """
     kept = max(FEWEST_QUANTILES_PER_CASE, min(QUANTILES_PER_CASE, POOLED_QUANTILES // max(1, len(dataset.cases))))
     pairs = named_pairs(dataset.labels.names)
-    facts: list[_CaseFacts] = []
-    with runtime.progress("Reading cases", len(dataset.cases)) as advance:
-        for case, result in map_ordered(lambda case: _analyse(case, dataset, pairs, kept), dataset.cases, runtime.workers):
-            if isinstance(result, AutounetError):
-                result = _CaseFacts((file_problem(case.id, result),))
-            facts.append(result)
+    keys = {case.id: _key(case, dataset, kept) for case in dataset.cases}
+    known = {} if kept_in is None else load_facts(kept_in)
+    told = {case.id: known[keys[case.id]] for case in dataset.cases if keys[case.id] in known}
+    todo = [case for case in dataset.cases if case.id not in told]
+    with runtime.progress("Reading cases", len(todo)) as advance:
+        for case, result in map_ordered(lambda case: _analyse(case, dataset, pairs, kept), todo, runtime.workers):
+            told[case.id] = CaseFacts((file_problem(case.id, result),)) if isinstance(result, AutounetError) else result
             advance(1, case.id)
+    facts = [told[case.id] for case in dataset.cases]
+    if kept_in is not None and (todo or len(known) != len(facts)):
+        save_facts(kept_in, {keys[case.id]: entry for case, entry in zip(dataset.cases, facts, strict=True)})
     _raise_problems(dataset, facts)
     cases = tuple(entry.fingerprint for entry in facts if entry.fingerprint is not None)
     for name in dataset.labels.names:
@@ -123,21 +110,32 @@ def dataset_digest(dataset: DatasetSpec) -> str:
 
     Classes that are annotated are part of it where they are not all.
     """
-    files = [
-        [
-            case.id,
-            *([file.name, *image_state(file)] for file in (*case.images, case.label)),
-            *([] if case.annotated is None else [list(case.annotated)]),
-        ]
-        for case in dataset.cases
-    ]
+    files = [_state_of(case) for case in dataset.cases]
     return digest_of([list(dataset.channels), dataset.labels.model_dump(mode="json"), files])
 
 
-def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept: int) -> _CaseFacts:
+def _state_of(case: Case) -> list[object]:
+    return [
+        case.id,
+        *([file.name, *image_state(file)] for file in (*case.images, case.label)),
+        *([] if case.annotated is None else [list(case.annotated)]),
+    ]
+
+
+def _key(case: Case, dataset: DatasetSpec, quantiles: int) -> str:
+    """Of all that decides what a case tells."""
+    try:
+        state = _state_of(case)
+    except OSError:
+        state = []  # reading it says what is wrong
+    labels = dataset.labels.model_dump(mode="json")
+    return digest_of([VERSION, Fingerprint.VERSION, __version__, quantiles, list(dataset.channels), labels, state])
+
+
+def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept: int) -> CaseFacts:
     read, ndim, problems = read_case(case, dataset)
     if read is None:
-        return _CaseFacts(problems, ndim=ndim or 3)
+        return CaseFacts(problems, ndim=ndim or 3)
     image, labels, grid = read.image_czyx, read.labels_zyx, read.grid
     box = nonzero_box(image)
     extents = measure_extents(labels, dataset.labels)
@@ -147,7 +145,7 @@ def _analyse(case: Case, dataset: DatasetSpec, pairs: Sequence[NamedPair], kept:
         extents = replace(extents, volumes=np.where(annotated, extents.volumes, 0))
     volumes = dict(zip(dataset.labels.names, extents.volumes.tolist(), strict=True))
     orientation = orientation_of(grid, case.images[0])
-    return _CaseFacts(
+    return CaseFacts(
         problems=(),
         ndim=grid.ndim,
         fingerprint=CaseFingerprint(
@@ -172,7 +170,7 @@ def annotated_share(labels_zyx: IntArray, spec: LabelSpec) -> float | None:
 
 def _channel_facts(
     case_id: str, image: npt.NDArray[np.float32], labels: IntArray, box: Box, spec: LabelSpec, kept: int
-) -> tuple[_ChannelFacts, ...]:
+) -> tuple[ChannelFacts, ...]:
     inside = labels[box.slices()]
     foreground = inside > 0
     if spec.ignore_value is not None:
@@ -182,7 +180,7 @@ def _channel_facts(
     return tuple(_facts(case_id, channel[box.slices()][foreground], kept) for channel in image)
 
 
-def _facts(case_id: str, values: npt.NDArray[np.float32], kept: int) -> _ChannelFacts:
+def _facts(case_id: str, values: npt.NDArray[np.float32], kept: int) -> ChannelFacts:
     mean = float(values.mean(dtype=np.float64))
     drawn = values
     if len(values) > MOST_SORTED:
@@ -191,7 +189,7 @@ def _facts(case_id: str, values: npt.NDArray[np.float32], kept: int) -> _Channel
     drawn = np.sort(drawn)
     # The middle of each of ``kept`` equal parts of the sorted values; a case with fewer values repeats them.
     positions = ((np.arange(kept) + 0.5) * (len(drawn) / kept)).astype(np.intp)
-    return _ChannelFacts(
+    return ChannelFacts(
         mean=mean,
         variance=float(np.square(values - mean, dtype=np.float64).mean()),
         minimum=float(values.min()),
@@ -200,7 +198,7 @@ def _facts(case_id: str, values: npt.NDArray[np.float32], kept: int) -> _Channel
     )
 
 
-def _pooled(cases: Sequence[_ChannelFacts]) -> Intensities:
+def _pooled(cases: Sequence[ChannelFacts]) -> Intensities:
     """Statistics over cases, each of which weighs the same."""
     means = np.array([case.mean for case in cases])
     variances = np.array([case.variance for case in cases])
@@ -217,7 +215,7 @@ def _pooled(cases: Sequence[_ChannelFacts]) -> Intensities:
     )
 
 
-def _raise_problems(dataset: DatasetSpec, facts: Sequence[_CaseFacts]) -> None:
+def _raise_problems(dataset: DatasetSpec, facts: Sequence[CaseFacts]) -> None:
     """Raises DatasetError with all findings, if there are any."""
     problems = [problem for entry in facts for problem in entry.problems]
     used = [(entry.ndim, entry.fingerprint.case) for entry in facts if entry.fingerprint is not None]

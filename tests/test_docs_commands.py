@@ -201,3 +201,28 @@ def test_the_report_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         assert run(arguments) == 0
     assert capfd.readouterr().out.startswith("Written to autounet_runs/Task04_Hippocampus/report.html (")
     assert "Nothing is trained yet" in Path("autounet_runs/Task04_Hippocampus/report.html").read_text(encoding="utf-8")
+
+
+def test_ones_own_data_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The page's files and table, on the demo's data under other names. Training is left out."""
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "how-to" / "own-data.md"
+    write_phantom(Path("data"), train=8, test=0)
+    source = Path("data/Dataset001_Phantom")
+    for number, patient in enumerate(["ct/Müller", "ct/Ng", "ct/c", "ct/d", "ct/e", "ct/f", "new/g", "new/h"]):
+        Path(patient).mkdir(parents=True)
+        for name in ("T1", "T2"):
+            shutil.copy(sorted((source / "imagesTr").iterdir())[number], f"{patient}/{name}.nii.gz")
+        labels, grid = read_labels(sorted((source / "labelsTr").iterdir())[number])
+        write_labels(Path(f"{patient}/seg.nii.gz"), np.minimum(labels, 2), grid)
+    table = re.search(r"^```\n(id;.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert table is not None
+    Path("cases.csv").write_text(table[1], encoding="utf-8")
+    names = ["Müller", "Ng", "c", "d", "e", "f"]
+    Path("splits_final.json").write_text(json.dumps([{"train": names[:3], "val": names[3:]}]))
+    for arguments in shown_commands(page):
+        if arguments[0] != "train":
+            assert run(arguments) == 0, shlex.join(arguments)
+    out = capfd.readouterr().out
+    assert "1 fold, yours, of splits_final.json" in out
+    assert "2 cases more, 8 now: g, h" in out

@@ -9,6 +9,7 @@ from autounet.cli.folding import load_splits, trained_cases
 from autounet.cli.session import Session
 from autounet.dataset import DatasetSpec
 from autounet.errors import UsageError
+from autounet.folds import named
 from autounet.inference.model import check_plan, find_trained
 from autounet.inference.validate import label_ending
 from autounet.layout import RunLayout
@@ -30,6 +31,14 @@ def out_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, plan:
     if before is None:
         return {}
     splits = load_splits(session, dataset, layout)
+    held_out_once = {case for fold in splits.folds for case in fold.validation}
+    never = [case.id for case in dataset.cases if case.id not in held_out_once]
+    if never:
+        raise UsageError(
+            f"-c {configuration.name}: learns from what {before} predicts for cases that it has not seen, and some are held out by no fold",
+            found=f"never held out: {named(never)}",
+            remedy=f"give folds that hold each case out (`autounet plan --splits`), or train {before} or 3d_fullres",
+        )
     found: dict[str, Path] = {}
     missing, outdated = list[str](), list[str]()
     for fold in splits.names:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.folding import describe_splits, planned_splits
 from autounet.cli.rasterising import drawn_labels, is_drawn
@@ -80,7 +82,7 @@ class Names:
         found: dict[str, int | list[int]] = {}
         for part in self.values.split(","):
             name, sign, value = (text.strip() for text in part.rpartition("="))
-            if not (sign and name and value.isascii() and value.isdecimal()) or name in found:
+            if not (sign and name and value.isascii() and value.isdecimal()) or "=" in name or name in found:
                 raise UsageError(
                     f"--classes {self.values}: malformed at '{part.strip()}'", expected="such as background=0,liver=1,tumour=2"
                 )
@@ -112,8 +114,7 @@ def run_create(session: Session, folder: Path, sources: Sources, names: Names, d
         _show_cases(session, root, cases, f"{root.name}: {count(len(cases), 'case')} (not written)")
     else:
         drawn_labels(session, root, drawn, labels)
-        write_text_atomic(path, readable_json(content) + "\n")
-        read_dataset(root)
+        _write(path, content)
         told = [
             f"{count(len(cases), 'case')}",
             f"channels {', '.join(channels)}",
@@ -133,18 +134,14 @@ def run_add(session: Session, query: str, sources: Sources, dry_run: bool) -> No
     _check_cases(cases, len(dataset.channels))
     _check_new(dataset, cases)
     drawn = [case for case in cases if case.label is not None and is_drawn(case.label)]
+    if drawn and dataset.labels.overlapping:
+        raise UsageError(f"{drawn[0].label}: DICOM structures for a dataset of overlapping regions", remedy="make label maps of them first")
     content = extended(raw, dataset, cases, _places(dataset.root, drawn))
     if dry_run:
         _show_cases(session, dataset.root, cases, f"{dataset.name}: {count(len(cases), 'case')} more (not written)")
         return
     drawn_labels(session, dataset.root, drawn, {entry.name: entry.values[0] for entry in dataset.labels.classes})
-    before = path.read_text(encoding="utf-8-sig")
-    write_text_atomic(path, readable_json(content) + "\n")
-    try:
-        now = read_dataset(dataset.root)
-    except AutounetError:
-        write_text_atomic(path, before)
-        raise
+    now = _write(path, content)
     if not (raw.get("training") or raw.get("dataset")):
         session.screen.warn(f"{path} lists the cases from now on: files that are put into imagesTr later are not found by themselves")
     session.screen.result(f"{path}: {count(len(cases), 'case')} more, {len(now.cases)} now: {some([case.id for case in cases])}")
@@ -185,6 +182,20 @@ def run_show(session: Session, query: str) -> None:
             "cases": [case.model_dump(mode="json") for case in dataset.cases],
         }
     )
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> DatasetSpec:
+    """Writes a dataset.json and reads it; what cannot be read is not left there. Raises DatasetError."""
+    before = path.read_text(encoding="utf-8-sig") if path.exists() else None
+    write_text_atomic(path, readable_json(dict(content)) + "\n")
+    try:
+        return read_dataset(path.parent)
+    except AutounetError:
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_text_atomic(path, before)
+        raise
 
 
 def _channels(session: Session, sources: Sources, names: Names, cases: Sequence[TableCase]) -> list[str]:
@@ -241,7 +252,7 @@ def _labels_found(session: Session, cases: Sequence[TableCase]) -> dict[str, int
 
     def values_of(case: TableCase) -> set[int]:
         assert case.label is not None
-        return {int(value) for value in _unique(read_labels(case.label)[0])}
+        return {int(value) for value in np.unique(read_labels(case.label)[0])}
 
     found, problems = set[int](), list[Problem]()
     with session.runtime.progress("Reading label maps", len(cases)) as advance:
@@ -260,12 +271,6 @@ def _labels_found(session: Session, cases: Sequence[TableCase]) -> dict[str, int
         f"classes are named by the values in the label maps ({some([f'label_{v}' for v in values])}): name them in dataset.json"
     )
     return {"background": 0, **{f"label_{value}": value for value in values}}
-
-
-def _unique(labels: Any) -> Any:
-    import numpy as np
-
-    return np.unique(labels)
 
 
 def _places(root: Path, drawn: Sequence[TableCase]) -> Mapping[str, Path]:

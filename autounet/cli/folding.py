@@ -13,6 +13,7 @@ from autounet.folds import (
     check_folds,
     folds_of_rows,
     is_by_rule,
+    leaks_of,
     named,
     read_folds,
     remarks_on,
@@ -23,7 +24,7 @@ from autounet.layout import RunLayout
 from autounet.planners.words import count
 from autounet.splits import Split, Splits, in_words, split_names
 
-REMEDY = "correct it, give folds with `autounet plan --splits`, or delete it to get the standard five"
+REMEDY = "correct it, give folds with `autounet plan --splits`, or delete it to get the standard five folds"
 
 
 def load_splits(session: Session, dataset: DatasetSpec, layout: RunLayout) -> Splits:
@@ -61,7 +62,7 @@ def planned_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
     except ArtefactError as error:
         raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=REMEDY) from None
     if there.made_from == made_from:
-        check_folds(there.folds, ids, layout.splits)
+        _check(there, ids, layout)
         return there
     if there.made_by != "you" and dataset.held_out:
         return _made(dataset)
@@ -104,7 +105,14 @@ def use_splits(session: Session, dataset: DatasetSpec, layout: RunLayout, path: 
         session.screen.say(f"{count(len(folds), 'fold')} of {path}{kept}")
     now.save(layout.splits)
     _tell_remarks(session, dataset, now)
+    tell_leaks(session, dataset, now.folds)
     return now
+
+
+def tell_leaks(session: Session, dataset: DatasetSpec, folds: Sequence[Split]) -> None:
+    """Warns of patients in both halves of a fold, which only folds that somebody made can have."""
+    for words in leaks_of(folds, dataset.patients):
+        session.screen.warn(f"folds: {words}")
 
 
 def read_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
@@ -122,7 +130,7 @@ def read_splits(dataset: DatasetSpec, layout: RunLayout) -> Splits:
             found="; ".join(f"{word} {named(cases)}" for word, cases in (("new", new), ("gone", gone)) if cases) or "other cases",
             remedy="run `autounet train` for the trained folds again, which scores new held-out cases; or put the cases back as they were",
         )
-    check_folds(splits.folds, ids, layout.splits)
+    _check(splits, ids, layout)
     return splits
 
 
@@ -131,6 +139,22 @@ def cases_of_fold(session: Session, dataset: DatasetSpec, layout: RunLayout, fol
     if fold == "all":
         return Split(train=tuple(case.id for case in dataset.cases), validation=())
     return load_splits(session, dataset, layout).folds[int(fold)]
+
+
+def as_begun(session: Session, layout: RunLayout, configuration: str, fold: str, split: Split) -> Split:
+    """The cases of a fold whose training goes on: those it began with, if what it holds out now is not among them.
+
+    Else cases that were added meanwhile would make the checkpoint worthless.
+    """
+    folder = layout.fold(configuration, fold)
+    begun = None if folder.weights.exists() or not folder.resume.exists() else folder.training_cases()
+    if begun is None or set(begun) == set(split.train) or not set(begun) < set(split.train):
+        return split
+    new = [case for case in split.train if case not in set(begun)]
+    session.screen.warn(
+        f"{folder.root}: goes on without {count(len(new), 'case')} added since it began ({named(new)}); --overwrite begins anew"
+    )
+    return Split(train=tuple(case for case in split.train if case in set(begun)), validation=split.validation)
 
 
 def parse_folds(text: str, allowed: Sequence[str]) -> list[str]:
@@ -180,6 +204,14 @@ def describe_splits(splits: Splits) -> str:
     return f"{count(len(splits.folds), 'fold')}, {words[splits.made_by]}; {sizes} held out in each"
 
 
+def _check(splits: Splits, ids: Sequence[str], layout: RunLayout) -> None:
+    """People may edit the folds; what they write must make sense. Raises ArtefactError."""
+    try:
+        check_folds(splits.folds, ids, layout.splits)
+    except ArtefactError as error:
+        raise ArtefactError(error.what, found=error.found, expected=error.expected, remedy=REMEDY) from None
+
+
 def _made(dataset: DatasetSpec) -> Splits:
     """The folds that the dataset asks for, or the standard ones."""
     ids = [case.id for case in dataset.cases]
@@ -213,5 +245,5 @@ def _tell_change(session: Session, before: Splits, now: Splits, kept: Path) -> N
 
 def _tell_remarks(session: Session, dataset: DatasetSpec, splits: Splits) -> None:
     if splits.made_by not in ("rule", "grown"):
-        for words in remarks_on(splits.folds, [case.id for case in dataset.cases], dataset.patients):
+        for words in remarks_on(splits.folds, [case.id for case in dataset.cases]):
             session.screen.warn(f"folds: {words}")

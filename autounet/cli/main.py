@@ -168,7 +168,7 @@ def train(
 @app.command()
 @guarded
 def predict(
-    images: Annotated[Path, typer.Option("-i", "--input", help="A folder of images, or one image.")],
+    images: Annotated[Path, typer.Option("-i", "--input", help="A folder of images, one image, or a table (.csv, .tsv, .json) of them.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the label maps, or a file for one image.")],
     dataset: options.OptionalDataset = None,
     model: Annotated[

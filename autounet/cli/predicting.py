@@ -1,6 +1,7 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
+from autounet.cli.inputs import is_table, table_inputs
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
 from autounet.cli.session import Session, check_writable
@@ -18,6 +20,7 @@ from autounet.errors import DatasetError, UsageError
 from autounet.image_names import (
     DICOM,
     DRAWN_ENDINGS,
+    FOLDER_ENDINGS,
     IMAGE_ENDINGS,
     ZIP,
     archive_of,
@@ -75,13 +78,17 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session, model, Wish(request.configuration, request.folds, request.postprocess, request.uncertainty, request.mirror)
     )
     plan = chosen.plan
-    cases = find_inputs(request.images, len(plan.channels))
+    by_table = is_table(request.images)
+    cases = table_inputs(request.images, plan.channels) if by_table else find_inputs(request.images, len(plan.channels))
+    if not by_table:
+        warn_of_passed_over(session, request.images, cases)
     outputs = name_outputs(request.images, cases, request.output, format_ending(request.format))
     meaning = meaning_of(plan.labels, chosen.identity, plan.dataset)
     if request.per_class:
         check_per_class(meaning, outputs)
     faults = {
-        case: [*name_problems(case), *channel_problems(case, files, len(plan.channels), "the model")] for case, files in cases.items()
+        case: [*name_problems(case), *([] if by_table else channel_problems(case, files, len(plan.channels), "the model"))]
+        for case, files in cases.items()
     }
     for problem in output_problems(cases, outputs):
         faults[problem.case].append(problem)
@@ -230,18 +237,23 @@ def _probability_file(output: Path) -> Path:
     return output.with_name(f"{split_ending(output)[0]}.npz")
 
 
+BESIDE = (".raw", ".zraw", ".raw.gz", ".json", ".csv", ".txt", ".md")
+"""Endings of files that stand beside images: their voxels, and what is said of them."""
+
+
 def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     """Cases to predict: name → files, one per channel or one with all. Raises UsageError or DatasetError."""
     inside = archive_of(images) is not None
-    if images.is_file() or inside:
+    if images.is_file() or inside or (images.is_dir() and image_format(images) in FOLDER_ENDINGS):
         stem = split_ending(images)[0]
         if not image_format(images):
             raise UsageError(f"-i {images}: not an image", expected=f"one of {' '.join(IMAGE_ENDINGS)}")
         if inside and images.is_file():  # a zip, of one series or of many
             return group_named(dicom_cases(images) or {images: stem})
-        if channels > 1 and stem.endswith("_0000") and len(stem) > 5:
+        if channels > 1 and re.search(r"._\d{4}$", stem):  # any channel of a case stands for all
             groups = group_channels([file for file in image_files(images.parent) if split_ending(file)[0][:-5] == stem[:-5]])
-            return {stem[:-5]: groups.get(stem[:-5], (images,))}
+            case = stem[:-5] if stem[:-5] in groups or stem.endswith("_0000") else stem
+            return {case: groups.get(case, (images,))}
         return {stem.removesuffix("_0000"): (images,)}
     if not images.is_dir():
         what = (
@@ -264,6 +276,17 @@ def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
     if twice:
         raise UsageError(f"-i {images}: two images of the same name", found=", ".join(twice[0]), remedy="keep one of them in the folder")
     return groups
+
+
+def warn_of_passed_over(session: Session, images: Path, cases: Mapping[str, tuple[Path, ...]]) -> None:
+    """Says which files of a folder are not taken for images; none is missed in silence."""
+    if not images.is_dir() or archive_of(images) is not None or image_format(images) in FOLDER_ENDINGS:
+        return
+    taken = {file for files in cases.values() for file in files}
+    files = [entry for entry in images.iterdir() if entry.is_file() and not entry.name.startswith(".") and entry not in taken]
+    over = sorted(file.name for file in files if not file.name.lower().endswith(BESIDE) and not is_dicom(file))
+    if over:
+        session.screen.warn(f"passed over, not named as images: {count(len(over), 'file')} ({some(over)})")
 
 
 def _named_images(folder: Path) -> dict[Path, str]:

@@ -6,15 +6,15 @@ from pathlib import Path
 from autounet.cli.session import Session
 from autounet.dataset_table import TableCase
 from autounet.errors import AutounetError, DatasetError, ImageError, Problem
-from autounet.image_names import split_ending
+from autounet.image_names import DICOM, image_format
 from autounet.images import write_labels
 from autounet.parallel import map_ordered
 from autounet.planners.words import count
 
 
 def is_drawn(label: Path) -> bool:
-    """Whether labels are DICOM, so that they have names and no values: a folder, a ``.dcm``, a zip, a file without an ending."""
-    return label.is_dir() or split_ending(label)[1].lower() in ("", ".dcm", ".zip")
+    """Whether labels are DICOM, so that they have names and no values."""
+    return image_format(label) == DICOM
 
 
 def drawn_labels(session: Session, root: Path, cases: Sequence[TableCase], labels: Mapping[str, int | list[int]]) -> None:

@@ -31,11 +31,11 @@ def fresh_fingerprint(session: Session, dataset: DatasetSpec, layout: RunLayout)
         if there.made_from.get("dataset") == dataset_digest(dataset):
             return there
         changes = dataset_changes(there, dataset, layout)
-        session.screen.say(f"the dataset has changed since its fingerprint was made ({changes}): reading it anew")
+        session.screen.say(f"the dataset has changed since its fingerprint was made ({changes}): reading what is new")
     except ArtefactError as error:
         if layout.fingerprint.exists():
             session.screen.warn(f"{error.what}; it is made anew")
-    fingerprint = extract_fingerprint(dataset, session.runtime)
+    fingerprint = extract_fingerprint(dataset, session.runtime, layout.facts)
     fingerprint.save(layout.fingerprint)
     return fingerprint
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autounet.cli.cascades import out_of_fold
 from autounet.cli.fold import FoldRun, FoldWish
-from autounet.cli.folding import cases_of_fold, parse_folds, planned_splits
+from autounet.cli.folding import as_begun, cases_of_fold, parse_folds, planned_splits, tell_leaks
 from autounet.cli.recipe import RecipeChoices
 from autounet.cli.session import Session, alone, parse_duration, recorded
 from autounet.cli.stages import choose_configuration, fresh_plan, load_dataset
@@ -73,6 +73,9 @@ def run_train(session: Session, dataset: str, fold: str, configuration: str | No
             check_loss(recipe.loss, recipe.labels)
             previous = out_of_fold(session, spec, layout, plan, chosen)
             splits = [cases_of_fold(session, spec, layout, name) for name in folds]
+            tell_leaks(session, spec, splits)
+            if wish.resume and not wish.overwrite:
+                splits = [as_begun(session, layout, chosen.name, name, split) for name, split in zip(folds, splits, strict=True)]
             if processes.writes:
                 for name in folds:  # a wish that is older than this command
                     layout.fold(chosen.name, name).stop.unlink(missing_ok=True)

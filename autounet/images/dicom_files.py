@@ -1,6 +1,7 @@
 """Where DICOM files lie, on disk or in a zip, and their headers. A zip is read where it is: nothing of it is unpacked to disk."""
 
 import io
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from typing import IO, Any
 
 from autounet.errors import ImageError
 from autounet.image_names import archive_of, begins_as_dicom, files_below
-from autounet.images.stored import MAX_BYTES, check_file, damaged
+from autounet.images.stored import check_file, damaged
 
 MOST_FILES = 200_000
 """A zip with more is refused."""
@@ -43,6 +44,13 @@ IMAGE_TAGS = (
 """What is read of a header to find series and lay out slices: nothing that names the patient."""
 
 
+UNNEEDED_TAGS = (
+    *("SeriesNumber", "SeriesDescription", "Modality", "InstanceNumber", "AcquisitionNumber", "TriggerTime", "FrameOfReferenceUID"),
+    *("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "StudyInstanceUID"),
+)
+"""Of these a value that cannot be understood counts as none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One file, on disk or in a zip."""
@@ -56,8 +64,10 @@ class Place:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[list[Place], Place | None]]:
+def opened(path: Path) -> Iterator[tuple[Callable[[], list[Place]], Place | None]]:
     """The files among which an image lies: those below a folder or zip; or those beside a file, and that file.
+
+    They are listed when they are asked for: a file may be one of thousands, and an image of its own.
 
     Raises:
         ImageError: There is nothing of this name, or it cannot be opened.
@@ -67,11 +77,14 @@ def opened(path: Path) -> Iterator[tuple[list[Place], Place | None]]:
         with _archive(*found) as places:
             yield places
     elif path.is_dir():
-        yield [_on_disk(file) for file in files_below(path) if file.is_file()], None
+        yield lambda: [_on_disk(file) for file in files_below(path) if file.is_file()], None
     else:
         check_file(path)
-        beside = sorted(file for file in path.parent.iterdir() if file.is_file() and (file == path or not file.name.startswith(".")))
-        yield [_on_disk(file) for file in beside], _on_disk(path)
+        yield lambda: [_on_disk(file) for file in _beside(path)], _on_disk(path)
+
+
+def _beside(path: Path) -> list[Path]:
+    return sorted(file for file in path.parent.iterdir() if file.is_file() and (file == path or not file.name.startswith(".")))
 
 
 def _on_disk(path: Path) -> Place:
@@ -79,7 +92,7 @@ def _on_disk(path: Path) -> Place:
 
 
 @contextmanager
-def _archive(path: Path, name: str) -> Iterator[tuple[list[Place], Place | None]]:
+def _archive(path: Path, name: str) -> Iterator[tuple[Callable[[], list[Place]], Place | None]]:
     check_file(path)
     try:
         archive = zipfile.ZipFile(path)
@@ -93,15 +106,15 @@ def _archive(path: Path, name: str) -> Iterator[tuple[list[Place], Place | None]
             raise ImageError(f"{path}: is locked with a password", remedy="unpack it, and give the folder")
         places = {entry.filename: _packed(path, archive, entry) for entry in sorted(entries, key=lambda entry: entry.filename)}
         if not name:
-            yield list(places.values()), None
+            yield lambda: list(places.values()), None
         elif name in places:
             folder = name.rpartition("/")[0]
-            yield [place for other, place in places.items() if other.rpartition("/")[0] == folder], places[name]
+            yield lambda: [place for other, place in places.items() if other.rpartition("/")[0] == folder], places[name]
         else:
             below = [place for other, place in places.items() if other.startswith(f"{name}/")]
             if not below:
                 raise ImageError(f"{path}: has no file or folder '{name}' in it", remedy="check the path")
-            yield below, None
+            yield lambda: below, None
 
 
 def _is_hidden(name: str) -> bool:
@@ -114,7 +127,7 @@ def _packed(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Pla
         raw: Any = archive.open(entry)
         return io.BufferedReader(raw)
 
-    return Place(path / entry.filename, entry.file_size, opened_entry, packed=True)
+    return Place(path / entry.filename.lstrip("/"), entry.file_size, opened_entry, packed=True)
 
 
 class _Bounded:
@@ -153,7 +166,15 @@ def read_header(place: Place, tags: Sequence[str] | None = IMAGE_TAGS) -> Any:
     Raises:
         ImageError: The file is no DICOM, or damaged.
     """
-    return _read(place, min(MAX_BYTES, HEADER_BYTES), stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
+    header = _read(place, HEADER_BYTES, stop_before_pixels=True, specific_tags=None if tags is None else list(tags))
+    for name in tags or ():
+        try:
+            header.get(name)  # pydicom makes sense of a value only when it is asked for
+        except Exception as error:
+            if name not in UNNEEDED_TAGS:
+                raise damaged(place.path, f"{name}: {str(error)[:120]}") from error
+            del header[name]
+    return header
 
 
 def read_whole(place: Place, pixel_bytes: int) -> Any:
@@ -217,4 +238,5 @@ def load_pydicom() -> Any:
             "DICOM needs a package that is not installed: pydicom", remedy="install it: pip install 'autounet[dicom]'"
         ) from None
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    warnings.filterwarnings("ignore", module="pydicom")
     return pydicom

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autounet.errors import ImageError
 from autounet.images.dicom_files import Place
 from autounet.images.stored import damaged
 
@@ -61,6 +62,12 @@ def frame_count(header: Any) -> int:
     return max(int(header.get("NumberOfFrames") or 1), 1)
 
 
+def image_type(header: Any) -> list[str]:
+    """The values of Image Type; none where it is missing."""
+    kinds = header.get("ImageType") or []
+    return [kinds] if isinstance(kinds, str) else [str(kind) for kind in kinds]
+
+
 def stands_alone(header: Any) -> bool:
     """Whether a file is an image of its own: one with several frames (or that could have), or without a place in the patient."""
     groups = "PerFrameFunctionalGroupsSequence" in header or "SharedFunctionalGroupsSequence" in header
@@ -68,7 +75,15 @@ def stands_alone(header: Any) -> bool:
 
 
 def frames_of(place: Place, header: Any) -> list[Frame]:
-    """The frames of one file, in the file's order. Raises ImageError where the header makes no sense."""
+    """The frames of one file, in the file's order.
+
+    Raises:
+        ImageError: The header makes no sense, or the file is a mosaic: many slices as one picture, as Siemens packs them.
+    """
+    if "MOSAIC" in image_type(header):
+        raise ImageError(
+            f"{place.path}: is a mosaic of slices", expected="a file or frame for each slice", remedy="convert the series with dcm2niix"
+        )
     try:
         shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
         single = header.get("PerFrameFunctionalGroupsSequence") or []
@@ -76,7 +91,9 @@ def frames_of(place: Place, header: Any) -> list[Frame]:
         if single and len(single) != count:
             raise damaged(place.path, f"descriptions of {len(single)} frames", f"{count}")
         return [_frame(place, header, number, [single[number] if single else None, shared]) for number in range(count)]
-    except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # a damaged header makes pydicom raise many kinds, when a value is asked for
         raise damaged(place.path, error) from error
 
 
@@ -97,7 +114,6 @@ def _frame(place: Place, header: Any, number: int, groups: list[Any]) -> Frame:
         marks["EchoTime"] = echo.get("EffectiveEchoTime")
     rows, columns = int(header.Rows), int(header.Columns)
     samples = 3 if header.get("PhotometricInterpretation") == "PALETTE COLOR" else int(header.get("SamplesPerPixel") or 1)
-    kinds = header.get("ImageType") or ""
     return Frame(
         place=place,
         number=number,
@@ -105,7 +121,7 @@ def _frame(place: Place, header: Any, number: int, groups: list[Any]) -> Frame:
         shape_yx=(rows, columns),
         samples=samples,
         stored_bytes=rows * columns * int(header.get("SamplesPerPixel") or 1) * int(header.get("BitsAllocated") or 8) // 8,
-        localizer="LOCALIZER" in ([kinds] if isinstance(kinds, str) else list(kinds)),
+        localizer="LOCALIZER" in image_type(header),
         position_mm_xyz=position,
         orientation=numbers(_described(groups, "PlaneOrientationSequence", header), "ImageOrientationPatient", 6),
         spacing_mm_yx=spacing,

@@ -1,7 +1,8 @@
 """DICOM image series: what is in a folder, zip or file, and which series a path means."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from autounet.errors import ImageError
 from autounet.images.dicom_files import Place, is_dicom_at, opened, read_header
-from autounet.images.dicom_frames import NOT_IMAGES, Frame, frame_count, frames_of, is_image, stands_alone
+from autounet.images.dicom_frames import NOT_IMAGES, Frame, frame_count, frames_of, image_type, is_image, stands_alone
 from autounet.images.dicom_volume import Volume, lay_out
 from autounet.images.stored import damaged
 
@@ -70,9 +71,7 @@ def find_series(path: Path) -> tuple[Series, ...]:
         ImageError: There is nothing of this name, or a zip cannot be opened.
     """
     with opened(path) as (places, named):
-        groups = _without_byways(_scan(places).groups)
-        root = path if named is None else path.parent
-        return tuple(_series(group, groups, root) for group in groups)
+        return _described(_without_byways(_scan(places()).groups), path if named is None else path.parent)
 
 
 @contextmanager
@@ -122,15 +121,16 @@ def _scan(places: Sequence[Place]) -> _Scan:
     return _Scan(tuple(_Group(tuple(files)) for files in groups.values()), tuple(others))
 
 
-def _chosen(path: Path, places: Sequence[Place], named: Place | None) -> tuple[_Group, Sequence[tuple[Place, ImageError]]]:
+def _chosen(path: Path, places: Callable[[], list[Place]], named: Place | None) -> tuple[_Group, Sequence[tuple[Place, ImageError]]]:
     """The image that a path means, and the files that are none."""
     if named is None:
-        scan = _scan(places)
+        files = places()
+        scan = _scan(files)
         groups = _without_byways(scan.groups)
         if len(groups) > 1:
-            raise _several(path, [_series(group, groups, path) for group in groups])
+            raise _several(path, _described(groups, path))
         if not groups:
-            raise next((error for place, error in scan.others if _is_named_dicom(place)), _nothing(path, places))
+            raise next((error for place, error in scan.others if _is_named_dicom(place)), _nothing(path, files))
         return groups[0], scan.others
     header = read_header(named)
     if not is_image(header):
@@ -138,7 +138,7 @@ def _chosen(path: Path, places: Sequence[Place], named: Place | None) -> tuple[_
         raise ImageError(f"{path}: is not a DICOM image", found=kind, expected="one or more slices", remedy="give an image of the study")
     if stands_alone(header):
         return _Group(((named, header),)), ()
-    scan = _scan(places)
+    scan = _scan(places())
     return next(group for group in scan.groups if named.path in {place.path for place, _ in group.files}), scan.others
 
 
@@ -166,12 +166,17 @@ def describe(series: Series) -> str:
     return f"{number}, {description}{series.modality or 'no modality'}, {series.slices} slice{'s' if series.slices != 1 else ''}"
 
 
-def _series(group: _Group, groups: Sequence[_Group], root: Path) -> Series:
+def _described(groups: Sequence[_Group], root: Path) -> tuple[Series, ...]:
+    owners = Counter(folder for group in groups for folder in {above for at in group.folders for above in (at, *at.parents)})
+    return tuple(_series(group, owners, root) for group in groups)
+
+
+def _series(group: _Group, owners: Mapping[Path, int], root: Path) -> Series:
     header = group.header
     number = str(header.get("SeriesNumber", "") or "").strip()
     files = tuple(place.path for place, _ in sorted(group.files, key=_order))
     return Series(
-        path=_path_to_give(group, files, groups, root),
+        path=_path_to_give(files, owners, root),
         uid=str(header.get("SeriesInstanceUID", "")),
         number=int(number) if number.lstrip("-").isdecimal() else None,
         description="".join(letter for letter in str(header.get("SeriesDescription", "") or "") if letter.isprintable())[:80],
@@ -192,18 +197,18 @@ def _order(entry: tuple[Place, Any]) -> tuple[float, str]:
         return 0.0, str(place.path)
 
 
-def _path_to_give(group: _Group, files: Sequence[Path], groups: Sequence[_Group], root: Path) -> Path:
+def _path_to_give(files: Sequence[Path], owners: Mapping[Path, int], root: Path) -> Path:
     """The topmost folder below ``root`` that holds this image alone; else a file of it.
 
-    A zip may be that folder itself; a folder only where the slices lie in it directly, so that names do not change with a second image.
+    ``owners`` is the number of images in each folder. A zip may be that folder itself; ``root`` only where the slices lie in it directly,
+    so that names of cases do not change with a second image.
     """
     common = next(folder for folder in (files[0].parent, *files[0].parents) if all(file.is_relative_to(folder) for file in files))
-    others = [place.path for other in groups if other is not group for place, _ in other.files]
     path = files[0]
     for folder in (common, *common.parents):
         if folder == root != common and root.is_dir():
             break
-        if not folder.is_relative_to(root) or any(file.is_relative_to(folder) for file in others):
+        if not folder.is_relative_to(root) or owners[folder] > 1:
             break
         path = folder
     return path
@@ -213,9 +218,8 @@ def _without_byways(groups: Sequence[_Group]) -> list[_Group]:
     """Images without scouts and screenshots of studies that have other images."""
 
     def byway(group: _Group) -> bool:
-        kinds = group.header.get("ImageType") or ""
-        localizer = "LOCALIZER" in ([kinds] if isinstance(kinds, str) else list(kinds))
-        return localizer or (group.header.get("SOPClassUID") == SECONDARY_CAPTURE and "ImagePositionPatient" not in group.header)
+        screen = group.header.get("SOPClassUID") == SECONDARY_CAPTURE and "ImagePositionPatient" not in group.header
+        return screen or "LOCALIZER" in image_type(group.header)
 
     others = {str(group.header.get("StudyInstanceUID", "")) for group in groups if not byway(group)}
     return [group for group in groups if not byway(group) or str(group.header.get("StudyInstanceUID", "")) not in others]

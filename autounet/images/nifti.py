@@ -16,7 +16,7 @@ import numpy as np
 from autounet.artefact import atomic_path
 from autounet.errors import ImageError
 from autounet.geometry import Grid
-from autounet.images.nifti_geometry import RAS_TO_LPS, SCANNER, origin_and_direction, unit_mm, warn_of_disagreement
+from autounet.images.nifti_geometry import RAS_TO_LPS, SCANNER, placement_of, unit_mm, warn_of_disagreement
 from autounet.images.stored import AnyArray, Stored, check_file, check_size, damaged, make_grid
 from autounet.labels import IntArray
 
@@ -67,9 +67,10 @@ def read(path: Path, as_labels: bool) -> Stored:
         values = values.byteswap(inplace=True).view(dtype.newbyteorder("="))
     slope, intercept = _scaling(header)
     x, y, z = (*sizes, 1)[:3]
-    warn_of_disagreement(header, (x, y, z), path)
     czyx = values.reshape(-1, z, y, x)
-    return Stored(czyx, _grid(header, czyx.shape, path), slope, intercept)
+    grid = _grid(header, czyx.shape, path)
+    warn_of_disagreement(header, (x, y, z), path)
+    return Stored(czyx, grid, slope, intercept)
 
 
 def read_size(path: Path) -> tuple[int, Grid]:
@@ -91,7 +92,7 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> No
         ImageError: ``like`` cannot be read or has another shape.
         ArtefactError: The file cannot be written.
     """
-    header = _header_for(grid) if like is None else _header_like(like, grid)
+    header = _header_for(path, grid) if like is None else _header_like(like, grid)
     codes = {name: code for code, name in DTYPES.items()}
     header["datatype"] = codes[labels_zyx.dtype.str[1:]]
     header["bitpix"] = labels_zyx.dtype.itemsize * 8
@@ -213,8 +214,9 @@ def _grid(header: Any, shape_czyx: tuple[int, ...], path: Path) -> Grid:
     axes = min(int(header["dim"][0]), 3)
     spacing = tuple(float(value) * unit_mm(header) for value in header["pixdim"][1 : axes + 1])
     make_grid(path, shape_czyx, spacing)
-    origin, direction = origin_and_direction(header, path)
-    return make_grid(path, shape_czyx, spacing, ndim=axes, origin_mm_xyz=origin, direction=direction)
+    placed = placement_of(header, path)
+    spacing = placed.spacing_mm_xyz or spacing
+    return make_grid(path, shape_czyx, spacing[:axes], ndim=axes, origin_mm_xyz=placed.origin_mm_xyz, direction=placed.direction)
 
 
 def _header_like(like: Path, grid: Grid) -> Any:
@@ -238,7 +240,7 @@ def _header_like(like: Path, grid: Grid) -> Any:
     return header
 
 
-def _header_for(grid: Grid) -> Any:
+def _header_for(path: Path, grid: Grid) -> Any:
     nifti1_header, nifti2_header = _header_types()
     depth, height, width = grid.shape_zyx
     # NIfTI-1 counts voxels along an axis with 16 bits.

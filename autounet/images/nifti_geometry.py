@@ -5,6 +5,7 @@ and the sform (any affine). NIfTI's world axes are right/anterior/superior, ITK'
 """
 
 import logging
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,23 @@ def unit_mm(header: Any) -> float:
     return MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
 
 
-def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, float], tuple[float, ...]]:
-    """Origin (mm, x y z) and direction (row by row) in ITK's axes; pixdim must have been checked.
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a header puts its voxels."""
+
+    origin_mm_xyz: tuple[float, float, float]
+    direction: tuple[float, ...]
+    """Row by row, in ITK's axes."""
+    spacing_mm_xyz: tuple[float, ...] | None = None
+    """Where slices lean, that of the transform: pixdim may hold the distance of slices instead of that of their voxels."""
+
+
+def placement_of(header: Any, path: Path) -> Placement:
+    """Origin and direction; pixdim, which holds the spacing, must have been checked.
 
     ITK's choice: no transform at all means identity; the sform where it is orthonormal up to scale and is the only one, is
-    the scanner's, or agrees with the qform; else the qform. ITK refuses a lone sform with the slightest shear; here its nearest
-    rotation is taken up to ``SLANT_DEGREES``, and the file's own header is carried over when labels are written. Where the third axis
-    is slanted by more, as of a tilted gantry, the axes are taken as they are.
+    the scanner's, or agrees with the qform; else the qform. ITK refuses a lone sform with the slightest shear; here
+    it is taken as it is. The file's own header is carried over when labels are written.
 
     Raises:
         ImageError: The only transform is singular, not finite, or its axes are not at right angles.
@@ -48,7 +59,7 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
     qform = _qform(header) if int(header["qform_code"]) > 0 else None
     sform = _sform(header) if int(header["sform_code"]) > 0 else None
     if qform is None and sform is None:
-        return (0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist())
+        return Placement((0.0, 0.0, 0.0), tuple(np.eye(3).ravel().tolist()))
     chosen = sform if _takes_sform(header, qform, sform) else qform
     if chosen is None:
         raise ImageError(
@@ -56,23 +67,31 @@ def origin_and_direction(header: Any, path: Path) -> tuple[tuple[float, float, f
             found=f"rows {np.array2string(sform, precision=4) if sform is not None else ''}".replace("\n", ""),
             remedy="set sform_code to 0, or write the affine anew, e.g. with nibabel",
         )
-    axes = chosen[:, :3] / np.linalg.norm(chosen[:, :3], axis=0)
-    if not _orthonormal(chosen):
-        check_right_angles(path, axes)
-        if slant_degrees(axes) <= SLANT_DEGREES:
-            left, _, right = np.linalg.svd(axes)
-            axes = left @ right
+    lengths = np.linalg.norm(chosen[:, :3], axis=0)
+    axes, spacing = chosen[:, :3] / lengths, None
+    check_right_angles(path, axes)
+    if slant_degrees(axes) > SLANT_DEGREES:
+        spacing = tuple((lengths * unit_mm(header)).tolist())
     direction = RAS_TO_LPS[:, None] * axes
     x, y, z = (RAS_TO_LPS * chosen[:, 3] * unit_mm(header)).tolist()
     # + 0.0 turns -0.0 into 0.0.
-    return (x + 0.0, y + 0.0, z + 0.0), tuple((direction.ravel() + 0.0).tolist())
+    return Placement((x + 0.0, y + 0.0, z + 0.0), tuple((direction.ravel() + 0.0).tolist()), spacing)
 
 
 def warn_of_disagreement(header: Any, shape_xyz: tuple[int, int, int], path: Path) -> None:
-    """Says when the two transforms place a corner of the image more than half a voxel apart, and which of them is used.
+    """Says when a header contradicts itself, and what is used.
+
+    The two transforms may place a corner of the image more than half a voxel apart. A lone sform may have another voxel size than pixdim,
+    of which ITK takes pixdim and nibabel the sform; it is given here where they differ by more than a hundredth.
 
     The header's transforms must have been found usable.
     """
+    if int(header["qform_code"]) <= 0 < int(header["sform_code"]):
+        lengths = np.linalg.norm(_sform(header)[:, :3], axis=0)
+        named = header["pixdim"][1:4].astype(np.float64)
+        if int(header["dim"][0]) >= 3 and np.abs(lengths / named - 1).max() > 0.01:
+            shown = [", ".join(f"{value:.4g}" for value in values * unit_mm(header)) for values in (named, lengths)]
+            log.warning("%s: pixdim says voxels of %s mm (x, y, z), the sform of %s", path, *shown)
     if int(header["qform_code"]) <= 0 or int(header["sform_code"]) <= 0:
         return
     qform, sform = _qform(header), _sform(header)

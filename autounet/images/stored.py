@@ -129,6 +129,9 @@ def check_right_angles(path: Path, axes: npt.NDArray[np.floating[Any]]) -> None:
         path: For the message.
         axes: Columns are the directions of the array axes x, y, z, of any length.
 
+    Returns:
+        Whether the third axis is more than ``ROUNDED_DEGREES`` off.
+
     Raises:
         ImageError: x and y are more than ``SLANT_DEGREES`` off a right angle, or z more than ``TILT_DEGREES`` off the normal of both.
     """

@@ -157,15 +157,15 @@ def _pixels(series: Any, path: Path) -> AnyArray:
     try:
         pixels: AnyArray = series.asarray()
         return pixels
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
+    except (ValueError, ImportError) as error:  # for Zstandard it looks for a module of Python 3.14
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
             raise
         pages = _pixels_by_pillow(series, path)
         if pages is None:
             raise ImageError(
                 f"{path}: the compression needs another package",
                 found=str(series.keyframe.compression.name),
-                remedy="pip install imagecodecs, or save the image without compression or with deflate",
+                remedy="install it: pip install imagecodecs; or save the image without compression or with deflate",
             ) from None
         return pages
 

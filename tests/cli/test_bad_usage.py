@@ -124,7 +124,7 @@ def test_predict_with_a_model_that_is_none(trained: Any, refused: Autounet, tmp_
     refused(2, ["-d Dataset", "ambiguous"], "predict", "-d", "Dataset", *rest)
     refused(2, ["-c 2d: not trained", "3d_fullres"], "predict", "-d", "11", "-c", "2d", *rest)
     refused(2, ["fold 3", "not trained", "folds 0"], "predict", "-d", "11", "-f", "3", *rest)
-    refused(2, ["-f 9: no such fold"], "predict", "-d", "11", "-f", "9", *rest)
+    refused(2, ["-f x: no such fold"], "predict", "-d", "11", "-f", "x", *rest)
     refused(2, ["no such fold", "found nothing"], "predict", "-d", "11", "-f", "", *rest)
     assert not (tmp_path / "out").exists()
 
@@ -312,7 +312,7 @@ def test_damaged_plan_is_made_anew_unless_models_need_it(
     ("change", "words"),
     [
         (lambda raw: "{", ["splits.json: is not valid JSON"]),
-        (lambda raw: json.dumps({**raw, "folds": raw["folds"][:2]}), ["wrong number of folds: found 2, expected 5"]),
+        (lambda raw: json.dumps({**raw, "folds": []}), ["no folds in it", "expected at least one"]),
         (lambda raw: json.dumps({**raw, "folds": [{"train": ["nix"], "validation": ["box_00"]}] * 5}), ["fold 0", "unknown cases nix"]),
         (
             lambda raw: json.dumps({**raw, "folds": [{"train": ["box_00"], "validation": ["box_00"]}] * 5}),
@@ -320,7 +320,7 @@ def test_damaged_plan_is_made_anew_unless_models_need_it(
         ),
         (lambda raw: json.dumps({**raw, "folds": [{"train": ["box_00"], "validation": []}] * 5}), ["fold 0", "0 validation cases"]),
     ],
-    ids=["cut", "two", "unknown", "both", "none"],
+    ids=["cut", "no folds", "unknown", "both", "none"],
 )
 def test_damaged_splits_are_not_replaced(
     change: Callable[[Any], str], words: list[str], trained: Any, refused: Autounet, runs_copy: Path
@@ -409,12 +409,22 @@ def test_changed_data_are_noticed_and_named(
     shutil.copy(data / "labelsTr" / "box_00.nii.gz", data / "labelsTr" / "box_99.nii.gz")
     ended = autounet("plan", *command)
     assert "(1 case new: box_99)" in ended.err
-    # The folds are other ones now: what fold 0 has learnt from may be held out today.
-    words = ["trained on other cases than fold 0 has now", "--overwrite"]
-    refused(1, words, *TRAIN, "-f", "0", *command)
+    # The old cases stay in their folds, so what fold 0 has learnt from is not held out today.
+    ended = autounet(*TRAIN, "-f", "0", *command)
+    assert ended.code == 0
+    assert "trained without 1 case that this fold has now (box_99); --overwrite trains anew" in ended.text
+    # Folds of other cases: what it has learnt from is held out.
+    folds = runs / "Dataset011_Boxes" / "splits.json"
+    raw = json.loads(folds.read_text())
+    folds.write_text(json.dumps({**raw, "folds": raw["folds"][::-1]}))
+    refused(1, ["trained on other cases than fold 0 has now", "--overwrite"], *TRAIN, "-f", "0", *command)
+    folds.write_text(json.dumps(raw))
     (runs / "Dataset011_Boxes" / "models" / "3d_fullres" / "fold_0" / "weights.safetensors").unlink()
-    refused(1, ["resume.pt: checkpoint of another run: found other cases", "--overwrite"], *TRAIN, "-f", "0", *command)
+    ended = autounet("train", *kit.short, "-f", "0", *command)  # a training that was begun goes on with the cases it began with
+    assert ended.code == 0
+    assert "goes on without 1 case added since it began (box_99); --overwrite begins anew" in ended.text
     assert autounet(*TRAIN, "-f", "0", *command, "--overwrite").code == 0
+    assert "trained without" not in autounet(*TRAIN, "-f", "0", *command).text
 
 
 def test_two_commands_do_not_train_one_fold(trained: Any, refused: Autounet, runs_copy: Path) -> None:

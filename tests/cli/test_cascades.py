@@ -180,12 +180,14 @@ def test_a_schedule_has_all_folds_of_the_low_resolution(lowres: SimpleNamespace)
         return [(configuration, fold) for fold in folds]
 
     whole = [part for name in ("2d", "3d_lowres", "3d_fullres", CASCADE) for part in of(name, *every)]
-    assert list(make_schedule(plan, (), every, None).parts) == whole
-    assert list(make_schedule(plan, (), ["0"], None).parts) == of("2d", "0") + of("3d_lowres", "0") + of("3d_fullres", "0")
-    assert list(make_schedule(plan, [CASCADE], ["1"], None).parts) == of("3d_lowres", *every) + of(CASCADE, "1")
-    assert list(make_schedule(plan, [CASCADE, "2d"], ["1"], None).parts) == of("2d", "1") + of("3d_lowres", *every) + of(CASCADE, "1")
+    assert list(make_schedule(plan, (), every, None, every).parts) == whole
+    assert list(make_schedule(plan, (), ["0"], None, every).parts) == of("2d", "0") + of("3d_lowres", "0") + of("3d_fullres", "0")
+    assert list(make_schedule(plan, [CASCADE], ["1"], None, every).parts) == of("3d_lowres", *every) + of(CASCADE, "1")
+    assert list(make_schedule(plan, [CASCADE, "2d"], ["1"], None, every).parts) == of("2d", "1") + of("3d_lowres", *every) + of(
+        CASCADE, "1"
+    )
     with pytest.raises(UsageError, match="too little for 6 folds"):
-        make_schedule(plan, [CASCADE], ["1"], 6)
+        make_schedule(plan, [CASCADE], ["1"], 6, every)
 
 
 def test_fewer_folds_leave_the_cascade_out_and_say_so(lowres: SimpleNamespace, autounet: Run) -> None:

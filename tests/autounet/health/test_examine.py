@@ -273,6 +273,16 @@ def test_another_orientation(bodies: Any, examined: Examined) -> None:
     assert "1 case stored as SPR, 11 as SPL" in health.findings[0].what
 
 
+def test_a_tilted_gantry(bodies: Any, examined: Examined) -> None:
+    """Each slice lies 1 mm (18°) to the back of the one before; image and label map alike."""
+    for number in (3, 5):
+        bodies.cases[f"body_{number:02d}"].affine[1, 2] = -1.0
+    health = examined(bodies)
+    assert found(health) == {("body_03", "slanted slices", "notice")}
+    assert "2 of 12 cases with slices shifted against each other, slanted by up to 18.4°" in health.findings[0].what
+    assert health.findings[0].others == ("body_05",)
+
+
 # Intensities
 
 

@@ -196,6 +196,7 @@ def test_what_makes_no_volume(tmp_path: Path) -> None:
         (spoilt(1, ImageOrientationPatient=[1, 0, 0]), "ImageOrientationPatient of 3 numbers, not 6"),
         (spoilt(1, ImagePositionPatient=["nan", 0, 0]), "IM0010|position that is not finite"),
         (spoilt(0, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "different orientations|directions"),
+        (spoilt(1, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "IM0010: is a mosaic of slices"),
         (spoilt(1, Rows=3, Columns=10), "slices of different sizes in one series: found 3 of 5×6 pixels, 1 colours; 1 of 3×10"),
     ):
         with pytest.raises(ImageError, match=message):

@@ -1,5 +1,6 @@
 """Which DICOM image a path means: folders with other things in them, zips, single files; and what several are called."""
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -166,6 +167,13 @@ def test_folders_and_files_without_dicom(tmp_path: Path) -> None:
             read_image(path)
     with pytest.raises(ImageError, match="is DICOM, whose images are no label maps"):
         read_labels(save(image(volume(1)[0]), tmp_path / "b.dcm"))
+
+
+def test_without_pydicom_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(image(volume(1)[0]), tmp_path / "a.dcm")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ImageError, match=r"needs a package that is not installed: pydicom\. Install it: pip install 'autounet\[dicom\]'"):
+        read_image(path)
 
 
 def test_names(tmp_path: Path) -> None:

@@ -162,11 +162,32 @@ def test_a_sheared_sform_gives_way_to_the_qform(tmp_path: Path) -> None:
     assert_equals_simpleitk(save(tmp_path / "a.nii", counting(2, 3, 4), qform=upright, sform=sheared, qform_code=1, sform_code=1))
     with pytest.raises(ImageError, match=r"b\.nii: the axes are not at right angles: found 63\.43° between x and y, expected 90°"):
         read_image(save(tmp_path / "b.nii", counting(2, 3, 4), sform=sheared, sform_code=2))
-    # Slightly slanted and alone, ITK refuses it, too; here it becomes the nearest rotation.
+    # Slightly slanted and alone, ITK refuses it, too; here voxels are where it says.
     sheared[0, 1] = 0.03
-    _, grid = read_image(save(tmp_path / "c.nii", counting(2, 3, 4), sform=sheared, sform_code=2))
-    axes = np.array(grid.direction).reshape(3, 3)
-    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    _, grid = read_image(save(tmp_path / "c.nii", counting(2, 3, 4), sform=sheared, sform_code=2, pixdim={1: 2, 2: 3, 3: 4}))
+    np.testing.assert_allclose(grid.affine_xyz(), np.diag([-1, -1, 1, 1]) @ sheared, atol=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [5, 30, -44])
+def test_slices_that_lean_are_taken_as_they_lie(tmp_path: Path, degrees: float) -> None:
+    """A CT with a tilted gantry, as dcm2niix leaves it: each slice is shifted against the one before."""
+    affine = to_4x4((np.diag([0.5, 0.7, 3.0]), (10, 20, 30)))
+    affine[1, 2] = 3 * np.tan(np.radians(degrees))
+    path = save(tmp_path / "a.nii", counting(5, 4, 3), sform=affine, sform_code=1, pixdim={1: 0.5, 2: 0.7, 3: 3})
+    labels, grid = read_labels(path)
+    np.testing.assert_allclose(grid.affine_xyz(), np.diag([-1, -1, 1, 1]) @ affine, atol=1e-5)
+    for name in ("b.nii.gz", "c.nrrd", "d.mha"):
+        write_labels(tmp_path / name, labels, grid)
+        found, own = read_labels(tmp_path / name)
+        np.testing.assert_array_equal(found, labels)
+        assert own.differences(grid) == []
+    # The qform, which cannot lean, is left out: ITK would believe it.
+    written = nibabel.load(tmp_path / "b.nii.gz")
+    np.testing.assert_allclose(written.affine, affine, atol=1e-5)
+    assert int(written.header["qform_code"]) == 0
+    affine[1, 2] = 3 * np.tan(np.radians(46))
+    with pytest.raises(ImageError, match="found z slanted by 46°, expected at most 45°"):
+        read_image(save(tmp_path / "e.nii", counting(5, 4, 3), sform=affine, sform_code=1))
 
 
 def test_nifti_2_has_the_grid_of_its_nifti_1_twin(tmp_path: Path) -> None:
@@ -254,6 +275,19 @@ def test_two_transforms_that_disagree_are_told(tmp_path: Path, caplog: pytest.Lo
     # The scanner's sform is taken, as ITK does.
     read_image(save(path, counting(2, 3, 4), qform=scanner, sform=moved, qform_code=1, sform_code=1))
     assert [record.getMessage().endswith("the sform is used") for record in caplog.records] == ([True] if apart_mm > 1 else [])
+
+
+def test_two_voxel_sizes_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    affine = to_4x4((np.diag([2.0, 3.0, 4.0]), (10, 20, 30)))
+    path = save(tmp_path / "a.nii", counting(2, 3, 4), sform=affine, sform_code=2, pixdim={1: 1, 2: 3, 3: 4})
+    _, grid = read_image(path)
+    assert grid.spacing_mm_zyx == (4.0, 3.0, 1.0)
+    assert_equals_simpleitk(path)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"{path}: pixdim says voxels of 1, 3, 4 mm (x, y, z), the sform of 2, 3, 4"] * 2
+    caplog.clear()
+    read_image(save(path, counting(2, 3, 4), sform=affine, sform_code=2, pixdim={1: 2, 2: 3, 3: 4}))
+    assert caplog.records == []
 
 
 def test_extensions_between_header_and_voxels_are_passed_over(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """TIFF: planes, stacks, colours, spacing where it is certain."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,17 @@ def test_inks_are_no_colours_and_jpeg_no_label_map(tmp_path: Path) -> None:
     # Where 0 is white, numbers are not turned round: labels are what was stored.
     tifffile.imwrite(tmp_path / "white.tif", STACK[0], photometric="miniswhite")
     np.testing.assert_array_equal(read_labels(tmp_path / "white.tif")[0][0], STACK[0])
+
+
+def test_a_compression_that_needs_another_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written with deflate (code 8), then said to be Zstandard (50000), as if no package here could unpack it."""
+    tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
+        for page in tif.pages:
+            page.tags["Compression"].overwrite(50000)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(ImageError, match=r"the compression needs another package: found ZSTD\..*pip install imagecodecs"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_what_is_no_tiff(tmp_path: Path) -> None:
