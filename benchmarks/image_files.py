@@ -137,7 +137,7 @@ def _write_zarr(path: Path, image: Placed, version: Literal["0.4", "0.5"]) -> No
     import zarr
 
     group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
-    group.create_array("0", data=image.values_zyx, chunks=(4, 5, 6))
+    group.create_array("0", data=image.values_zyx, chunks=tuple(size // 3 + 1 for size in image.values_zyx.shape))
     placed = [
         {"type": "scale", "scale": image.spacing_mm_xyz[::-1].tolist()},
         {"type": "translation", "translation": image.affine_xyz[:3, 3][::-1].tolist()},
