@@ -137,11 +137,19 @@ def _of_volume(source: Source) -> Cells:
             at = source.nifti if ending.startswith(".nii") else source.itk
             cells["as it is"][ending] = _outcome(partial(_compare, source.path, at, limit, source.channels, ending))
     if source.channels == 1 and source.itk.values_zyx.size < LARGE:
+        whole = _in_whole_numbers(source.itk)
+        limit = limit_of(whole.values_zyx)
         for name, written in IMAGES.items():
             for ending in REWRITTEN:
-                at = source.itk.reduced(common(written.holds, LABEL_MAPS[ending].holds))
+                at = whole.reduced(common(written.holds, LABEL_MAPS[ending].holds))
                 cells.setdefault(name, {})[ending] = _outcome(partial(_written_and_compared, written, at, limit, ending))
     return cells
+
+
+def _in_whole_numbers(image: Placed) -> Placed:
+    """Intensities as 16-bit integers, which every format can hold."""
+    values = image.values_zyx.astype(np.float64)
+    return Placed(np.rint(values * min(1.0, 30_000 / np.abs(values).max())).astype(np.int16), image.affine_xyz)
 
 
 def _written_and_compared(written: ImageFormat, placed: Placed, limit: float, ending: str, folder: Path) -> None:
