@@ -1,7 +1,6 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from autounet.artefact import readable_json, remove_leftovers, write_text_atomic
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
-from autounet.cli.inputs import is_table, table_inputs
+from autounet.cli.inputs import find_inputs, is_table, table_inputs, warn_of_passed_over
 from autounet.cli.locks import claimed, clear_stale, one_at_a_time
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
@@ -19,23 +18,8 @@ from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
 from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
-from autounet.image_names import (
-    DICOM,
-    DRAWN_ENDINGS,
-    FOLDER_ENDINGS,
-    IMAGE_ENDINGS,
-    ZIP,
-    archive_of,
-    group_channels,
-    group_named,
-    holds_dicom,
-    image_files,
-    image_format,
-    is_dicom,
-    split_ending,
-)
-from autounet.images.dicom_cases import dicom_cases
-from autounet.images.meaning import meaning_of
+from autounet.image_names import DRAWN_ENDINGS, split_ending
+from autounet.images.meaning import Meaning, meaning_of
 from autounet.images.slicer import TABLES, write_tables
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.layout import RunLayout
@@ -107,15 +91,8 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             clear_stale(path)
     known = read_record(record)
     todo = missing(session, jobs, known, chosen.identity, request)
-    warn_of_probabilities(session, jobs, todo, request)
     warn_of_lost_geometry(session, cases, {job.case: job.output for job in todo})
-    whole = [job.case for job in jobs if job not in todo and job.separate is not None and not job.separate.is_dir()]
-    if whole:
-        session.screen.warn(f"predicted already, without a file per structure: {some(whole)}; --overwrite predicts them anew")
-    unsure = [job.case for job in jobs if job not in todo and job.uncertainty is not None and not job.uncertainty.exists()]
-    if unsure:
-        session.screen.warn(f"predicted already, without uncertainty: {some(unsure)}; --overwrite predicts them anew")
-    warn_of_age(session, chosen, [job for job in jobs if job not in todo and job.output.name not in known])
+    warn_of_kept(session, chosen, jobs, [job for job in jobs if job not in todo], known, request)
     there = len(jobs) - len(todo)
     session.screen.say(
         f"{plan.dataset}, {', '.join(f'{name}, {in_words(folds)}' for name, folds in chosen.folds.items())}: "
@@ -126,22 +103,8 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session.screen.say(f"postprocessing: {'; '.join(chosen.steps)} (--no-postprocessing leaves it out)")
     result: Predicted | None = None
     if todo:
-        folder = todo[0].output.parent
-        check_writable(folder, "-o")
-        with shared_folder(session, folder, todo) as mine:
-            known = read_record(record)  # another command may have been at work meanwhile
-            todo = [
-                job
-                for job in mine
-                if request.overwrite or not _is_there(job.output) or known.get(job.output.name, chosen.identity) != chosen.identity
-            ]
-            loaded = chosen.load()
-            # Noted before, so that what is done when this command is killed is known to be of this model.
-            note_predicted(record, [job for job in todo if not _is_there(job.output)], chosen.identity)
-            result = predict_cases(loaded, todo, session.runtime, request.mirror, request.memory_gb, meaning)
-            problems += result.problems
-            failures = {problem.case for problem in result.problems}
-            note_predicted(record, [job for job in todo if job.case not in failures], chosen.identity)
+        result, todo = predict_shared(session, chosen, todo, record, meaning, request)
+        problems += result.problems
     if request.colours and outputs:
         folder = next(iter(outputs.values())).parent
         write_tables(folder, meaning)
@@ -175,6 +138,32 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
             + ("; the others are done" if len(failed) < len(cases) else ""),
             problems=sorted(problems, key=lambda problem: problem.case),
         )
+
+
+def predict_shared(
+    session: Session, chosen: Chosen, todo: Sequence[PredictionJob], record: Path | None, meaning: Meaning, request: Request
+) -> tuple[Predicted, list[PredictionJob]]:
+    """Predicts what no other command is predicting into the same folder; gives also what that was.
+
+    Raises:
+        AutounetError: Others are predicting all of it; or the folder cannot be written to.
+    """
+    folder = todo[0].output.parent
+    check_writable(folder, "-o")
+    with shared_folder(session, folder, todo) as mine:
+        known = read_record(record)  # another command may have been at work meanwhile
+        left = [
+            job
+            for job in mine
+            if request.overwrite or not _is_there(job.output) or known.get(job.output.name, chosen.identity) != chosen.identity
+        ]
+        loaded = chosen.load()
+        # Noted before, so that what is done when this command is killed is known to be of this model.
+        note_predicted(record, [job for job in left if not _is_there(job.output)], chosen.identity)
+        result = predict_cases(loaded, left, session.runtime, request.mirror, request.memory_gb, meaning)
+        failures = {problem.case for problem in result.problems}
+        note_predicted(record, [job for job in left if job.case not in failures], chosen.identity)
+    return result, left
 
 
 def missing(
@@ -251,19 +240,33 @@ def _is_there(output: Path) -> bool:
     return output.is_file() and output.stat().st_size > 0
 
 
-def warn_of_age(session: Session, chosen: Chosen, kept: Sequence[PredictionJob]) -> None:
-    """Says which label maps are kept though they cannot be this model's."""
-    older = [job.case for job in kept if job.output.stat().st_mtime < chosen.made]
-    if older:
-        session.screen.warn(f"predicted before this model was there: {some(older)}; --overwrite predicts them anew")
-
-
-def warn_of_probabilities(session: Session, jobs: Sequence[PredictionJob], todo: Sequence[PredictionJob], request: Request) -> None:
-    """Says where label maps and files of probabilities will not belong together."""
-    without = [job.case for job in jobs if job not in todo and request.probabilities and not _probability_file(job.output).exists()]
-    if without:
-        session.screen.warn(f"predicted already, without probabilities: {some(without)}; --overwrite predicts them anew")
-    older = [job.case for job in todo if not request.probabilities and _probability_file(job.output).exists()]
+def warn_of_kept(
+    session: Session,
+    chosen: Chosen,
+    jobs: Sequence[PredictionJob],
+    kept: Sequence[PredictionJob],
+    known: Mapping[str, str],
+    request: Request,
+) -> None:
+    """Says what label maps that are there already lack of what is asked for now, and which cannot be this model's."""
+    lacking = {
+        "predicted already, without probabilities": [
+            job.case for job in kept if request.probabilities and not _probability_file(job.output).exists()
+        ],
+        "predicted already, without a file per structure": [
+            job.case for job in kept if job.separate is not None and not job.separate.is_dir()
+        ],
+        "predicted already, without uncertainty": [
+            job.case for job in kept if job.uncertainty is not None and not job.uncertainty.exists()
+        ],
+        "predicted before this model was there": [
+            job.case for job in kept if job.output.name not in known and job.output.stat().st_mtime < chosen.made
+        ],
+    }
+    for what, names in lacking.items():
+        if names:
+            session.screen.warn(f"{what}: {some(names)}; --overwrite predicts them anew")
+    older = [job.case for job in jobs if job not in kept and not request.probabilities and _probability_file(job.output).exists()]
     if older:
         session.screen.warn(f"files of probabilities are of an earlier prediction: {some(older)}; --probabilities makes them anew")
 
@@ -287,69 +290,3 @@ def figures_of(result: Predicted) -> str:
 
 def _probability_file(output: Path) -> Path:
     return output.with_name(f"{split_ending(output)[0]}.npz")
-
-
-BESIDE = (".raw", ".zraw", ".raw.gz", ".json", ".csv", ".txt", ".md")
-"""Endings of files that stand beside images: their voxels, and what is said of them."""
-
-
-def find_inputs(images: Path, channels: int) -> dict[str, tuple[Path, ...]]:
-    """Cases to predict: name → files, one per channel or one with all. Raises UsageError or DatasetError."""
-    inside = archive_of(images) is not None
-    if images.is_file() or inside or (images.is_dir() and image_format(images) in FOLDER_ENDINGS):
-        stem = split_ending(images)[0]
-        if not image_format(images):
-            raise UsageError(f"-i {images}: not an image", expected=f"one of {' '.join(IMAGE_ENDINGS)}")
-        if inside and images.is_file():  # a zip, of one series or of many
-            return group_named(dicom_cases(images) or {images: stem})
-        if channels > 1 and re.search(r"._\d{4}$", stem):  # any channel of a case stands for all
-            groups = group_channels([file for file in image_files(images.parent) if split_ending(file)[0][:-5] == stem[:-5]])
-            case = stem[:-5] if stem[:-5] in groups or stem.endswith("_0000") else stem
-            return {case: groups.get(case, (images,))}
-        return {stem.removesuffix("_0000"): (images,)}
-    if not images.is_dir():
-        what = (
-            "is neither a file nor a folder"
-            if images.exists()
-            else "is a link to nothing"
-            if images.is_symlink()
-            else "no such file or folder"
-        )
-        raise UsageError(f"-i {images}: {what}", remedy="check the path")
-    stems = _named_images(images)
-    if not stems:
-        expected = f"files ending in {' '.join(IMAGE_ENDINGS)}, or DICOM"
-        raise UsageError(f"-i {images}: no images in this folder", expected=expected)
-    groups = group_named(stems)
-    endings: dict[str, list[str]] = {}
-    for file, stem in stems.items():
-        endings.setdefault(stem, []).append(file.name)
-    twice = [names for names in endings.values() if len(names) > 1]
-    if twice:
-        raise UsageError(f"-i {images}: two images of the same name", found=", ".join(twice[0]), remedy="keep one of them in the folder")
-    return groups
-
-
-def warn_of_passed_over(session: Session, images: Path, cases: Mapping[str, tuple[Path, ...]]) -> None:
-    """Says which files of a folder are not taken for images; none is missed in silence."""
-    if not images.is_dir() or archive_of(images) is not None or image_format(images) in FOLDER_ENDINGS:
-        return
-    taken = {file for files in cases.values() for file in files}
-    files = [entry for entry in images.iterdir() if entry.is_file() and not entry.name.startswith(".") and entry not in taken]
-    over = sorted(file.name for file in files if not file.name.lower().endswith(BESIDE) and not is_dicom(file))
-    if over:
-        session.screen.warn(f"passed over, not named as images: {count(len(over), 'file')} ({some(over)})")
-
-
-def _named_images(folder: Path) -> dict[Path, str]:
-    """Images in a folder, and DICOM anywhere below it and in its zips, each with its name without ending."""
-    files = [file for file in image_files(folder) if split_ending(file)[1].lower() not in DRAWN_ENDINGS]
-    stems = {file: split_ending(file)[0] for file in files if image_format(file) != DICOM}
-    if len(stems) < len(files) or holds_dicom(folder):
-        zips = [file for file in files if file.suffix.lower() == ZIP and file.is_file()]
-        # A file named as DICOM that is none must not be missed: reading it says what is wrong.
-        stems |= {
-            file: split_ending(file)[0] for file in files if file.suffix.lower() == DICOM and not file.is_dir() and not is_dicom(file)
-        }
-        stems |= dicom_cases(folder) | {path: name for file in zips for path, name in (dicom_cases(file) or {file: file.stem}).items()}
-    return stems

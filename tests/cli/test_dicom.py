@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autounet.cli.predicting import find_inputs
+from autounet.cli.inputs import find_inputs
 from autounet.dataset import channel_problems
 from autounet.images import read_channels, read_image, read_labels
 from tests.autounet.images.dicom_writing import image, save, save_all, series

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from autounet.cli.predicting import find_inputs, warn_of_passed_over
+from autounet.cli.inputs import find_inputs, warn_of_passed_over
 
 
 def touched(folder: Path, *names: str) -> Path:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from autounet.cli.folding import parse_folds
+from autounet.cli.inputs import find_inputs
 from autounet.cli.outputs import name_outputs
-from autounet.cli.predicting import find_inputs
 from autounet.cli.stages import choose_configuration, plan_changes, some
 from autounet.errors import UsageError
 from autounet.plan import Plan, PlanRequest
