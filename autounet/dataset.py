@@ -218,7 +218,7 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
             problems.append(Problem(stem, f"label map {file.name} {what}", "save it as PNG or NIfTI"))
         by_case.setdefault(stem, file)
     cases: list[Case] = []
-    groups = group_channels(chosen)
+    groups = _numbered_cases(group_channels(chosen), by_case)
     for case_id, paths in groups.items():
         found = [*name_problems(case_id), *channel_problems(case_id, paths, channels)]
         if case_id not in by_case:
@@ -235,6 +235,15 @@ def _found_cases(root: Path, raw: Mapping[str, Any], channels: int, problems: li
         if case_id not in groups and case_id.removesuffix("_0000") not in groups
     )
     return cases, _ending(chosen[0])
+
+
+def _numbered_cases(groups: Mapping[str, tuple[Path, ...]], labels: Mapping[str, Path]) -> dict[str, tuple[Path, ...]]:
+    """Files such as ``case_0000``, ``case_0001`` that look like channels, but have a label map each, are cases of their own."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for case, paths in groups.items():
+        stems = {split_ending(path)[0]: path for path in paths}
+        found |= {stem: (path,) for stem, path in stems.items()} if len(paths) > 1 and set(stems) <= set(labels) else {case: paths}
+    return found
 
 
 def _ending(image: Path) -> str:
@@ -285,6 +294,8 @@ def channel_problems(case_id: str, paths: Sequence[Path], channels: int, source:
 def _channel_count_problem(case_id: str, files: int, channels: int, source: str = "dataset.json") -> Problem:
     what = f"{files} channel files, but {channels} channel{'s' if channels != 1 else ''} in {source}"
     more = "remove files, or name all channels in dataset.json" if source == "dataset.json" else "remove files"
+    if channels == 1:
+        more += "; if they are images of their own, name them without _NNNN at the end, or name them in a table"
     return Problem(case_id, what, "add the missing files" if files < channels else more)
 
 

@@ -476,6 +476,16 @@ class TestFiles:
         assert image_files(tmp_path / "missing") == []
 
 
+def test_numbered_cases_are_no_channels_where_each_has_a_label_map(tmp_path: Path) -> None:
+    """Scans that were numbered case_0000, case_0001, … before anybody had heard of channel files."""
+    names = [f"case_{number:04d}.nii.gz" for number in range(6)]
+    dataset = read_dataset(make(tmp_path / "d", DESCRIPTION, names, names))
+    assert [case.id for case in dataset.cases] == [name.removesuffix(".nii.gz") for name in names]
+    assert problems_of(make(tmp_path / "e", DESCRIPTION, names, ["case.nii.gz"])) == {
+        "case": "6 channel files, but 1 channel in dataset.json"
+    }
+
+
 class TestPatientsAndFolds:
     ROW = {"image": "imagesTr/a_0000.nii.gz", "label": "labelsTr/a.nii.gz"}  # noqa: RUF012 (read only)
 
