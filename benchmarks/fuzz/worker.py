@@ -28,7 +28,7 @@ INSTRUMENTED = [
 ]
 """Packages whose branches count as coverage."""
 
-HANGS_SECONDS = 20
+HANGS_SECONDS = 60
 """libFuzzer ends a process that takes longer over one input, whatever library it is in."""
 
 
