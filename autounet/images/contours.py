@@ -29,7 +29,7 @@ def trace(mask_yx: npt.NDArray[np.bool_]) -> list[Polygon]:
     for island, ends in zip(*islands, strict=True):
         # contourpy repeats the first corner of every ring at its end.
         rings = [island[start : end - 1] + corner for start, end in pairwise(ends)]
-        outlines.append(_without_needless(_keyholed(rings[0], rings[1:])))
+        outlines.append(_without_needless(_keyholed(rings)))
     return outlines
 
 
@@ -56,20 +56,42 @@ def fill(polygons: list[Polygon], shape_yx: tuple[int, int]) -> npt.NDArray[np.b
     return np.asarray(np.cumsum(turns, axis=1)[:, :width] % 2 == 1)
 
 
-def _keyholed(outline: Polygon, holes: list[Polygon]) -> Polygon:
-    """The outline with every hole joined to what is joined already, the nearest first, by the shortest way."""
-    from scipy.spatial import cKDTree
+def _keyholed(rings: list[Polygon]) -> Polygon:
+    """An outline and its holes as one polygon.
 
-    left = list(holes)
-    while left:
-        tree = cKDTree(outline)
-        found = [tree.query(hole) for hole in left]
-        nearest = min(range(len(left)), key=lambda index: float(found[index][0].min()))
-        distances, places = found[nearest]
-        at = int(np.argmin(distances))
-        here, hole = int(places[at]), left.pop(nearest)
-        outline = np.concatenate([outline[: here + 1], hole[at:], hole[: at + 1], outline[here:]])
-    return outline
+    From a hole's leftmost corner, which lies on the left of a pixel, the row of pixels is followed to the left until it ends: at a
+    corner of the outline, or of another hole that reaches further left. So every hole hangs on one other ring, and no channel leaves
+    the mask.
+    """
+    if len(rings) == 1:
+        return rings[0]
+    sizes = [len(ring) for ring in rings]
+    points, starts = np.concatenate(rings), np.cumsum([0, *sizes[:-1]])
+    # Rings cross a row of centres at corners only.
+    rows = np.flatnonzero(points[:, 1] == np.rint(points[:, 1]))
+    rows = rows[np.lexsort((points[rows, 0], points[rows, 1]))]
+    rank = np.empty(len(points), np.int64)
+    rank[rows] = np.arange(rows.size)
+    hanging = {}
+    for ring, start in list(zip(rings, starts, strict=True))[1:]:
+        leftmost = int(start + np.argmin(ring[:, 0]))
+        hanging[int(rows[rank[leftmost] - 1])] = leftmost
+    owner = np.repeat(np.arange(len(rings)), sizes)
+    order: list[int] = []
+    # Rings that are being walked: where it began, how far it is.
+    walks = [(0, 0)]
+    while walks:
+        began, done = walks.pop()
+        mine = int(owner[began])
+        start, size = int(starts[mine]), sizes[mine]
+        while done <= size:  # to where it began, once more
+            at = start + (began - start + done) % size
+            order.append(at)
+            done += 1
+            if at in hanging:
+                walks += [(began, done - 1), (hanging.pop(at), 0)]
+                break
+    return np.asarray(points[order[:-1]])
 
 
 def _without_needless(polygon: Polygon) -> Polygon:

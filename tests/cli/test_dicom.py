@@ -102,7 +102,7 @@ def test_a_tree_of_studies_is_predicted(trained: Any, autounet: Autounet, tmp_pa
     plain.mkdir()
     for name, file in (("anna", first), ("bob_both_4", second), ("bob_both_9", third), ("carl", first)):
         shutil.copy(file, plain / f"{name}.nii.gz")
-    model = ("-d", "11", "-f", "0", "--runs", trained.runs, "--device", "cpu")
+    model = ("-d", "11", "-f", "0", "--runs", trained.runs, "--device", "cpu", "--format", "nii.gz")
     for images, output in ((tree, "dicom"), (plain, "nifti")):
         ended = autounet("predict", "-i", images, "-o", tmp_path / output, *model)
         assert ended.code == 0, ended
@@ -113,7 +113,7 @@ def test_a_tree_of_studies_is_predicted(trained: Any, autounet: Autounet, tmp_pa
         (ours, our_grid), (theirs, their_grid) = (read_labels(tmp_path / folder / name) for folder in ("dicom", "nifti"))
         np.testing.assert_array_equal(ours, theirs)
         np.testing.assert_allclose(our_grid.affine_xyz(), their_grid.affine_xyz(), atol=1e-4)
-    one = autounet("predict", "-i", tree / "bob" / "both" / "IM0010", "-o", tmp_path / "one.nii.gz", *model)
+    one = autounet("predict", "-i", tree / "bob" / "both" / "IM0010", "-o", tmp_path / "one.nii.gz", *model[:-2])
     assert one.code == 0, one
     np.testing.assert_array_equal(read_labels(tmp_path / "one.nii.gz")[0], read_labels(tmp_path / "dicom" / "bob_both_9.nii.gz")[0])
     inside = autounet("predict", "-i", tree / "carl.zip", "-o", tmp_path / "zip", *model)
@@ -139,7 +139,7 @@ def test_what_cannot_be_predicted_is_said_and_the_rest_is_done(trained: Any, aut
     gap = as_dicom(first, tree / "gap", "gap")
     (gap / "IM0073").unlink()
     (tree / "cut.dcm").write_bytes(b"")
-    model = ("-d", "11", "-f", "0", "--runs", trained.runs, "--device", "cpu")
+    model = ("-d", "11", "-f", "0", "--runs", trained.runs, "--device", "cpu", "--format", "nii.gz")
     words = ["2 of 3 images could not be predicted", "1 slice is missing", "the file is empty"]
     refused(1, words, "predict", "-i", tree, "-o", tmp_path / "out", *model)
     assert [file.name for file in (tmp_path / "out").glob("*.nii.gz")] == ["good.nii.gz"]

@@ -149,3 +149,18 @@ def test_planar_images_keep_their_format_or_take_another(trained: Any, autounet:
         assert "keeps no" not in ended.text  # there was no geometry to lose
     first, *others = (read_labels(tmp_path / f"a.{name}")[0] for name in ("png", "tif", "nii.gz"))
     assert all(np.array_equal(first, other) for other in others)
+
+
+def test_an_ensemble_of_dicom_is_nifti(
+    trained: Any, autounet: Autounet, refused: Refused, predicted: tuple[Path, npt.NDArray[Any]], dicom: Path, tmp_path: Path
+) -> None:
+    """The files of probabilities do not know their series; a prediction by both configurations would."""
+    for name in ("one", "two"):
+        output = tmp_path / name / "x.seg.dcm"
+        assert autounet("predict", "-i", dicom, "-o", output, "--probabilities", "-d", "11", "--runs", trained.runs, *PREDICT).code == 0
+    both = ("ensemble", "-i", tmp_path / "one", "-i", tmp_path / "two", "-o", tmp_path / "mean", "-d", "11", "--runs", trained.runs)
+    refused(2, ["an ensemble of files does not know it", "predict -c"], *both, "--format", "dicom-seg")
+    assert autounet(*both).code == 0
+    values, grid = read_labels(tmp_path / "mean" / "x.nii.gz")
+    assert np.array_equal(values, predicted[1])
+    assert grid.differences(read_size(dicom)[1]) == []

@@ -79,6 +79,7 @@ def series(
         dataset = image(plane, f"{name} {z}", **{"SeriesInstanceUID": uid(name), **tags})
         dataset.ImageOrientationPatient = [float(value) for value in orientation]
         dataset.ImagePositionPatient = [round(float(value), 6) for value in np.array(origin) + z * by]
+        dataset.FrameOfReferenceUID = uid("frame of reference")
         dataset.PixelSpacing = [spacing_zyx[1], spacing_zyx[2]]
         dataset.SliceThickness = 7.0  # what nobody should take for the distance of slices
         dataset.InstanceNumber = 100 - z  # nor this for their order

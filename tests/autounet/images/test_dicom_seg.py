@@ -346,7 +346,11 @@ def test_another_grid_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"slices every 2\.5 mm, where the image has one every 1\.25"):
         structures_on(write_series(tmp_path / "thin", depth=9, spacing_zyx=(1.25, 0.7, 0.5)), path, {"liver": 1})
     with pytest.raises(ImageError, match="another frame of reference"):
-        structures_on(write_series(tmp_path / "other", FrameOfReferenceUID="1.2.3"), path, {"liver": 1})
+        structures_on(write_series(tmp_path / "other", change=_elsewhere), path, {"liver": 1})
+
+
+def _elsewhere(_: int, header: pydicom.Dataset) -> None:
+    header.FrameOfReferenceUID = "1.2.3"
 
 
 def test_what_is_no_segmentation(source: Path, tmp_path: Path) -> None:
