@@ -53,7 +53,7 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None, meani
 
 def _structure_set(headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning: Meaning) -> Any:
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import ImplicitVRLittleEndian
 
     source, frames = headers[0], dicom_out.slice_frames(headers, grid)
     series, identity = str(source.SeriesInstanceUID), f"{meaning.model_dump_json()} {dicom_out.version()}"
@@ -86,7 +86,8 @@ def _structure_set(headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning
         dicom_out.note_layers(dataset)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # With explicit types a contour of more than 65,534 characters, some 2000 corners, would have to be of unknown type.
+    meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.file_meta = meta
     return dataset
 

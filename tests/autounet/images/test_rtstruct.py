@@ -70,6 +70,21 @@ def test_straight_edges_have_corners_at_their_ends_only() -> None:
     assert len(trace(block)[0]) == 8
 
 
+def test_a_contour_of_any_length_is_read_by_others(tmp_path: Path) -> None:
+    """A comb: one outline of thousands of corners, more text than a number list with an explicit type may have (65,534 characters)."""
+    comb = np.zeros((1, 130, 83), np.uint8)
+    for row in range(1, 129):  # teeth of jagged sides
+        comb[0, row, 1 + row % 2 : 81 : 4] = comb[0, row, 2 + row % 2 : 82 : 4] = 1
+    comb[0, 1, 1:82] = 1
+    planes = series(np.zeros((1, 130, 83), np.int16), FrameOfReferenceUID=FRAME)
+    folder = save_all(planes, tmp_path / "series")
+    write_labels(tmp_path / "a.rtstruct.dcm", comb, read_size(folder)[1], like=folder, meaning=meaning_of(LABELS))
+    contours = pydicom.dcmread(tmp_path / "a.rtstruct.dcm").ROIContourSequence[0].ContourSequence
+    longest = max(contours, key=lambda contour: contour.NumberOfContourPoints)
+    assert len(longest.ContourData) == 3 * longest.NumberOfContourPoints
+    assert len("\\".join(str(value) for value in longest.ContourData)) > 65_534
+
+
 def test_centres_on_an_edge() -> None:
     """A square from (1, 1) to (3, 3): the centres on its left and upper edge are inside, those on the others are not."""
     square = np.array([[1, 1], [3, 1], [3, 3], [1, 3]], float)
