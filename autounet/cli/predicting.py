@@ -202,7 +202,7 @@ def read_record(path: Path | None) -> dict[str, str]:
     try:
         found = {} if path is None else json.loads(read_text(path))["predicted_by"]
         return {str(name): str(identity) for name, identity in found.items()}
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read", found=error.strerror or error, remedy="check the disk, and try again") from None

@@ -247,7 +247,8 @@ def test_without_held_out_cases_there_is_nothing_to_validate(make: Make, tmp_pat
     assert [(record.validation_loss, record.mean_dice, record.ema_dice) for record in history] == [(None, None, None)] * 2
     assert history[0].dice == {"ball": None, "shell": None}
     assert not FoldLayout(tmp_path).weights_best.exists()
-    assert read_about(FoldLayout(tmp_path).weights) == {**ABOUT, "epoch": "2"}
+    about = read_about(FoldLayout(tmp_path).weights)
+    assert about == {**ABOUT, "epoch": "2", "content": about["content"]}
 
 
 def test_smoothed_dice_and_best_weights(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +266,7 @@ def test_smoothed_dice_and_best_weights(make: Make, tmp_path: Path, monkeypatch:
     history = training.run()
     assert [record.ema_dice for record in history] == pytest.approx(expected)
     weights, about = load_weights(FoldLayout(tmp_path).weights_best)
-    assert about == {**ABOUT, "epoch": "2"}
+    assert about == {**ABOUT, "epoch": "2", "content": about["content"]}
     assert all(weights[name].equal(best[2][name]) for name in weights)
 
 
