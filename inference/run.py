@@ -86,6 +86,7 @@ def predict_cases(
     mirror: bool = True,
     memory_gb: float | None = None,
     meaning: Meaning | None = None,
+    written: Callable[[str, float | None], None] = lambda case, expected_dice: None,
 ) -> Predicted:
     """Predicts and writes every case; a case that fails does not stop the others.
 
@@ -99,6 +100,7 @@ def predict_cases(
         mirror: Average over mirrored copies.
         memory_gb: Memory this process is to keep to (1 GB = 1e9 bytes); by default ``MEMORY_SHARE`` of what is available.
         meaning: What the label maps' values mean, for formats that can say it; by default the plan's labels.
+        written: Called in this thread when a case's label map is there, with its expected Dice.
     """
     meaning = meaning_of(model.plan.labels, dataset=model.plan.dataset) if meaning is None else meaning
     began, budget = time.monotonic(), memory_budget(model, memory_gb)
@@ -124,6 +126,7 @@ def predict_cases(
             if case.error is None:
                 voxels.append(case.voxels)
                 expected[case.job.case] = mean_confidence(case.confidences)
+                written(case.job.case, expected[case.job.case])
             else:
                 problems.append(Problem.of(case.job.case, case.error, "correct the image and run the command again"))
             advance(1, case.job.case, case.work)

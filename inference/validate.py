@@ -48,10 +48,15 @@ def validate_fold(
     # An interrupted validation goes on: what these weights have predicted is kept.
     identity = weights_identity(layout.weights)
     _keep_own(layout, identity, [job.output for job in jobs])
-    todo = [job for job in jobs if not is_kept(job.output)]
-    predicted = predict_cases(model, todo, runtime)
-    problems = predicted.problems
-    _note_confidence(layout, identity, predicted.expected_dice, kept=[job.case for job in jobs if job not in todo])
+    known = read_confidence(layout)
+    todo = [job for job in jobs if job.case not in known or not is_kept(job.output)]
+    expected = {case: value for case, value in known.items() if case in cases}
+
+    def note(case: str, expected_dice: float | None) -> None:
+        expected[case] = expected_dice
+        _write_notes(layout, identity, expected)
+
+    problems = predict_cases(model, todo, runtime, written=note).problems
     if problems:
         raise DatasetError(f"{len(problems)} of {len(jobs)} held-out cases could not be predicted", problems=problems)
     files = {job.case: (job.output, cases[job.case].label) for job in jobs}
@@ -71,12 +76,6 @@ def _keep_own(layout: FoldLayout, identity: str, predictions: Sequence[Path]) ->
     if _read_notes(layout).get("weights") != identity:
         remove_predictions(predictions)
         _write_notes(layout, identity, {})
-
-
-def _note_confidence(layout: FoldLayout, identity: str, expected_dice: Mapping[str, float | None], kept: Sequence[str]) -> None:
-    """Adds to what is known of the cases that are kept."""
-    before = read_confidence(layout)
-    _write_notes(layout, identity, {case: before[case] for case in kept if case in before} | dict(expected_dice))
 
 
 def _write_notes(layout: FoldLayout, identity: str, expected_dice: Mapping[str, float | None]) -> None:

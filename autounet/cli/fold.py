@@ -149,6 +149,8 @@ class FoldRun:
         if scores is None:
             return self._validate(layout)
         show_scores(self.session, scores, f"{self.title}: held-out cases on their original grid")
+        if not layout.overlays.exists():  # a command was killed before it drew them
+            self._draw(scores, layout)
         return scores
 
     def _validate(self, layout: FoldLayout) -> Scores | None:

@@ -30,8 +30,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        with interruptible():
-            ended(*args, **kwargs)
+        try:
+            with interruptible():
+                ended(*args, **kwargs)
+        except KeyboardInterrupt:  # it came when the command was done
+            raise _interrupted() from None
 
     def ended(*args: P.args, **kwargs: P.kwargs) -> None:
         try:

@@ -181,7 +181,9 @@ def state_of(plan: Plan, layout: RunLayout, folds: Sequence[Split], configuratio
         return BEGUN  # it is scored again
     held_out, seen = set(folds[int(fold)].validation), trained_cases(layout, configuration, fold)
     if scored == held_out:
-        return DONE
+        # A command that was killed in its last moments leaves its lock, and no picture: training it again makes up for both.
+        drawn = folder.overlays.exists() or plan.labels.overlapping
+        return DONE if drawn and not folder.lock.exists() else BEGUN
     if seen is not None and not held_out & set(seen):
         return BEGUN  # cases were added or taken away: those that it holds out now are scored
     return "was scored on other cases than it holds out now"

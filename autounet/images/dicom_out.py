@@ -164,9 +164,10 @@ def note_grid(dataset: Any, grid: Grid) -> None:
 def noted_grid(dataset: Any) -> tuple[npt.NDArray[np.float64], int] | None:
     """Voxels (x, y, z, 1) → mm, and the number of slices, as ``note_grid`` wrote them; None where it did not."""
     block = _block(dataset)
-    if block is None or SLICES not in block or AFFINE not in block or len(block[AFFINE].value) != 12:
+    if block is None or SLICES not in block or AFFINE not in block:
         return None
-    return np.array(block[AFFINE].value, np.float64).reshape(3, 4), int(block[SLICES].value)
+    affine, slices = _numbers(block[AFFINE], "<f8"), _numbers(block[SLICES], "<u2")
+    return (affine.reshape(3, 4), int(slices[0])) if (affine.size, slices.size) == (12, 1) else None
 
 
 def note_value(item: Any, value: int) -> None:
@@ -184,13 +185,20 @@ def noted_values(items: Mapping[int, Any]) -> dict[int, int] | None:
     blocks = {number: _block(item) for number, item in items.items()}
     if not all(block is not None and VALUE in block for block in blocks.values()):
         return None
-    return {number: int(block[VALUE].value) for number, block in blocks.items()}
+    values = {number: _numbers(block[VALUE], "<u4") for number, block in blocks.items()}
+    return {number: int(value[0]) for number, value in values.items()} if all(value.size == 1 for value in values.values()) else None
 
 
 def noted_layers(dataset: Any) -> bool:
     """Whether it was noted that later structures lie on top."""
     block = _block(dataset)
     return block is not None and LAYERED in block
+
+
+def _numbers(element: Any, dtype: str) -> npt.NDArray[Any]:
+    """Values of a private element; as bytes where the file does not say its kind (implicit value representation)."""
+    value = element.value
+    return np.frombuffer(value, dtype) if isinstance(value, bytes) else np.atleast_1d(np.asarray(value, dtype))
 
 
 def _block(dataset: Any) -> Any:

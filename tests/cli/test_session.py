@@ -124,7 +124,7 @@ def test_the_first_error_is_the_one_that_counts(session: Session) -> None:
     layout.manifest.mkdir(parents=True)
     with pytest.raises(AutounetError, match="the real one"), recorded(session, layout):
         raise AutounetError("the real one")
-    with pytest.raises(ArtefactError, match=r"manifest\.json: cannot be written"), recorded(session, layout):
+    with pytest.raises(ArtefactError, match=r"manifest\.json: cannot be"), recorded(session, layout):
         pass
 
 
