@@ -56,7 +56,7 @@ def run_export(
     trained += [fold for fold in choose_before(layout, plan, trained, named_folds(folds)) if fold.configuration not in there]
     for fold in trained:
         check_plan(fold.weights, plan, fold.configuration)
-    path = output or Path(f"{_file_name(plan.dataset)}.zip")
+    path = output or Path(f"{file_name(plan.dataset)}.zip")
     check_target(path, overwrite)
     about = about_model(plan.dataset, JOIN.join(first), f"autounet {__version__}", *words)
     steps = () if selection is None else selection.postprocessing
@@ -65,7 +65,7 @@ def run_export(
     show_bundle(session, path, manifest)
 
 
-def _file_name(dataset: str) -> str:
+def file_name(dataset: str) -> str:
     """A dataset's name as that of a file here, whatever plan.json says it is."""
     return re.sub(r"[/\\:]|[^ -~\w]", "_", dataset)[:100]
 

@@ -114,7 +114,8 @@ def _of_file(data: bytes, random: Random) -> bytes:
             if kind in (b"DS", b"IS", b"UI", b"CS", b"LO", b"SH", b"PN") and len(text) < 2**16:
                 content[start - 2 : start + length] = len(text).to_bytes(2, "little") + text
             else:
-                content[start : start + length] = of_bytes(bytes(content[start : start + length]), random)[:length].ljust(length, b"\0")
+                there = bytes(content[start : start + length])  # a length may have been made a lie
+                content[start : start + length] = of_bytes(there, random)[: len(there)].ljust(len(there), b"\0")
     return bytes(content)
 
 

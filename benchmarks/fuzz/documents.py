@@ -11,6 +11,7 @@ import numpy as np
 from autounet.artefact import Artefact
 from autounet.bundle import Manifest
 from autounet.bundle_check import faults_of_plan
+from autounet.cli.exporting import file_name
 from autounet.dataset import read_dataset
 from autounet.dataset_json import channels_and_labels
 from autounet.errors import AutounetError
@@ -225,7 +226,7 @@ def _read_artefact(data: bytes, folder: Path) -> None:
     kind = KINDS.get(named, Plan) if isinstance(named, str) else Plan
     found = kind.load(path)
     if isinstance(found, Plan):
-        for name in (found.dataset, *found.configurations):
+        for name in (f"{file_name(found.dataset)}.zip", *found.configurations):  # as `export` names a bundle
             check_name(name)
         if next(faults_of_plan(found), None) is None:
             found.digest()
@@ -352,7 +353,14 @@ def _read_nnunet(data: bytes, folder: Path) -> None:
 
 
 TARGETS = (
-    Target("dataset_json", "dataset.json in both dialects, beside pipes, devices and links", _datasets, _read_dataset, of_json),
+    Target(
+        "dataset_json",
+        "dataset.json in both dialects, beside pipes, devices and links",
+        _datasets,
+        _read_dataset,
+        of_json,
+        may_name=("/etc/passwd",),
+    ),
     Target("artefact", "plan, fingerprint, splits, selection, scores, health, prepared case", _artefacts, _read_artefact, of_json),
     Target("preset", "preset files, and plans made with them", _presets, _read_preset, of_json),
     Target("nnunet_json", "nnU-Net's plans, fingerprint and dataset.json", _nnunet_documents, _read_nnunet, of_json),

@@ -27,6 +27,8 @@ class Target:
     run: Callable[[bytes, Path], None]
     mutate: Mutate = of_bytes
     most_bytes: int = 2**16
+    may_name: tuple[str, ...] = ()
+    """Files elsewhere that an input may name openly, to be read as images and only as that."""
 
     def prepare(self, folder: Path) -> dict[str, bytes]:
         """Makes the folder in which inputs are tried, and the seeds."""

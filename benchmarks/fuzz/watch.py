@@ -9,7 +9,7 @@ import site
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Watch:
         self.ground: tuple[str, ...] = ()
         self.found: list[str] = []
         self._armed = False
+        self._named: tuple[str, ...] = ()
         packages = [*site.getsitepackages(), os.path.dirname(os.__file__), *(entry for entry in sys.path if entry)]
         # Libraries read their own data; the C library and Python ask the system about itself.
         self._readable = [
@@ -51,12 +52,16 @@ class Watch:
         sys.addaudithook(self._see)
 
     @contextmanager
-    def armed(self, folder: Path) -> Iterator[None]:
-        """While an input is tried; in this folder, and in one for temporary files beside it, everything may be read and written."""
+    def armed(self, folder: Path, may_name: Sequence[str] = ()) -> Iterator[None]:
+        """While an input is tried; in this folder, and in one for temporary files beside it, everything may be read and written.
+
+        ``may_name`` are files elsewhere that may be read.
+        """
         self.found.clear()
         before, tempfile.tempdir = tempfile.tempdir, str(folder.parent / "temporary")
         os.makedirs(tempfile.tempdir, exist_ok=True)
         self.ground = (os.path.abspath(folder), tempfile.tempdir)
+        self._named = tuple(may_name)
         self._armed = True
         try:
             yield
@@ -86,7 +91,7 @@ class Watch:
         place = os.path.abspath(os.fsdecode(path))  # links may lead where they like: whoever made them could have copied the file
         if (
             any(_inside(place, one) for one in self.ground)
-            or (not writes and any(_inside(place, one) for one in self._readable))
+            or (not writes and any(_inside(place, one) for one in (*self._readable, *self._named)))
             or place == os.devnull
         ):
             return
@@ -114,11 +119,11 @@ def _inside(place: str, folder: str) -> bool:
     return place == folder or place.startswith(folder + os.sep)
 
 
-def judge(run: Callable[[], object], watch: Watch, folder: Path) -> str | None:
+def judge(run: Callable[[], object], watch: Watch, folder: Path, may_name: Sequence[str] = ()) -> str | None:
     """Tries an input: None where it was read, or refused with an AutounetError in time; else what is wrong."""
     started = time.process_time()
     fault: str | None = None
-    with watch.armed(folder):
+    with watch.armed(folder, may_name):
         try:
             run()
         except AutounetError as error:
