@@ -148,7 +148,19 @@ def main() -> int:
             "plan": ("plan", *common, "--preset", "small"),
             "doctor": ("doctor", *common),
             "preprocess": ("preprocess", *common, "-c", CONFIGURATION),
-            "predict": ("predict", *common, "-i", data / "imagesTr", "-o", out / "labels", "-c", CONFIGURATION, "--device", "cpu"),
+            "predict": (
+                "predict",
+                *common,
+                "-i",
+                data / "imagesTr",
+                "-o",
+                out / "labels",
+                "-c",
+                CONFIGURATION,
+                "--device",
+                "cpu",
+                "--no-mirror",
+            ),
         }
         for name, command in commands.items():
             if name == "predict":
