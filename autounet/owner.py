@@ -65,10 +65,10 @@ def _lives_on_windows(process: int) -> bool:
         return True
     import ctypes
 
-    kernel = ctypes.windll.kernel32
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)
     handle = kernel.OpenProcess(0x1000, False, process)  # PROCESS_QUERY_LIMITED_INFORMATION
     if not handle:
-        return bool(kernel.GetLastError() == 5)  # access denied: somebody else's
+        return bool(ctypes.get_last_error() == 5)  # access denied: somebody else's
     code = ctypes.c_ulong()
     kernel.GetExitCodeProcess(handle, ctypes.byref(code))
     kernel.CloseHandle(handle)
