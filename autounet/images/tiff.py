@@ -163,7 +163,8 @@ def _resolution(like: Path) -> dict[str, Any]:
             x, y, unit = (tags[name].value if name in tags else None for name in names)
     except Exception as error:
         raise damaged(like, error) from error
-    return {"resolution": (x, y), "resolutionunit": unit} if x and y and unit else {}
+    fractions = all(isinstance(value, tuple) and len(value) == 2 and all(0 < part < 2**32 for part in value) for value in (x, y))
+    return {"resolution": (x, y), "resolutionunit": unit} if fractions and unit in {int(known) for known in tifffile.RESUNIT} else {}
 
 
 def _pixels(series: Any, path: Path) -> AnyArray:

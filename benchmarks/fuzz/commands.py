@@ -1,9 +1,9 @@
 """Targets: the command line, and run folders with one file spoilt, by the commands that users type."""
 
-import io
 import json
 import logging
 import os
+import tempfile
 import zlib
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -29,18 +29,21 @@ def command(*words: str, folder: Path) -> str:
     """Runs a command in this process; it must end with a code that is documented, and without a traceback."""
     logger = logging.getLogger("autounet")
     before = logger.handlers, logger.level, logger.propagate
-    out, err = io.StringIO(), io.StringIO()
-    here = os.getcwd()
-    try:
-        os.chdir(folder)
-        with redirect_stdout(out), redirect_stderr(err):
-            code = run(list(words))
-    finally:
-        os.chdir(here)
-        for handler in logger.handlers:
-            handler.close()
-        logger.handlers, logger.level, logger.propagate = before
-    said = out.getvalue() + err.getvalue()
+    here, said = os.getcwd(), ""
+    # Files, as real streams are: libraries may ask for their numbers.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+        try:
+            os.chdir(folder)
+            with redirect_stdout(out), redirect_stderr(err):
+                code = run(list(words))
+        finally:
+            os.chdir(here)
+            for handler in logger.handlers:
+                handler.close()
+            logger.handlers, logger.level, logger.propagate = before
+        for stream in (out, err):
+            stream.seek(0)
+            said += stream.read()
     assert code in CODES, f"exit code {code}: {said[-300:]}"
     assert "Traceback" not in said, said[-500:]
     assert "this is a bug in autounet" not in said, said[-500:]

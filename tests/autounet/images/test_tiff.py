@@ -166,6 +166,17 @@ def test_planar_labels_come_back(tmp_path_factory: pytest.TempPathFactory, label
     assert own == grid
 
 
+@pytest.mark.parametrize(("tag", "value"), [("ResolutionUnit", 32768), ("XResolution", (0, 1)), ("YResolution", (5, 0))])
+def test_a_resolution_that_is_none_is_left_out(tag: str, value: Any, tmp_path: Path) -> None:
+    """Found by fuzzing: what reading passes over must not keep a label map from being written."""
+    tifffile.imwrite(tmp_path / "image.tif", STACK[0], resolution=((4, 1), (7, 3)), resolutionunit="CENTIMETER")
+    with tifffile.TiffFile(tmp_path / "image.tif", mode="r+") as tif:
+        tif.pages[0].tags[tag].overwrite(value)
+    labels, grid = np.ones(STACK[:1].shape, np.uint8), read_image(tmp_path / "image.tif")[1]
+    write_labels(tmp_path / "labels.tif", labels, grid, like=tmp_path / "image.tif")
+    assert read_labels(tmp_path / "labels.tif")[0].all()
+
+
 def test_the_resolution_of_the_source_is_kept(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "image.tif", STACK[0], resolution=((1234567, 1000), (7, 3)), resolutionunit="CENTIMETER")
     _, grid = read_image(tmp_path / "image.tif")
