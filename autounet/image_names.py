@@ -4,6 +4,7 @@ An image is a file with an ending of its format or, as DICOM, one of many things
 without any ending. Only to tell whether something without an ending is DICOM are the first bytes of a file looked at.
 """
 
+import hashlib
 import os
 import re
 import zipfile
@@ -94,18 +95,24 @@ def is_dicom(path: Path) -> bool:
 
 
 def image_state(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns, of an image's file, zip or all files of its folder: what tells that it changed.
+    """Size in bytes and time of the last change in ns of an image's file or zip: what tells that it changed.
+
+    Of a folder the size of all files in it, and in place of a time a digest of their names, sizes and times: a slice may be replaced by an
+    older file.
 
     Raises:
         OSError: It is gone.
     """
     archive = archive_of(path)
-    state = (path if archive is None else archive[0]).stat()
     if not path.is_dir():
+        state = (path if archive is None else archive[0]).stat()
         return state.st_size, state.st_mtime_ns
-    files = (Path(at, name) for at, _, names in os.walk(path) for name in names)
-    states = [state, *(file.stat() for file in files if file.is_file())]
-    return sum(entry.st_size for entry in states[1:]), max(entry.st_mtime_ns for entry in states)
+    files = sorted(Path(at, name) for at, _, names in os.walk(path) for name in names)
+    states = [
+        (file.relative_to(path).as_posix(), state.st_size, state.st_mtime_ns) for file in files if file.is_file() and (state := file.stat())
+    ]
+    digest = hashlib.sha256(repr(states).encode(errors="surrogateescape")).digest()
+    return sum(size for _, size, _ in states), int.from_bytes(digest[:7], "big")
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, ParamSpec
 
@@ -112,11 +113,22 @@ def interruptible() -> Iterator[None]:
     handled = [number for name in names if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN]
     interruption = Interruption()
     before = [(number, signal.signal(number, interruption)) for number in handled]
+    unraisable = sys.unraisablehook
+    sys.unraisablehook = partial(_raise_again, unraisable)
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         for number, handler in before:
             signal.signal(number, handler)
+
+
+def _raise_again(usual: Callable[["sys.UnraisableHookArgs"], object], lost: "sys.UnraisableHookArgs") -> None:
+    """An interrupt that came while an object was taken down, where Python can only ignore it, comes again."""
+    if lost.exc_type is KeyboardInterrupt and hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, IMPORT_PAUSE_SECONDS)
+    else:
+        usual(lost)
 
 
 def was_interrupted() -> bool:

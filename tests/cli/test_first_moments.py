@@ -102,3 +102,33 @@ except typer.Exit as end:
 def test_what_a_compiled_module_makes_of_an_interruption_is_one() -> None:
     code, said = ended_by(signal.SIGTERM, 0.0, CONVERTING)
     assert (code, "interrupted" in said, "bug" in said) == (130, True, False)
+
+
+LOST = """
+import os, signal, sys, time
+from autounet.cli.guard import guarded
+import typer
+
+@guarded
+def command() -> None:
+    class Late:
+        def __del__(self): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01)
+    late = Late()
+    del late
+    time.sleep(60)
+
+print("begun", flush=True)
+try:
+    command()
+except typer.Exit as end:
+    sys.exit(end.exit_code)
+"""
+
+
+def test_an_interruption_that_python_loses_comes_again() -> None:
+    """Python ignores what is raised while an object is taken down, and would print a traceback."""
+    command = [sys.executable, "-c", LOST]
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, "interrupted" in done.stderr, "Traceback" in done.stderr) == (130, True, False), done.stderr
+    assert time.monotonic() - began < 50
