@@ -97,7 +97,7 @@ def warn_of_passed_over(session: Session, images: Path, cases: Mapping[str, tupl
     """Says which files of a folder are not taken for images; none is missed in silence."""
     if not images.is_dir() or archive_of(images) is not None or image_format(images) in FOLDER_ENDINGS:
         return
-    taken = {file for files in cases.values() for file in files}
+    taken = {file if (archive := archive_of(file)) is None else archive[0] for files in cases.values() for file in files}
     files = [entry for entry in images.iterdir() if entry.is_file() and not entry.name.startswith(".") and entry not in taken]
     over = sorted(file.name for file in files if not file.name.lower().endswith(BESIDE) and not is_dicom(file))
     if over:

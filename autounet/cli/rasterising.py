@@ -6,7 +6,7 @@ from pathlib import Path
 from autounet.cli.session import Session
 from autounet.dataset_table import TableCase
 from autounet.errors import AutounetError, DatasetError, ImageError, Problem
-from autounet.image_names import DICOM, image_format
+from autounet.image_names import DICOM, DRAWN_ENDINGS, image_format
 from autounet.images import write_labels
 from autounet.parallel import map_ordered
 from autounet.planners.words import count
@@ -14,7 +14,7 @@ from autounet.planners.words import count
 
 def is_drawn(label: Path) -> bool:
     """Whether labels are DICOM, so that they have names and no values."""
-    return image_format(label) == DICOM
+    return image_format(label) in (DICOM, *DRAWN_ENDINGS)
 
 
 def drawn_labels(session: Session, root: Path, cases: Sequence[TableCase], labels: Mapping[str, int | list[int]]) -> None:

@@ -211,7 +211,9 @@ def check_writable(folder: Path, option: str) -> None:
             file.write(bytes(SOME_BYTES))  # on a full disk, only this fails
     except OSError as error:
         raise AutounetError(
-            f"{folder}: cannot be written", found=refusal(folder, error), remedy=f"make room there, or choose another place with {option}"
+            f"{folder}: cannot be written",
+            found=refusal(folder, error),
+            remedy=f"check its permissions and free space, or choose another place with {option}",
         ) from None
 
 

@@ -1,14 +1,17 @@
 """Artefacts brought up to date: what is there and fresh is used, what is missing or stale is made."""
 
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
-from autounet.cli.folding import folds_begun
+from autounet.cli.folding import folds_begun, keep_beside
+from autounet.cli.locks import read_holder, state_of, words_about
 from autounet.cli.session import Session
 from autounet.cli.wanted import Wanted
 from autounet.dataset import DatasetSpec, read_dataset
 from autounet.errors import ArtefactError, UsageError
 from autounet.fingerprint import Fingerprint
-from autounet.image_names import image_state
+from autounet.image_names import archive_of
 from autounet.layout import RunLayout
 from autounet.plan import Configuration, Plan, PlanRequest
 from autounet.planners.words import count
@@ -65,6 +68,7 @@ def fresh_plan(
         session.screen.say(f"{layout.plan.name} is kept, though the cases have changed: cases are prepared or models trained with it")
         return there, False
     if there is not None:
+        refuse_while_training(layout)
         orphans, changes = _orphans(layout, there, plan), plan_changes(there, plan)
         if orphans and not overwrite:
             raise UsageError(
@@ -74,10 +78,24 @@ def fresh_plan(
             )
         session.screen.say(f"plan.json is replaced: {changes}")
         if orphans:
+            session.screen.say(f"the plan before is kept in {keep_beside(layout.plan)}")
             session.screen.warn(f"these models were trained with the old plan: train them again with --overwrite: {', '.join(orphans)}")
     remove_drawings(layout)
     plan.save(layout.plan)
     return plan, True
+
+
+def refuse_while_training(layout: RunLayout) -> None:
+    """Raises UsageError while another command trains a fold: it would end with weights of a plan that is gone."""
+    for lock in sorted(layout.models.glob(layout.fold("*", "*").lock.relative_to(layout.models).as_posix())):
+        holder, beat = read_holder(lock)
+        if beat is not None and state_of(holder, time.time() - beat) != "gone":
+            fold = f"{lock.parent.parent.name} {lock.parent.name.replace('_', ' ')}"
+            raise UsageError(
+                f"{layout.plan}: a new plan while {fold} is being trained with this one",
+                found=words_about(holder, time.time() - beat),
+                remedy="wait for it or stop it, or use another folder with --runs",
+            )
 
 
 def plan_for(fingerprint: Fingerprint, request: PlanRequest, file_ending: str) -> Plan:
@@ -108,9 +126,16 @@ def dataset_changes(old: Fingerprint, dataset: DatasetSpec, layout: RunLayout) -
         changes += ["which classes are annotated"] if any(set(case.class_voxels) != is_annotated[case.case] for case in old.cases) else []
     if not changes:
         made = layout.fingerprint.stat().st_mtime_ns
-        newer = [case.id for case in dataset.cases if any(image_state(file)[1] > made for file in (*case.images, case.label))]
+        newer = [case.id for case in dataset.cases if any(_changed_ns(file) > made for file in (*case.images, case.label))]
         changes.append(f"files of {some(newer)}" if newer else "image or label files")
     return "; ".join(changes)
+
+
+def _changed_ns(image: Path) -> int:
+    """When a file, or one in a folder, was changed last."""
+    archive = archive_of(image)
+    places = [image if archive is None else archive[0], *(image.rglob("*") if image.is_dir() else ())]
+    return max(int(place.stat().st_mtime_ns) for place in places)
 
 
 def choose_configuration(plan: Plan, name: str | None) -> Configuration:

@@ -23,6 +23,8 @@ from autounet.image_names import split_ending
 from autounet.images.stored import DEFLATE_MAX_RATIO, MM_PER_UNIT, AnyArray, Stored, check_file, check_size, damaged, planar_grid
 from autounet.labels import IntArray
 
+OME_ENDINGS = (".ome.tif", ".ome.tiff")
+
 SPACING_KEY = "spacing_mm_zyx"
 """Where a written stack's spacing stands in the JSON of its description."""
 
@@ -142,6 +144,11 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None) -> No
     tifffile = _tifffile()
     planar = grid.ndim == 2
     metadata: dict[str, Any] = {"axes": "YX"} if planar else {"axes": "ZYX", SPACING_KEY: list(grid.spacing_mm_zyx)}
+    if path.name.lower().endswith(OME_ENDINGS):  # tifffile then writes OME-XML, which has names of its own for spacings
+        sizes = zip("ZYX"[3 - grid.ndim :], grid.spacing_mm_zyx[3 - grid.ndim :], strict=True)
+        metadata = {"axes": metadata["axes"]}
+        for axis, size in () if planar else sizes:
+            metadata |= {f"PhysicalSize{axis}": size * 1000, f"PhysicalSize{axis}Unit": "µm"}
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autounet.cli.locks import one_at_a_time
+
 Autounet = Callable[..., Any]
 
 
@@ -57,6 +59,21 @@ def test_no_resume_keeps_the_plan_of_trained_models(
     assert (runs_copy / kit.volumes / "plan.json").read_bytes() == before
     assert autounet("train", "-d", "11", "-f", "0", "--no-resume", *kit.short, *where).code == 0  # finished weights stay
     assert "trained already" in autounet("train", "-d", "11", "-f", "0", "--no-resume", *kit.short, *where).text
+
+
+def test_no_plan_is_replaced_while_a_fold_is_trained_with_it(
+    trained: Any, runs_copy: Path, refused: Autounet, autounet: Autounet, kit: SimpleNamespace
+) -> None:
+    """Whether or not it is to be given up: the training would end with weights of a plan that is gone."""
+    where = ("-d", "11", "--data", trained.data, "--runs", runs_copy, "--preset", "nnunet", "--overwrite")
+    before = (runs_copy / kit.volumes / "plan.json").read_bytes()
+    fold = runs_copy / kit.volumes / "models" / "3d_fullres" / "fold_3"
+    fold.mkdir()
+    with one_at_a_time(fold / ".lock", lambda holder: None):
+        refused(2, ["a new plan while 3d_fullres fold 3 is being trained", "wait for it or stop it"], "plan", *where)
+    assert (runs_copy / kit.volumes / "plan.json").read_bytes() == before
+    assert autounet("plan", *where).code == 0
+    assert (runs_copy / kit.volumes / "plan.before.json").read_bytes() == before
 
 
 def test_folds_of_other_cases_are_kept_beside_the_new_ones(

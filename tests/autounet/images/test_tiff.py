@@ -135,6 +135,16 @@ def test_common_compressions_need_no_other_package(tmp_path: Path, compression: 
     np.testing.assert_array_equal(read_image(tmp_path / "b.tif")[0], np.moveaxis(COLOURS, -1, 0)[:, None])
 
 
+def test_labels_of_ome_tiff_keep_their_spacing(tmp_path: Path) -> None:
+    """OME-XML has no place for our own key: its sizes are read back by us, and by name."""
+    grid = Grid(shape_zyx=STACK.shape, spacing_mm_zyx=(0.0005, 0.0002, 0.0003))
+    write_labels(tmp_path / "a.ome.tif", np.ones(STACK.shape, np.uint8), grid)
+    assert read_labels(tmp_path / "a.ome.tif")[1].spacing_mm_zyx == pytest.approx(grid.spacing_mm_zyx)
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:
+        assert 'PhysicalSizeX="0.3"' in tif.ome_metadata
+        assert 'PhysicalSizeZ="0.5"' in tif.ome_metadata
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     labels=arrays(st.sampled_from(["u1", "u2", "u4", "i8"]), st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 255)),
