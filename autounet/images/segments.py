@@ -64,15 +64,13 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
     Raises:
         ImageError: Pixels do not lie on the grid's voxels, or outside of it; or the pixel data is damaged.
     """
-    iter_pixels = need("pydicom.pixels").iter_pixels
-
     frames = frames_of(drawn)
     _check_thickness(grid, drawn, frames)
     kind = str(drawn.dataset.get("SegmentationType", "BINARY"))
     half = float(drawn.dataset.get("MaximumFractionalValue", 1)) / 2 if kind == "FRACTIONAL" else 0.5
     turn = 0
     try:
-        for turn, pixels in enumerate(iter_pixels(drawn.dataset, raw=True)):
+        for turn, pixels in enumerate(_pixels(drawn, len(frames))):
             frame = frames[turn]
             if frame.segment is None and kind != "LABELMAP":
                 raise ImageError(f"{drawn.path}: a frame belongs to no segment", found=f"frame {turn + 1}", remedy="export it anew")
@@ -86,6 +84,23 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
         raise damaged(drawn.path, error) from error
     if turn + 1 != len(frames):
         raise damaged(drawn.path, f"{turn + 1} frames of pixels", f"{len(frames)}")
+
+
+def _pixels(drawn: Drawn, frames: int) -> Iterator[npt.NDArray[Any]]:
+    """Frame after frame (rows, columns). Raises ImageError, and whatever pydicom's decoders raise."""
+    dataset, syntax = drawn.dataset, drawn.dataset.file_meta.TransferSyntaxUID
+    size = int(dataset.Rows) * int(dataset.Columns)
+    if int(dataset.BitsAllocated) != 1 or syntax.is_compressed or not syntax.is_little_endian or size % 8 == 0:
+        yield from need("pydicom.pixels").iter_pixels(dataset, raw=True)
+        return
+    # The bits of one frame follow those of the one before without a gap (PS3.5, 8.1.1): a frame may begin within a byte, which pydicom
+    # does not read frame by frame. Where there are more bytes, frames may have been filled up one by one: their bits lie elsewhere.
+    packed, needed = np.frombuffer(dataset.PixelData, np.uint8), (frames * size + 7) // 8
+    if not needed <= packed.size <= needed + needed % 2:
+        raise damaged(drawn.path, f"{packed.size} bytes of pixels", f"{needed}")
+    for start in range(0, frames * size, size):
+        bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")
+        yield bits[start % 8 : start % 8 + size].reshape(int(dataset.Rows), int(dataset.Columns))
 
 
 def _placed(grid: Grid, drawn: Drawn, frame: Frame, mask: npt.NDArray[np.bool_]) -> Voxels:

@@ -272,6 +272,27 @@ def test_segments_by_name_on_the_images_voxels(source: Path, tmp_path: Path, kin
     assert grid == read_size(source)[1]
 
 
+@pytest.mark.parametrize(("rows", "columns", "depth"), [(7, 9, 5), (3, 3, 4), (217, 181, 3)])
+def test_frames_that_begin_within_a_byte(tmp_path: Path, rows: int, columns: int, depth: int) -> None:
+    """Pixels are no multiple of eight: the bits of the next frame follow those of the last at once."""
+    pixels = series(np.zeros((depth, rows, columns), np.int16), FrameOfReferenceUID=FRAME, StudyDate="20240131", StudyTime="120000")
+    source = save_all(pixels, tmp_path / "series")
+    labels = np.random.default_rng(4).integers(0, 3, (depth, rows, columns)).astype(np.uint8)
+    path = foreign(tmp_path / "seg.dcm", source, labels)
+    uids = [header.SOPInstanceUID for header in headers(source)]
+    others = hd.seg.segread(path).get_pixels_by_source_instance(uids, combine_segments=True)
+    assert np.array_equal(others, labels)
+    assert np.array_equal(structures_on(source, path, {"liver": 1, "tumour": 2})[0], labels)
+    assert np.array_equal(read_labels(path)[0], labels)
+    own = segment(tmp_path / "own.seg.dcm", source, np.where(labels == 2, 5, labels).astype(np.uint8))
+    assert np.array_equal(structures_on(source, own, {"liver": 1, "tumour": 2})[0], labels)
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = dataset.PixelData[:-2]
+    dataset.save_as(path)
+    with pytest.raises(ImageError, match="damaged"):
+        structures_on(source, path, {"liver": 1, "tumour": 2})
+
+
 def test_a_folder_that_holds_the_segmentation(source: Path, tmp_path: Path) -> None:
     labels = some_labels((5, 8, 7), 1, 2)
     (tmp_path / "seg").mkdir()
