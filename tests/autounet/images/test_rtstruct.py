@@ -213,6 +213,21 @@ def test_a_hole_may_be_a_contour_of_its_own(source: Path, tmp_path: Path, kind: 
     assert np.array_equal(drawn(source, path), expected)
 
 
+def test_a_contour_that_is_stored_twice_counts_once(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By the even-odd rule it would cut itself out: as it was, begun at another corner, run backwards, closed by its first corner."""
+    once = square(0.5, 4.5)
+    expected = np.zeros((5, 8, 7), np.uint8)
+    expected[2, 1:5, 1:5] = 1
+    for again in (once, once[2:] + once[:2], once[::-1], [*once, once[0]]):
+        with caplog.at_level(logging.WARNING):
+            assert np.array_equal(drawn(source, foreign(tmp_path / "rt.dcm", source, [(2, once), (2, again)])), expected)
+        assert "stored twice in slice 3" in caplog.text
+        caplog.clear()
+    hole = square(1.5, 2.5)
+    expected[2, 2, 2] = 0
+    assert np.array_equal(drawn(source, foreign(tmp_path / "rt.dcm", source, [(2, once), (2, hole), (2, once), (2, hole)])), expected)
+
+
 def test_a_hole_may_be_reached_by_a_channel(source: Path, tmp_path: Path) -> None:
     keyhole = [
         (0.5, 0.5),
