@@ -153,17 +153,23 @@ def _check_thickness(grid: Grid, drawn: Drawn, frames: list[Frame]) -> None:
 
 
 def _said_between(drawn: Drawn) -> float | None:
-    shared = (drawn.dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-    measures = None if shared is None else shared.get("PixelMeasuresSequence")
-    said = None if not measures else measures[0].get("SpacingBetweenSlices") or measures[0].get("SliceThickness")
-    return None if not said else float(said)
+    return _said(drawn, "SpacingBetweenSlices") or _said(drawn, "SliceThickness")
+
+
+def _said(drawn: Drawn, name: str) -> float | None:
+    """A distance (mm) of the pixel measures, of all frames or else the first; None where it is not said."""
+    groups = [*(drawn.dataset.get("SharedFunctionalGroupsSequence") or []), *drawn.dataset.PerFrameFunctionalGroupsSequence[:1]]
+    for measures in (group.get("PixelMeasuresSequence") for group in groups):
+        if measures and measures[0].get(name):
+            return abs(float(measures[0].get(name)))
+    return None
 
 
 def own_grid(drawn: Drawn) -> Grid:
     """The grid of a segmentation alone: the one that this program noted, else the box from its first to its last frame.
 
     Raises:
-        ImageError: The frames are not parallel, or not evenly apart.
+        ImageError: The frames are not parallel, or not at whole multiples of a distance that the file says or shows.
     """
     frames, rows, columns = frames_of(drawn), int(drawn.dataset.Rows), int(drawn.dataset.Columns)
     if not frames:
@@ -196,12 +202,30 @@ def _from_positions(drawn: Drawn, positions: FloatArray, steps: FloatArray) -> t
     gaps = gaps[gaps > 1e-3]
     if gaps.size == 0:
         return ranked[0], normal * (_said_between(drawn) or 1.0), 1
-    smallest = float(gaps.min())
-    counts = np.rint(gaps / smallest)
-    if np.abs(gaps - counts * smallest).max() > NEAR * smallest:
-        raise _no_volume(drawn, f"slices {', '.join(f'{gap:.4g}' for gap in np.unique(gaps.round(4))[:6])} mm apart")
+    between = _between(drawn, gaps)
+    counts = np.rint(gaps / between)
+    if np.abs(gaps - counts * between).max() > NEAR * between:
+        raise _no_volume(drawn, f"slices {_shown(gaps)} mm apart")
     slices = int(counts.sum())
     return ranked[0], (ranked[-1] - ranked[0]) / slices, slices + 1
+
+
+def _between(drawn: Drawn, gaps: FloatArray) -> float:
+    """The distance between slices (mm), which is less than the smallest between frames where empty ones were left out everywhere."""
+    smallest, said, thick = float(gaps.min()), _said(drawn, "SpacingBetweenSlices"), _said(drawn, "SliceThickness")
+    if said is not None and said <= (1 + NEAR) * smallest:  # more than that is disproved by the frames
+        return said
+    if thick is None and gaps.size == 1:
+        raise _no_volume(drawn, f"two slices {smallest:.4g} mm apart, and no word of whether others were left out between them")
+    if thick is None or smallest <= 1.5 * thick:  # a thickness is no distance: slices have gaps, or overlap
+        return smallest
+    if np.abs(gaps / thick - np.rint(gaps / thick)).max() > 0.05:
+        raise _no_volume(drawn, f"slices {_shown(gaps)} mm apart and {thick:.4g} mm thick, so that others may have been left out")
+    return thick
+
+
+def _shown(gaps: FloatArray) -> str:
+    return ", ".join(f"{gap:.4g}" for gap in np.unique(gaps.round(4))[:6])
 
 
 def _no_volume(drawn: Drawn, found: str) -> ImageError:

@@ -331,6 +331,59 @@ def test_a_segmentation_of_a_part(source: Path, tmp_path: Path) -> None:
     assert np.array_equal(structures_on(source, path, {"liver": 1, "tumour": 2})[0], expected)
 
 
+@pytest.mark.parametrize(
+    ("slices", "between", "thick"),
+    [
+        ((0, 3), 2.5, 2.5), ((0, 2, 4), 2.5, 5.0), ((1, 3, 6), 2.5, 1.0),  # the distance is said
+        ((0, 3), None, 2.5), ((0, 2, 5), None, 2.5), ((0, 1, 4), None, 2.0),  # the thickness, or the frames
+        ((0, 1, 2), 7.0, 2.5), ((0, 1, 3), None, None),  # said wrongly, and not at all
+    ],
+)  # fmt: skip
+def test_slices_that_were_left_out_have_their_place(
+    tmp_path: Path, slices: tuple[int, ...], between: float | None, thick: float | None
+) -> None:
+    """Slices are 2.5 mm apart; only some of them have a frame."""
+    source, labels = write_series(tmp_path / "series", depth=7), np.zeros((7, 8, 7), np.uint8)
+    labels[list(slices), 2:5, 1:4] = 1
+    path = measured(foreign(tmp_path / "seg.dcm", source, labels), between, thick)
+    found, grid = read_labels(path)
+    assert np.array_equal(found, labels[slices[0] : slices[-1] + 1])
+    assert grid.spacing_mm_zyx == pytest.approx((2.5, 0.7, 0.5), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("slices", "between", "thick", "words"),
+    [
+        ((0, 3), None, None, "two slices 7.5 mm apart, and no word"),
+        ((0, 3), None, 2.0, "slices 7.5 mm apart and 2 mm thick, so that others may have been left out"),
+        ((0, 2, 5), None, None, "slices 5, 7.5 mm apart"),
+        ((0, 1, 2), 1.7, 2.5, "slices 2.5 mm apart"),
+    ],
+)
+def test_a_distance_that_cannot_be_told_is_refused(
+    tmp_path: Path, slices: tuple[int, ...], between: float | None, thick: float | None, words: str
+) -> None:
+    source, labels = write_series(tmp_path / "series", depth=7), np.zeros((7, 8, 7), np.uint8)
+    labels[list(slices), 2:5, 1:4] = 1
+    path = measured(foreign(tmp_path / "seg.dcm", source, labels), between, thick)
+    with pytest.raises(ImageError, match="not the slices of one volume") as error:
+        read_labels(path)
+    assert words in str(error.value)
+
+
+def measured(path: Path, between: float | None, thick: float | None) -> Path:
+    """A segmentation that says other distances, or none."""
+    dataset = pydicom.dcmread(path)
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    for name, value in (("SpacingBetweenSlices", between), ("SliceThickness", thick)):
+        if name in measures:
+            del measures[name]
+        if value is not None:
+            setattr(measures, name, value)
+    dataset.save_as(path)
+    return path
+
+
 def test_overlap_is_refused_or_the_later_wins(source: Path, tmp_path: Path) -> None:
     pixels = np.zeros((5, 8, 7, 2), bool)
     pixels[2, 1:5, 1:5, 0] = pixels[2, 3:7, 3:6, 1] = True
