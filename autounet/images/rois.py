@@ -67,7 +67,7 @@ def _edges(polygon: Polygon) -> bytes:
     backwards = (edges[:, 0, 0] > edges[:, 1, 0]) | ((edges[:, 0, 0] == edges[:, 1, 0]) & (edges[:, 0, 1] > edges[:, 1, 1]))
     edges[backwards] = edges[backwards, ::-1]
     flat = edges.reshape(-1, 4)
-    return flat[np.lexsort(flat.T)].tobytes()
+    return bytes(flat[np.lexsort(flat.T)].tobytes())
 
 
 def _closed(drawn: Drawn, number: int, contours: Sequence[Any], inverse: npt.NDArray[Any]) -> Iterator[tuple[Polygon, float]]:

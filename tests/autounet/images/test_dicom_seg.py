@@ -11,13 +11,15 @@ import numpy.typing as npt
 import pydicom
 import pytest
 
-from autounet.errors import ImageError
+from autounet.errors import DatasetError, ImageError
+from autounet.evaluation.folders import evaluate_cases
 from autounet.geometry import Grid
 from autounet.images import read_image, read_labels, read_size, write_labels
 from autounet.images.codes import coded
 from autounet.images.meaning import Meaning, meaning_of
 from autounet.images.structures import structures_on
 from autounet.labels import LabelSpec, StructureClass
+from autounet.runtime import Runtime
 from tests.autounet.images.dicom_writing import OBLIQUE, image, save, save_all, series
 
 hd = pytest.importorskip("highdicom")
@@ -397,6 +399,19 @@ def test_overlap_is_refused_or_the_later_wins(source: Path, tmp_path: Path) -> N
     first = structures_on(source, path, {"tumour": 2, "Liver": 1}, later_wins=True)[0]
     assert np.array_equal(first, np.where(pixels[..., 0], 1, 2 * pixels[..., 1]))
     assert np.array_equal(structures_on(source, path, {"Liver": 1})[0], pixels[..., 0])  # the other is not asked for
+
+
+@pytest.mark.parametrize("labels", [None, WITH_GAP], ids=["numbers", "classes"])
+@pytest.mark.parametrize("ending", [".seg.dcm", ".rtstruct.dcm"])
+def test_scoring_against_another_frame_of_reference_is_refused(source: Path, tmp_path: Path, labels: LabelSpec | None, ending: str) -> None:
+    """The same numbers in another frame are other places."""
+    other, values = write_series(tmp_path / "other", change=_elsewhere), some_labels((5, 8, 7), 1, 5)
+    truth = segment(tmp_path / "truth.seg.dcm", source, values)
+    here, there = segment(tmp_path / f"here{ending}", source, values), segment(tmp_path / f"there{ending}", other, values)
+    assert evaluate_cases({"a": (here, truth)}, labels, Runtime(workers=0)).mean.dice == 1
+    for pair in ((there, truth), *([(truth, there)] if ending == ".seg.dcm" else [])):
+        with pytest.raises(DatasetError, match="another frame of reference"):
+            evaluate_cases({"a": pair}, labels, Runtime(workers=0))
 
 
 def test_a_class_that_is_not_there_is_told_with_what_is(source: Path, tmp_path: Path) -> None:
