@@ -15,6 +15,7 @@ from autounet.evaluation.surface import TOLERANCE_MM
 from autounet.geometry import Grid
 from autounet.image_names import DICOM, DRAWN_ENDINGS, image_files, image_format, split_ending
 from autounet.images import read_labels
+from autounet.images.drawn import frame_of_segments
 from autounet.images.painting import drawn_on
 from autounet.labels import IntArray, LabelSpec, StructureClass
 from autounet.parallel import map_ordered
@@ -192,10 +193,10 @@ def _both(pair: Pair, labels: LabelSpec | None) -> tuple[tuple[IntArray, Grid], 
     """The true label map and the predicted one; a DICOM SEG or RTSTRUCT comes on the voxels of the other. Raises ImageError."""
     if image_format(pair.prediction) in DRAWN:
         truth = read_labels(pair.truth)
-        return truth, (drawn_on(truth[1], pair.prediction, labels), truth[1])
+        return truth, (drawn_on(truth[1], pair.prediction, labels, frame_of_segments(pair.truth)), truth[1])
     prediction = read_labels(pair.prediction)
     if image_format(pair.truth) in DRAWN:
-        return (drawn_on(prediction[1], pair.truth, labels), prediction[1]), prediction
+        return (drawn_on(prediction[1], pair.truth, labels, frame_of_segments(pair.prediction)), prediction[1]), prediction
     return read_labels(pair.truth), prediction
 
 

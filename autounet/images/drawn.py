@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.errors import ImageError
+from autounet.image_names import DICOM, DRAWN_ENDINGS, image_format
 from autounet.images.dicom_out import need, noted_layers, noted_values
 from autounet.images.stored import check_file, damaged
 
@@ -39,7 +40,8 @@ class Drawn:
     """Whether this program wrote it, and noted the values."""
     layered: bool
     """Whether it also noted that structures lie inside others, the inner ones later."""
-    frame_of_reference: str | None
+    frames: dict[int, str | None]
+    """Structure's number → the frame of reference of its coordinates; an RTSTRUCT may have regions of several."""
 
     @property
     def is_contours(self) -> bool:
@@ -72,6 +74,13 @@ def is_drawn(path: Path) -> bool:
     return str(header.get("SOPClassUID", "")) in SEGMENTATIONS | CONTOURS
 
 
+def frame_of_segments(path: Path) -> str | None:
+    """The frame of reference of a DICOM SEG (the file, or a folder with it); None for other formats of label maps, which know none."""
+    if image_format(path) not in (DICOM, *DRAWN_ENDINGS):
+        return None
+    return _frame(need("pydicom").dcmread(find_drawn(path), stop_before_pixels=True), "FrameOfReferenceUID")
+
+
 def open_drawn(path: Path) -> Drawn:
     """Reads a DICOM SEG or RTSTRUCT.
 
@@ -98,19 +107,26 @@ def open_drawn(path: Path) -> Drawn:
 
 
 def _drawn(path: Path, dataset: Any, is_contours: bool) -> Drawn:
-    frame = dataset.get("FrameOfReferenceUID")
+    frames: dict[int, str | None]
     if is_contours:
         items = dataset.get("StructureSetROISequence") or []
         names = {int(item.ROINumber): str(item.get("ROIName") or f"ROI {item.ROINumber}") for item in items}
-        frames = {str(item.ReferencedFrameOfReferenceUID) for item in items if item.get("ReferencedFrameOfReferenceUID")}
-        frame = frames.pop() if len(frames) == 1 else None
         numbered = {int(item.ROINumber): item for item in items}
+        frames = {number: _frame(item, "ReferencedFrameOfReferenceUID") for number, item in numbered.items()}
+        named = {frame for frame in frames.values() if frame is not None}
+        if len(named) == 1:  # that of regions that name none, too
+            frames = dict.fromkeys(numbered, named.pop())
     else:
         numbered = {int(item.SegmentNumber): item for item in dataset.SegmentSequence if int(item.SegmentNumber) != 0}
         names = {number: str(item.get("SegmentLabel") or f"segment {number}") for number, item in numbered.items()}
+        frames = dict.fromkeys(numbered, _frame(dataset, "FrameOfReferenceUID"))
     noted = noted_values(numbered)
     values = {number: number for number in numbered} if noted is None else noted
-    return Drawn(path, dataset, names, values, noted is not None, noted_layers(dataset), None if frame is None else str(frame))
+    return Drawn(path, dataset, names, values, noted is not None, noted_layers(dataset), frames)
+
+
+def _frame(item: Any, name: str) -> str | None:
+    return str(item.get(name) or "") or None
 
 
 def some(names: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Segments and contours painted into label maps."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,8 +53,10 @@ def _grid_of(drawn: Drawn) -> Grid:
     return segments.own_grid(drawn)
 
 
-def labels_on(grid: Grid, drawn: Drawn, classes: Mapping[str, int], *, later_wins: bool = False, missing_ok: bool = False) -> IntArray:
-    """As ``structures_on``, on a grid that is known. Raises ImageError."""
+def labels_on(
+    grid: Grid, drawn: Drawn, classes: Mapping[str, int], *, frame: str | None = None, later_wins: bool = False, missing_ok: bool = False
+) -> IntArray:
+    """As ``structures_on``, on a grid and in a frame of reference (None: unknown) that are known. Raises ImageError."""
     wanted = {_plain(name): value for name, value in classes.items() if value != 0}
     ranks = {name: rank for rank, name in enumerate(wanted, 1)}
     found = {number: ranks[_plain(name)] for number, name in drawn.names.items() if _plain(name) in ranks}
@@ -70,35 +72,58 @@ def labels_on(grid: Grid, drawn: Drawn, classes: Mapping[str, int], *, later_win
     others = [name for number, name in drawn.names.items() if number not in found]
     if others:
         log.info("%s: passed over, as they are no classes: %s", drawn.path.name, some(others))
+    here = _of_frame(drawn, found, frame)
+    elsewhere = [number for number, rank in found.items() if rank not in here.values()]
+    if elsewhere:
+        raise _elsewhere(drawn, elsewhere, frame)
     names = dict(enumerate([name for name, value in classes.items() if value != 0], 1))
-    painted = paint(grid, drawn, found, names, later_wins)
+    painted = paint(grid, drawn, here, names, later_wins)
     table = np.array([0, *wanted.values()])
     return np.asarray(table.astype(np.min_scalar_type(int(table.max(initial=1))))[painted])
 
 
-def values_on(grid: Grid, drawn: Drawn) -> IntArray:
+def _of_frame(drawn: Drawn, ranks: Mapping[int, int], frame: str | None) -> dict[int, int]:
+    """The structures of a frame of reference; one that is not known is taken at its word. Raises ImageError."""
+    if frame is None and len({drawn.frames[number] for number in ranks} - {None}) > 1:
+        raise _elsewhere(drawn, list(ranks), None)
+    return {number: rank for number, rank in ranks.items() if frame is None or drawn.frames[number] in (None, frame)}
+
+
+def _elsewhere(drawn: Drawn, numbers: Sequence[int], frame: str | None) -> ImageError:
+    return ImageError(
+        f"{drawn.path}: was drawn in another frame of reference than the image has, so that places cannot be compared",
+        found=some(f"'{drawn.names[number]}' in {drawn.frames[number]}" for number in numbers),
+        expected="all in one" if frame is None else frame,
+        remedy="give the series that it was drawn on",
+    )
+
+
+def values_on(grid: Grid, drawn: Drawn, frame: str | None = None) -> IntArray:
     """All structures of a file by the values that it gives them (this program's label values, else the numbers), on a grid.
 
     Raises:
-        ImageError: They overlap, or do not lie on the grid.
+        ImageError: They overlap, do not lie on the grid, or one was drawn in another frame of reference.
     """
     order = sorted(drawn.names)
     ranks = {number: rank for rank, number in enumerate(order, 1)}
+    if len(here := _of_frame(drawn, ranks, frame)) < len(ranks):
+        raise _elsewhere(drawn, [number for number in order if number not in here], frame)
     painted = paint(grid, drawn, ranks, {rank: drawn.names[number] for number, rank in ranks.items()}, drawn.layered)
     table = np.array([0, *(drawn.values[number] for number in order)])
     return np.asarray(table.astype(np.min_scalar_type(int(table.max(initial=1))))[painted])
 
 
-def drawn_on(grid: Grid, path: Path, labels: LabelSpec | None) -> IntArray:
+def drawn_on(grid: Grid, path: Path, labels: LabelSpec | None, frame: str | None = None) -> IntArray:
     """All structures of a file as a label map on a grid: by the values that this program noted, else by the names of classes.
 
-    Where no name is a class's, the numbers of the structures are the values. Raises ImageError.
+    Where no name is a class's, the numbers of the structures are the values. ``frame`` is the frame of reference of the grid; None where
+    it is not known. Raises ImageError.
     """
     drawn = open_drawn(find_drawn(path))
     classes = {} if labels is None or labels.overlapping else {entry.name: entry.values[0] for entry in labels.classes}
     if not drawn.noted and {_plain(name) for name in classes} & {_plain(name) for name in drawn.names.values()}:
-        return labels_on(grid, drawn, classes, missing_ok=True)
-    return values_on(grid, drawn)
+        return labels_on(grid, drawn, classes, frame=frame, missing_ok=True)
+    return values_on(grid, drawn, frame)
 
 
 def paint(grid: Grid, drawn: Drawn, ranks: Mapping[int, int], names: Mapping[int, str], later_wins: bool) -> IntArray:

@@ -26,7 +26,8 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
     """Every wanted region's voxels on a grid, slice by slice.
 
     Contours are filled by the even-odd rule over all of a region's contours in a slice: a contour inside another is a hole, an outline that
-    reaches its hole by a channel ("keyhole") comes out right as well. A contour between slices belongs to the nearest.
+    reaches its hole by a channel ("keyhole") comes out right as well. A contour that is stored twice counts once. A contour between slices
+    belongs to the nearest.
 
     Raises:
         ImageError: Contours are not in the planes of the image's slices or lie outside of it, two depths fall on one slice, or the
@@ -52,7 +53,21 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
             if max(depths) - min(depths) > FLAT:
                 what = f"contours at slices {min(depths) + 1:.4g} and {max(depths) + 1:.4g}, which both fall on {index + 1}"
                 raise _refused(drawn, number, what, "contours at the distance of the image's slices")
-            yield number, _filled(grid, drawn, number, index, [polygon for _, polygon in found])
+            once = list({_edges(polygon): polygon for _, polygon in found}.values())
+            if len(once) < len(found):
+                log.warning("%s, '%s': stored twice in slice %d, and counted once", drawn.path.name, drawn.names[number], index + 1)
+            yield number, _filled(grid, drawn, number, index, once)
+
+
+def _edges(polygon: Polygon) -> bytes:
+    """What equal contours have in common wherever they begin and whichever way they run: their edges, to a thousandth of a voxel."""
+    corners = np.rint(polygon * 1000).astype(np.int64)
+    edges = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)  # edge, end, (x, y)
+    edges = edges[(edges[:, 0] != edges[:, 1]).any(axis=1)]  # some programs repeat the first corner at the end
+    backwards = (edges[:, 0, 0] > edges[:, 1, 0]) | ((edges[:, 0, 0] == edges[:, 1, 0]) & (edges[:, 0, 1] > edges[:, 1, 1]))
+    edges[backwards] = edges[backwards, ::-1]
+    flat = edges.reshape(-1, 4)
+    return bytes(flat[np.lexsort(flat.T)].tobytes())
 
 
 def _closed(drawn: Drawn, number: int, contours: Sequence[Any], inverse: npt.NDArray[Any]) -> Iterator[tuple[Polygon, float]]:

@@ -64,15 +64,13 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
     Raises:
         ImageError: Pixels do not lie on the grid's voxels, or outside of it; or the pixel data is damaged.
     """
-    iter_pixels = need("pydicom.pixels").iter_pixels
-
     frames = frames_of(drawn)
     _check_thickness(grid, drawn, frames)
     kind = str(drawn.dataset.get("SegmentationType", "BINARY"))
     half = float(drawn.dataset.get("MaximumFractionalValue", 1)) / 2 if kind == "FRACTIONAL" else 0.5
     turn = 0
     try:
-        for turn, pixels in enumerate(iter_pixels(drawn.dataset, raw=True)):
+        for turn, pixels in enumerate(_pixels(drawn, len(frames))):
             frame = frames[turn]
             if frame.segment is None and kind != "LABELMAP":
                 raise ImageError(f"{drawn.path}: a frame belongs to no segment", found=f"frame {turn + 1}", remedy="export it anew")
@@ -86,6 +84,23 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
         raise damaged(drawn.path, error) from error
     if turn + 1 != len(frames):
         raise damaged(drawn.path, f"{turn + 1} frames of pixels", f"{len(frames)}")
+
+
+def _pixels(drawn: Drawn, frames: int) -> Iterator[npt.NDArray[Any]]:
+    """Frame after frame (rows, columns). Raises ImageError, and whatever pydicom's decoders raise."""
+    dataset, syntax = drawn.dataset, drawn.dataset.file_meta.TransferSyntaxUID
+    size = int(dataset.Rows) * int(dataset.Columns)
+    if int(dataset.BitsAllocated) != 1 or syntax.is_compressed or not syntax.is_little_endian or size % 8 == 0:
+        yield from need("pydicom.pixels").iter_pixels(dataset, raw=True)
+        return
+    # The bits of one frame follow those of the one before without a gap (PS3.5, 8.1.1): a frame may begin within a byte, which pydicom
+    # does not read frame by frame. Where there are more bytes, frames may have been filled up one by one: their bits lie elsewhere.
+    packed, needed = np.frombuffer(dataset.PixelData, np.uint8), (frames * size + 7) // 8
+    if not needed <= packed.size <= needed + needed % 2:
+        raise damaged(drawn.path, f"{packed.size} bytes of pixels", f"{needed}")
+    for start in range(0, frames * size, size):
+        bits = np.unpackbits(packed[start // 8 : (start + size + 7) // 8], bitorder="little")
+        yield bits[start % 8 : start % 8 + size].reshape(int(dataset.Rows), int(dataset.Columns))
 
 
 def _placed(grid: Grid, drawn: Drawn, frame: Frame, mask: npt.NDArray[np.bool_]) -> Voxels:
@@ -138,17 +153,23 @@ def _check_thickness(grid: Grid, drawn: Drawn, frames: list[Frame]) -> None:
 
 
 def _said_between(drawn: Drawn) -> float | None:
-    shared = (drawn.dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-    measures = None if shared is None else shared.get("PixelMeasuresSequence")
-    said = None if not measures else measures[0].get("SpacingBetweenSlices") or measures[0].get("SliceThickness")
-    return None if not said else float(said)
+    return _said(drawn, "SpacingBetweenSlices") or _said(drawn, "SliceThickness")
+
+
+def _said(drawn: Drawn, name: str) -> float | None:
+    """A distance (mm) of the pixel measures, of all frames or else the first; None where it is not said."""
+    groups = [*(drawn.dataset.get("SharedFunctionalGroupsSequence") or []), *drawn.dataset.PerFrameFunctionalGroupsSequence[:1]]
+    for measures in (group.get("PixelMeasuresSequence") for group in groups):
+        if measures and measures[0].get(name):
+            return abs(float(measures[0].get(name)))
+    return None
 
 
 def own_grid(drawn: Drawn) -> Grid:
     """The grid of a segmentation alone: the one that this program noted, else the box from its first to its last frame.
 
     Raises:
-        ImageError: The frames are not parallel, or not evenly apart.
+        ImageError: The frames are not parallel, or not at whole multiples of a distance that the file says or shows.
     """
     frames, rows, columns = frames_of(drawn), int(drawn.dataset.Rows), int(drawn.dataset.Columns)
     if not frames:
@@ -181,12 +202,30 @@ def _from_positions(drawn: Drawn, positions: FloatArray, steps: FloatArray) -> t
     gaps = gaps[gaps > 1e-3]
     if gaps.size == 0:
         return ranked[0], normal * (_said_between(drawn) or 1.0), 1
-    smallest = float(gaps.min())
-    counts = np.rint(gaps / smallest)
-    if np.abs(gaps - counts * smallest).max() > NEAR * smallest:
-        raise _no_volume(drawn, f"slices {', '.join(f'{gap:.4g}' for gap in np.unique(gaps.round(4))[:6])} mm apart")
+    between = _between(drawn, gaps)
+    counts = np.rint(gaps / between)
+    if np.abs(gaps - counts * between).max() > NEAR * between:
+        raise _no_volume(drawn, f"slices {_shown(gaps)} mm apart")
     slices = int(counts.sum())
     return ranked[0], (ranked[-1] - ranked[0]) / slices, slices + 1
+
+
+def _between(drawn: Drawn, gaps: FloatArray) -> float:
+    """The distance between slices (mm), which is less than the smallest between frames where empty ones were left out everywhere."""
+    smallest, said, thick = float(gaps.min()), _said(drawn, "SpacingBetweenSlices"), _said(drawn, "SliceThickness")
+    if said is not None and said <= (1 + NEAR) * smallest:  # more than that is disproved by the frames
+        return said
+    if thick is None and gaps.size == 1:
+        raise _no_volume(drawn, f"two slices {smallest:.4g} mm apart, and no word of whether others were left out between them")
+    if thick is None or smallest <= 1.5 * thick:  # a thickness is no distance: slices have gaps, or overlap
+        return smallest
+    if np.abs(gaps / thick - np.rint(gaps / thick)).max() > 0.05:
+        raise _no_volume(drawn, f"slices {_shown(gaps)} mm apart and {thick:.4g} mm thick, so that others may have been left out")
+    return thick
+
+
+def _shown(gaps: FloatArray) -> str:
+    return ", ".join(f"{gap:.4g}" for gap in np.unique(gaps.round(4))[:6])
 
 
 def _no_volume(drawn: Drawn, found: str) -> ImageError:

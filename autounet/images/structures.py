@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images.dicom_out import frame_of_reference
-from autounet.images.drawn import Drawn, find_drawn, open_drawn
+from autounet.images.drawn import find_drawn, open_drawn
 from autounet.images.files import read_size
 from autounet.images.painting import labels_on
 from autounet.labels import IntArray
@@ -32,21 +31,9 @@ def structures_on(
         Label values (z, y, x), the smallest unsigned integers that hold them, and the image's grid.
 
     Raises:
-        ImageError: A file is damaged or of another kind, a class is missing, structures overlap, or they do not lie on the image's grid.
+        ImageError: A file is damaged or of another kind, a class is missing or drawn in another frame of reference alone, structures
+            overlap, or they do not lie on the image's grid.
     """
     grid = read_size(image_path)[1]
-    drawn = open_drawn(find_drawn(label_path))
-    _check_frame(drawn, image_path)
-    return labels_on(grid, drawn, classes, later_wins=later_wins, missing_ok=missing_ok), grid
-
-
-def _check_frame(drawn: Drawn, image_path: Path) -> None:
-    """Refuses coordinates of another frame of reference; images that know none are taken at their word."""
-    frame = frame_of_reference(image_path)
-    if frame is not None and drawn.frame_of_reference is not None and frame != drawn.frame_of_reference:
-        raise ImageError(
-            f"{drawn.path}: was drawn in another frame of reference than {image_path.name} has, so that places cannot be compared",
-            found=drawn.frame_of_reference,
-            expected=frame,
-            remedy="give the series that it was drawn on",
-        )
+    drawn, frame = open_drawn(find_drawn(label_path)), frame_of_reference(image_path)
+    return labels_on(grid, drawn, classes, frame=frame, later_wins=later_wins, missing_ok=missing_ok), grid

@@ -11,13 +11,15 @@ import numpy.typing as npt
 import pydicom
 import pytest
 
-from autounet.errors import ImageError
+from autounet.errors import DatasetError, ImageError
+from autounet.evaluation.folders import evaluate_cases
 from autounet.geometry import Grid
 from autounet.images import read_image, read_labels, read_size, write_labels
 from autounet.images.codes import coded
 from autounet.images.meaning import Meaning, meaning_of
 from autounet.images.structures import structures_on
 from autounet.labels import LabelSpec, StructureClass
+from autounet.runtime import Runtime
 from tests.autounet.images.dicom_writing import OBLIQUE, image, save, save_all, series
 
 hd = pytest.importorskip("highdicom")
@@ -272,6 +274,27 @@ def test_segments_by_name_on_the_images_voxels(source: Path, tmp_path: Path, kin
     assert grid == read_size(source)[1]
 
 
+@pytest.mark.parametrize(("rows", "columns", "depth"), [(7, 9, 5), (3, 3, 4), (217, 181, 3)])
+def test_frames_that_begin_within_a_byte(tmp_path: Path, rows: int, columns: int, depth: int) -> None:
+    """Pixels are no multiple of eight: the bits of the next frame follow those of the last at once."""
+    pixels = series(np.zeros((depth, rows, columns), np.int16), FrameOfReferenceUID=FRAME, StudyDate="20240131", StudyTime="120000")
+    source = save_all(pixels, tmp_path / "series")
+    labels = np.random.default_rng(4).integers(0, 3, (depth, rows, columns)).astype(np.uint8)
+    path = foreign(tmp_path / "seg.dcm", source, labels)
+    uids = [header.SOPInstanceUID for header in headers(source)]
+    others = hd.seg.segread(path).get_pixels_by_source_instance(uids, combine_segments=True)
+    assert np.array_equal(others, labels)
+    assert np.array_equal(structures_on(source, path, {"liver": 1, "tumour": 2})[0], labels)
+    assert np.array_equal(read_labels(path)[0], labels)
+    own = segment(tmp_path / "own.seg.dcm", source, np.where(labels == 2, 5, labels).astype(np.uint8))
+    assert np.array_equal(structures_on(source, own, {"liver": 1, "tumour": 2})[0], labels)
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = dataset.PixelData[:-2]
+    dataset.save_as(path)
+    with pytest.raises(ImageError, match="damaged"):
+        structures_on(source, path, {"liver": 1, "tumour": 2})
+
+
 def test_a_folder_that_holds_the_segmentation(source: Path, tmp_path: Path) -> None:
     labels = some_labels((5, 8, 7), 1, 2)
     (tmp_path / "seg").mkdir()
@@ -310,6 +333,59 @@ def test_a_segmentation_of_a_part(source: Path, tmp_path: Path) -> None:
     assert np.array_equal(structures_on(source, path, {"liver": 1, "tumour": 2})[0], expected)
 
 
+@pytest.mark.parametrize(
+    ("slices", "between", "thick"),
+    [
+        ((0, 3), 2.5, 2.5), ((0, 2, 4), 2.5, 5.0), ((1, 3, 6), 2.5, 1.0),  # the distance is said
+        ((0, 3), None, 2.5), ((0, 2, 5), None, 2.5), ((0, 1, 4), None, 2.0),  # the thickness, or the frames
+        ((0, 1, 2), 7.0, 2.5), ((0, 1, 3), None, None),  # said wrongly, and not at all
+    ],
+)  # fmt: skip
+def test_slices_that_were_left_out_have_their_place(
+    tmp_path: Path, slices: tuple[int, ...], between: float | None, thick: float | None
+) -> None:
+    """Slices are 2.5 mm apart; only some of them have a frame."""
+    source, labels = write_series(tmp_path / "series", depth=7), np.zeros((7, 8, 7), np.uint8)
+    labels[list(slices), 2:5, 1:4] = 1
+    path = measured(foreign(tmp_path / "seg.dcm", source, labels), between, thick)
+    found, grid = read_labels(path)
+    assert np.array_equal(found, labels[slices[0] : slices[-1] + 1])
+    assert grid.spacing_mm_zyx == pytest.approx((2.5, 0.7, 0.5), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("slices", "between", "thick", "words"),
+    [
+        ((0, 3), None, None, "two slices 7.5 mm apart, and no word"),
+        ((0, 3), None, 2.0, "slices 7.5 mm apart and 2 mm thick, so that others may have been left out"),
+        ((0, 2, 5), None, None, "slices 5, 7.5 mm apart"),
+        ((0, 1, 2), 1.7, 2.5, "slices 2.5 mm apart"),
+    ],
+)
+def test_a_distance_that_cannot_be_told_is_refused(
+    tmp_path: Path, slices: tuple[int, ...], between: float | None, thick: float | None, words: str
+) -> None:
+    source, labels = write_series(tmp_path / "series", depth=7), np.zeros((7, 8, 7), np.uint8)
+    labels[list(slices), 2:5, 1:4] = 1
+    path = measured(foreign(tmp_path / "seg.dcm", source, labels), between, thick)
+    with pytest.raises(ImageError, match="not the slices of one volume") as error:
+        read_labels(path)
+    assert words in str(error.value)
+
+
+def measured(path: Path, between: float | None, thick: float | None) -> Path:
+    """A segmentation that says other distances, or none."""
+    dataset = pydicom.dcmread(path)
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    for name, value in (("SpacingBetweenSlices", between), ("SliceThickness", thick)):
+        if name in measures:
+            del measures[name]
+        if value is not None:
+            setattr(measures, name, value)
+    dataset.save_as(path)
+    return path
+
+
 def test_overlap_is_refused_or_the_later_wins(source: Path, tmp_path: Path) -> None:
     pixels = np.zeros((5, 8, 7, 2), bool)
     pixels[2, 1:5, 1:5, 0] = pixels[2, 3:7, 3:6, 1] = True
@@ -323,6 +399,19 @@ def test_overlap_is_refused_or_the_later_wins(source: Path, tmp_path: Path) -> N
     first = structures_on(source, path, {"tumour": 2, "Liver": 1}, later_wins=True)[0]
     assert np.array_equal(first, np.where(pixels[..., 0], 1, 2 * pixels[..., 1]))
     assert np.array_equal(structures_on(source, path, {"Liver": 1})[0], pixels[..., 0])  # the other is not asked for
+
+
+@pytest.mark.parametrize("labels", [None, WITH_GAP], ids=["numbers", "classes"])
+@pytest.mark.parametrize("ending", [".seg.dcm", ".rtstruct.dcm"])
+def test_scoring_against_another_frame_of_reference_is_refused(source: Path, tmp_path: Path, labels: LabelSpec | None, ending: str) -> None:
+    """The same numbers in another frame are other places."""
+    other, values = write_series(tmp_path / "other", change=_elsewhere), some_labels((5, 8, 7), 1, 5)
+    truth = segment(tmp_path / "truth.seg.dcm", source, values)
+    here, there = segment(tmp_path / f"here{ending}", source, values), segment(tmp_path / f"there{ending}", other, values)
+    assert evaluate_cases({"a": (here, truth)}, labels, Runtime(workers=0)).mean.dice == 1
+    for pair in ((there, truth), *([(truth, there)] if ending == ".seg.dcm" else [])):
+        with pytest.raises(DatasetError, match="another frame of reference"):
+            evaluate_cases({"a": pair}, labels, Runtime(workers=0))
 
 
 def test_a_class_that_is_not_there_is_told_with_what_is(source: Path, tmp_path: Path) -> None:

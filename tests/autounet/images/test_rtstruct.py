@@ -1,5 +1,6 @@
 """Contours: traced and filled exactly, written as RTSTRUCT, and those of other programs put on an image's voxels."""
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -211,6 +212,43 @@ def test_a_hole_may_be_a_contour_of_its_own(source: Path, tmp_path: Path, kind: 
     expected = np.zeros((5, 8, 7), np.uint8)
     expected[2, 1:6, 1:6], expected[2, 2:5, 2:5], expected[2, 3, 3] = 1, 0, 1
     assert np.array_equal(drawn(source, path), expected)
+
+
+def test_a_contour_that_is_stored_twice_counts_once(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By the even-odd rule it would cut itself out: as it was, begun at another corner, run backwards, closed by its first corner."""
+    once = square(0.5, 4.5)
+    expected = np.zeros((5, 8, 7), np.uint8)
+    expected[2, 1:5, 1:5] = 1
+    for again in (once, once[2:] + once[:2], once[::-1], [*once, once[0]]):
+        with caplog.at_level(logging.WARNING):
+            assert np.array_equal(drawn(source, foreign(tmp_path / "rt.dcm", source, [(2, once), (2, again)])), expected)
+        assert "stored twice in slice 3" in caplog.text
+        caplog.clear()
+    hole = square(1.5, 2.5)
+    expected[2, 2, 2] = 0
+    assert np.array_equal(drawn(source, foreign(tmp_path / "rt.dcm", source, [(2, once), (2, hole), (2, once), (2, hole)])), expected)
+
+
+def test_regions_of_several_frames_of_reference(source: Path, tmp_path: Path) -> None:
+    """What counts is the frame of the region that is asked for: the others may have been drawn on another image."""
+    path = foreign(tmp_path / "rt.dcm", source, [(2, square(0.5, 4.5))])
+    dataset = pydicom.dcmread(path)
+    for number, (name, frame) in enumerate([("GTV", "1.2.3"), ("liver", "1.2.3"), ("spleen", "1.2.4")], 2):
+        region, drawing = (copy.deepcopy(items[0]) for items in (dataset.StructureSetROISequence, dataset.ROIContourSequence))
+        region.ROINumber = drawing.ReferencedROINumber = number
+        region.ROIName, region.ReferencedFrameOfReferenceUID = name, frame
+        dataset.StructureSetROISequence.append(region)
+        dataset.ROIContourSequence.append(drawing)
+    dataset.save_as(path)
+    assert structures_on(source, path, {"GTV 1": 1})[0].sum() == 16
+    for classes, missing_ok in (({"liver": 1}, False), ({"GTV 1": 1, "GTV": 2}, False), ({"GTV": 2}, True)):
+        with pytest.raises(ImageError, match=rf"another frame of reference.* in 1\.2\.3, expected {FRAME}"):
+            structures_on(source, path, classes, missing_ok=missing_ok)
+    nowhere = tmp_path / "converted.nii.gz"  # knows no frame: regions of one are taken at their word, of several not
+    write_labels(nowhere, some_labels(), read_size(source)[1])
+    assert (structures_on(nowhere, path, {"GTV": 1, "liver": 2}, later_wins=True)[0] == 2).sum() == 16
+    with pytest.raises(ImageError, match="another frame of reference"):
+        structures_on(nowhere, path, {"liver": 1, "spleen": 1})
 
 
 def test_a_hole_may_be_reached_by_a_channel(source: Path, tmp_path: Path) -> None:
