@@ -209,13 +209,14 @@ class StoredArray:
         try:
             array = blosc2.open(str(path), mode="r")
             return cls(path, array.shape, array.blocks, array.dtype, array)
-        except (AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:  # also of what is no array but a list of chunks
+        # Also of what is no array but a list of chunks, and of a type of numbers that is none (read by ast.literal_eval).
+        except (AttributeError, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
             raise _damaged(path, error) from None
 
     def __getitem__(self, part: Any) -> npt.NDArray[Any]:
         try:
             return np.asarray(self._array[part])
-        except (IndexError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except (IndexError, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
             raise _damaged(self.path, error) from None
 
     def foreground(self, counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:

@@ -108,8 +108,9 @@ def _intensities(fingerprint: Mapping[str, Any], channels: int, name: str) -> tu
         values = table[str(channel)]
         for statistic in _STATISTICS:
             value = values.get(statistic) if isinstance(values, dict) else None
-            if not _is_number(value):
-                raise _malformed(name, f"'{statistic}' of channel {channel}", repr(value), "a finite number")
+            if not _is_number(value) or (statistic == "std" and value < 0):
+                expected = f"a finite number{' that is not negative' if statistic == 'std' else ''}"
+                raise _malformed(name, f"'{statistic}' of channel {channel}", repr(value), expected)
         read.append(Intensities(**{statistic: float(values[statistic]) for statistic in _STATISTICS}))
     return tuple(read)
 

@@ -6,6 +6,7 @@ import os
 import tempfile
 import zlib
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -30,8 +31,9 @@ def command(*words: str, folder: Path) -> str:
     logger = logging.getLogger("autounet")
     before = logger.handlers, logger.level, logger.propagate
     here, said = os.getcwd(), ""
-    # Files, as real streams are: libraries may ask for their numbers.
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+    # Files, as real streams are: libraries may ask for their numbers. `main` gives characters that they lack a stand-in.
+    opened = partial(tempfile.TemporaryFile, "w+", encoding="utf-8", errors="backslashreplace")
+    with opened() as out, opened() as err:
         try:
             os.chdir(folder)
             with redirect_stdout(out), redirect_stderr(err):
