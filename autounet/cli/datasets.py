@@ -10,7 +10,7 @@ import numpy as np
 
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.folding import describe_splits, planned_splits
-from autounet.cli.rasterising import drawn_labels, is_drawn
+from autounet.cli.rasterising import check_drawing, drawn_labels, is_drawn, label_map_of
 from autounet.cli.session import Session
 from autounet.cli.stages import some
 from autounet.dataset import DatasetSpec, name_problems, read_dataset
@@ -108,13 +108,14 @@ def run_create(session: Session, folder: Path, sources: Sources, names: Names, d
         )
     if not labels:
         labels = _labels_found(session, cases)
+    check_drawing(root, drawn, labels, overwrite or dry_run)
     content = description(root, channels, labels, cases, _places(root, drawn))
     channels_and_labels(content, path)  # raises for names and values that contradict each other
     if dry_run:
         _show_cases(session, root, cases, f"{root.name}: {count(len(cases), 'case')} (not written)")
     else:
-        drawn_labels(session, root, drawn, labels)
-        _write(path, content)
+        with drawn_labels(session, root, drawn, labels):
+            _write(path, content)
         told = [
             f"{count(len(cases), 'case')}",
             f"channels {', '.join(channels)}",
@@ -136,12 +137,14 @@ def run_add(session: Session, query: str, sources: Sources, dry_run: bool) -> No
     drawn = [case for case in cases if case.label is not None and is_drawn(case.label)]
     if drawn and dataset.labels.overlapping:
         raise UsageError(f"{drawn[0].label}: DICOM structures for a dataset of overlapping regions", remedy="make label maps of them first")
+    labels = {entry.name: entry.values[0] for entry in dataset.labels.classes}
+    check_drawing(dataset.root, drawn, labels, overwrite=True if dry_run else None)
     content = extended(raw, dataset, cases, _places(dataset.root, drawn))
     if dry_run:
         _show_cases(session, dataset.root, cases, f"{dataset.name}: {count(len(cases), 'case')} more (not written)")
         return
-    drawn_labels(session, dataset.root, drawn, {entry.name: entry.values[0] for entry in dataset.labels.classes})
-    now = _write(path, content)
+    with drawn_labels(session, dataset.root, drawn, labels):
+        now = _write(path, content)
     if not (raw.get("training") or raw.get("dataset")):
         session.screen.warn(f"{path} lists the cases from now on: files that are put into imagesTr later are not found by themselves")
     session.screen.result(f"{path}: {count(len(cases), 'case')} more, {len(now.cases)} now: {some([case.id for case in cases])}")
@@ -275,7 +278,7 @@ def _labels_found(session: Session, cases: Sequence[TableCase]) -> dict[str, int
 
 def _places(root: Path, drawn: Sequence[TableCase]) -> Mapping[str, Path]:
     """Where label maps of segments and contours go."""
-    return {case.id: root / "labelsTr" / f"{case.id}.nii.gz" for case in drawn}
+    return {case.id: label_map_of(root, case) for case in drawn}
 
 
 def _show_cases(session: Session, root: Path, cases: Sequence[TableCase], title: str) -> None:

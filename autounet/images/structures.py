@@ -32,12 +32,18 @@ def structures_on(
         Label values (z, y, x), the smallest unsigned integers that hold them, and the image's grid.
 
     Raises:
-        ImageError: A file is damaged or of another kind, a class is missing, structures overlap, or they do not lie on the image's grid.
+        ImageError: A file is damaged or of another kind, a class is missing, two classes are one name, structures overlap, or
+            they do not lie on the image's grid.
     """
     grid = read_size(image_path)[1]
     drawn = open_drawn(find_drawn(label_path))
     _check_frame(drawn, image_path)
     return labels_on(grid, drawn, classes, later_wins=later_wins, missing_ok=missing_ok), grid
+
+
+def names_in(label_path: Path) -> tuple[str, ...]:
+    """The names of the structures of a DICOM SEG or RTSTRUCT, or of the only one in a folder. Raises ImageError."""
+    return tuple(open_drawn(find_drawn(label_path)).names.values())
 
 
 def _check_frame(drawn: Drawn, image_path: Path) -> None:
