@@ -10,8 +10,9 @@ import numpy as np
 
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.folding import describe_splits, planned_splits
+from autounet.cli.locks import one_at_a_time
 from autounet.cli.rasterising import check_drawing, drawn_labels, is_drawn, label_map_of
-from autounet.cli.session import Session
+from autounet.cli.session import Session, lock_cleared
 from autounet.cli.stages import some
 from autounet.dataset import DatasetSpec, name_problems, read_dataset
 from autounet.dataset_globs import Patterns, channel_name, match_cases
@@ -26,6 +27,9 @@ from autounet.planners.words import count
 
 MOST_ROWS = 40
 """Cases that are shown."""
+
+LOCK = ".autounet-adding.lock"
+"""In a dataset's folder, while a command adds cases."""
 
 SPECIAL = ("CT", "rgb_to_0_1", "rescale_to_0_1", "noNorm")
 """Names of channels that choose a normalisation."""
@@ -128,7 +132,21 @@ def run_create(session: Session, folder: Path, sources: Sources, names: Names, d
 def run_add(session: Session, query: str, sources: Sources, dry_run: bool) -> None:
     """Adds cases to a dataset.json; all others stay as they are, and so do their folds and what is prepared of them."""
     sources.check()
-    dataset = read_dataset(session.dataset_folder(query))
+    root = session.dataset_folder(query)
+    if dry_run:
+        _add(session, query, root, sources, dry_run)
+        return
+
+    def wait(holder: str) -> None:
+        session.screen.say(f"waiting for another autounet command that adds cases to {root}: {holder}")
+
+    with one_at_a_time(root / LOCK, wait, lock_cleared(session)):  # else of two that read before either writes, one loses its cases
+        _add(session, query, root, sources, dry_run)
+
+
+def _add(session: Session, query: str, root: Path, sources: Sources, dry_run: bool) -> None:
+    """As ``run_add``, while nobody else writes this dataset.json."""
+    dataset = read_dataset(root)
     path = dataset.root / "dataset.json"
     raw = load_description(path)
     cases = sources.cases(dataset.channels)
