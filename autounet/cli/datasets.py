@@ -1,7 +1,7 @@
 """``autounet dataset``: a dataset.json for files that stay where they are, further cases, and what a dataset has."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from autounet.cli.session import Session, lock_cleared
 from autounet.cli.stages import some
 from autounet.dataset import DatasetSpec, name_problems, read_dataset
 from autounet.dataset_globs import Patterns, channel_name, match_cases
-from autounet.dataset_json import channels_and_labels, load_description
+from autounet.dataset_json import alike_patients, channels_and_labels, load_description
 from autounet.dataset_search import absolute
 from autounet.dataset_table import TABLE_ENDINGS, TableCase, read_table
 from autounet.dataset_writing import description, extended, path_text
@@ -112,6 +112,7 @@ def run_create(session: Session, folder: Path, sources: Sources, names: Names, d
         )
     if not labels:
         labels = _labels_found(session, cases)
+    _tell_alike(session, (case.patient for case in cases))
     check_drawing(root, drawn, labels, overwrite or dry_run)
     content = description(root, channels, labels, cases, _places(root, drawn))
     channels_and_labels(content, path)  # raises for names and values that contradict each other
@@ -155,6 +156,7 @@ def _add(session: Session, query: str, root: Path, sources: Sources, dry_run: bo
     drawn = [case for case in cases if case.label is not None and is_drawn(case.label)]
     if drawn and dataset.labels.overlapping:
         raise UsageError(f"{drawn[0].label}: DICOM structures for a dataset of overlapping regions", remedy="make label maps of them first")
+    _tell_alike(session, [*dataset.patients.values(), *(case.patient for case in cases)])
     labels = {entry.name: entry.values[0] for entry in dataset.labels.classes}
     check_drawing(dataset.root, drawn, labels, overwrite=True if dry_run else None)
     content = extended(raw, dataset, cases, _places(dataset.root, drawn))
@@ -181,6 +183,7 @@ def run_show(session: Session, query: str) -> None:
     rows = [("folder", str(dataset.root)), ("channels", ", ".join(dataset.channels)), ("classes", ", ".join(labels))]
     if dataset.labels.ignore_value is not None:
         rows.append(("voxels to ignore", str(dataset.labels.ignore_value)))
+    _tell_alike(session, patients)
     alone = len(dataset.cases) - sum(patients.values())
     if patients:
         rest = f"; {count(alone, 'case')} of which nobody said" if alone else ""
@@ -203,6 +206,12 @@ def run_show(session: Session, query: str) -> None:
             "cases": [case.model_dump(mode="json") for case in dataset.cases],
         }
     )
+
+
+def _tell_alike(session: Session, patients: Iterable[str | None]) -> None:
+    """Warns of patients that may be one, written in two ways: one of them would be held out while the model learns from the other."""
+    for one, other in alike_patients(name for name in patients if name is not None):
+        session.screen.warn(f"patients '{one}' and '{other}' count as two, in folds too: give them one spelling if they are one")
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> DatasetSpec:

@@ -86,6 +86,18 @@ class TestCreate:
         assert dataset.cases[0].annotated == ("box",)
         assert "3 folds, as dataset.json says; 2 held out in each" in autounet("dataset", "show", "-d", "7", cwd=scans).text
 
+    def test_patients_in_two_spellings(self, scans: Path, autounet: Autounet) -> None:
+        """Composed umlauts or not, they are one; capitals and zeros may mean something, so that both are named."""
+        cases = [("Müller 0/before", "A\u030aberg"), ("Müller 0/after", "\u00c5berg"), ("Müller 1/before", "p1"), ("Müller 1/after", "P01")]
+        rows = [f"ct scans/{visit}/T1.nii.gz,ct scans/{visit}/seg.nii.gz,c{n},{who}" for n, (visit, who) in enumerate(cases)]
+        (scans / "cases.csv").write_text("\n".join(["image,label,id,patient", *rows]), encoding="utf-8")
+        ended = autounet("dataset", "create", "D", "--table", "cases.csv", "--channel", "T1", "--classes", "box=1,core=3", cwd=scans)
+        assert ended.code == 0, ended
+        assert "patients 'P01' and 'p1' count as two" in ended.text
+        assert ended.text.count("count as two") == 1
+        assert list(read_dataset(scans / "D").patients.values()) == ["\u00c5berg", "\u00c5berg", "p1", "P01"]
+        assert "patients 'P01' and 'p1' count as two" in autounet("dataset", "show", "-d", "D", cwd=scans).text
+
     def test_a_dry_run_shows_and_writes_nothing(self, scans: Path, autounet: Autounet, kit: SimpleNamespace) -> None:
         before = kit.snapshot(scans)
         ended = autounet("dataset", "create", "Dataset007_Liver", *PATTERNS, "--class", "a", "--dry-run", cwd=scans)
