@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from autounet.dataset_json import patient_name
 from autounet.dataset_search import absolute
 from autounet.dataset_table import TableCase, repetitions, safe_name
 from autounet.errors import DatasetError, Problem, UsageError
@@ -149,7 +150,7 @@ def _named(keys: Sequence[Key], by_key: Sequence[Mapping[Key, Path]], first: Map
         usual = "_".join(key[n] for n in varying or range(len(key)))
         name = usual if patterns.id is None else _filled(patterns.id, parts, "--id")
         name = name or split_ending(images[0])[0]
-        patient = None if patterns.patient is None else _filled(patterns.patient, parts, "--patient")
+        patient = None if patterns.patient is None else patient_name(_filled(patterns.patient, parts, "--patient")) or None
         cases.append(TableCase(str(images[0]), safe_name(name), images, by_key[-1][key], patient))
     return cases
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def patients_of(raw: Mapping[str, Any], path: Path) -> dict[str, str]:
             f"{path}: 'groups' is malformed", found=quoted(declared), expected='an object such as {"case_1": "patient_A"}',
             remedy="name the patient of each case; cases of one patient stay in one fold",
         )  # fmt: skip
-    return {case: str(patient) for case, patient in declared.items()}
+    return {case: patient_name(patient) for case, patient in declared.items()}
 
 
 def patient_and_fold(row: Mapping[str, Any], position: int, path: Path) -> tuple[str | None, int | None]:
@@ -129,7 +130,18 @@ def patient_and_fold(row: Mapping[str, Any], position: int, path: Path) -> tuple
         if value is not None and not fine:
             what = f"{path}: '{name}' of entry {position + 1} of the training cases is malformed"
             raise DatasetError(what, found=quoted(value), expected=expected, remedy="correct it, or remove it")
-    return (None if patient is None else str(patient)), fold
+    return (None if patient is None else patient_name(patient)), fold
+
+
+def patient_name(value: object) -> str:
+    """A patient's name as names are compared: without blanks around it, and in Unicode's composed form, which macOS takes apart."""
+    return unicodedata.normalize("NFC", str(value)).strip()
+
+
+def alike_patients(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of names of patients that differ only in capitals, leading zeros or a decimal part that is zero, such as P01 and p1."""
+    every, seen = sorted(set(names)), dict[str, str]()
+    return [(first, name) for name in every if (first := seen.setdefault(_spelling(name), name)) != name]
 
 
 def quoted(value: Any) -> str:
@@ -232,6 +244,10 @@ def _paint_order(raw: Mapping[str, Any], classes: list[StructureClass], path: Pa
 
 def _is_whole(text: str) -> bool:
     return re.fullmatch(r"[0-9]{1,20}", text) is not None
+
+
+def _spelling(name: str) -> str:
+    return re.sub(r"(?<![\d.,])0+(?=\d)", "", re.sub(r"^(\d+)\.0+$", r"\1", name.casefold()))
 
 
 def _is_name(value: object) -> bool:

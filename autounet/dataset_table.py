@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autounet.dataset_json import MOST_FOLDS
+from autounet.dataset_json import MOST_FOLDS, patient_name
 from autounet.dataset_search import absolute
 from autounet.errors import DatasetError, Problem
 from autounet.image_names import image_exists, image_format, split_ending
@@ -135,10 +135,16 @@ def _case(where: str, row: Mapping[str, Any], reading: _Reading) -> TableCase | 
         id=safe_name(str(row.get("id") or stem)),
         images=tuple(images),
         label=label_file,
-        patient=str(row["patient"]).strip() if row.get("patient") not in (None, "") else None,
+        patient=_patient(row.get("patient")),
         fold=fold,
         annotated=tuple(str(name) for name in names if name) or None,
     )
+
+
+def _patient(value: Any) -> str | None:
+    """A patient's name; a number is one with and without decimals that are zero, which programs add to columns that have gaps."""
+    name = "" if value is None else patient_name(value)
+    return re.sub(r"^(\d+)\.0+$", r"\1", name) or None
 
 
 def _image_values(where: str, row: Mapping[str, Any], reading: _Reading) -> list[str]:

@@ -1,7 +1,7 @@
 """``autounet dataset``: a dataset.json for files that stay where they are, further cases, and what a dataset has."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ import numpy as np
 
 from autounet.artefact import readable_json, write_text_atomic
 from autounet.cli.folding import describe_splits, planned_splits
-from autounet.cli.rasterising import drawn_labels, is_drawn
-from autounet.cli.session import Session
+from autounet.cli.locks import one_at_a_time
+from autounet.cli.rasterising import check_drawing, drawn_labels, is_drawn, label_map_of
+from autounet.cli.session import Session, lock_cleared
 from autounet.cli.stages import some
 from autounet.dataset import DatasetSpec, name_problems, read_dataset
 from autounet.dataset_globs import Patterns, channel_name, match_cases
-from autounet.dataset_json import channels_and_labels, load_description
+from autounet.dataset_json import alike_patients, channels_and_labels, load_description
 from autounet.dataset_search import absolute
 from autounet.dataset_table import TABLE_ENDINGS, TableCase, read_table
 from autounet.dataset_writing import description, extended, path_text
@@ -26,6 +27,9 @@ from autounet.planners.words import count
 
 MOST_ROWS = 40
 """Cases that are shown."""
+
+LOCK = ".autounet-adding.lock"
+"""In a dataset's folder, while a command adds cases."""
 
 SPECIAL = ("CT", "rgb_to_0_1", "rescale_to_0_1", "noNorm")
 """Names of channels that choose a normalisation."""
@@ -108,13 +112,15 @@ def run_create(session: Session, folder: Path, sources: Sources, names: Names, d
         )
     if not labels:
         labels = _labels_found(session, cases)
+    _tell_alike(session, (case.patient for case in cases))
+    check_drawing(root, drawn, labels, overwrite or dry_run)
     content = description(root, channels, labels, cases, _places(root, drawn))
     channels_and_labels(content, path)  # raises for names and values that contradict each other
     if dry_run:
         _show_cases(session, root, cases, f"{root.name}: {count(len(cases), 'case')} (not written)")
     else:
-        drawn_labels(session, root, drawn, labels)
-        _write(path, content)
+        with drawn_labels(session, root, drawn, labels):
+            _write(path, content)
         told = [
             f"{count(len(cases), 'case')}",
             f"channels {', '.join(channels)}",
@@ -127,7 +133,21 @@ def run_create(session: Session, folder: Path, sources: Sources, names: Names, d
 def run_add(session: Session, query: str, sources: Sources, dry_run: bool) -> None:
     """Adds cases to a dataset.json; all others stay as they are, and so do their folds and what is prepared of them."""
     sources.check()
-    dataset = read_dataset(session.dataset_folder(query))
+    root = session.dataset_folder(query)
+    if dry_run:
+        _add(session, query, root, sources, dry_run)
+        return
+
+    def wait(holder: str) -> None:
+        session.screen.say(f"waiting for another autounet command that adds cases to {root}: {holder}")
+
+    with one_at_a_time(root / LOCK, wait, lock_cleared(session)):  # else of two that read before either writes, one loses its cases
+        _add(session, query, root, sources, dry_run)
+
+
+def _add(session: Session, query: str, root: Path, sources: Sources, dry_run: bool) -> None:
+    """As ``run_add``, while nobody else writes this dataset.json."""
+    dataset = read_dataset(root)
     path = dataset.root / "dataset.json"
     raw = load_description(path)
     cases = sources.cases(dataset.channels)
@@ -136,12 +156,15 @@ def run_add(session: Session, query: str, sources: Sources, dry_run: bool) -> No
     drawn = [case for case in cases if case.label is not None and is_drawn(case.label)]
     if drawn and dataset.labels.overlapping:
         raise UsageError(f"{drawn[0].label}: DICOM structures for a dataset of overlapping regions", remedy="make label maps of them first")
+    _tell_alike(session, [*dataset.patients.values(), *(case.patient for case in cases)])
+    labels = {entry.name: entry.values[0] for entry in dataset.labels.classes}
+    check_drawing(dataset.root, drawn, labels, overwrite=True if dry_run else None)
     content = extended(raw, dataset, cases, _places(dataset.root, drawn))
     if dry_run:
         _show_cases(session, dataset.root, cases, f"{dataset.name}: {count(len(cases), 'case')} more (not written)")
         return
-    drawn_labels(session, dataset.root, drawn, {entry.name: entry.values[0] for entry in dataset.labels.classes})
-    now = _write(path, content)
+    with drawn_labels(session, dataset.root, drawn, labels):
+        now = _write(path, content)
     if not (raw.get("training") or raw.get("dataset")):
         session.screen.warn(f"{path} lists the cases from now on: files that are put into imagesTr later are not found by themselves")
     session.screen.result(f"{path}: {count(len(cases), 'case')} more, {len(now.cases)} now: {some([case.id for case in cases])}")
@@ -160,6 +183,7 @@ def run_show(session: Session, query: str) -> None:
     rows = [("folder", str(dataset.root)), ("channels", ", ".join(dataset.channels)), ("classes", ", ".join(labels))]
     if dataset.labels.ignore_value is not None:
         rows.append(("voxels to ignore", str(dataset.labels.ignore_value)))
+    _tell_alike(session, patients)
     alone = len(dataset.cases) - sum(patients.values())
     if patients:
         rest = f"; {count(alone, 'case')} of which nobody said" if alone else ""
@@ -182,6 +206,12 @@ def run_show(session: Session, query: str) -> None:
             "cases": [case.model_dump(mode="json") for case in dataset.cases],
         }
     )
+
+
+def _tell_alike(session: Session, patients: Iterable[str | None]) -> None:
+    """Warns of patients that may be one, written in two ways: one of them would be held out while the model learns from the other."""
+    for one, other in alike_patients(name for name in patients if name is not None):
+        session.screen.warn(f"patients '{one}' and '{other}' count as two, in folds too: give them one spelling if they are one")
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> DatasetSpec:
@@ -275,7 +305,7 @@ def _labels_found(session: Session, cases: Sequence[TableCase]) -> dict[str, int
 
 def _places(root: Path, drawn: Sequence[TableCase]) -> Mapping[str, Path]:
     """Where label maps of segments and contours go."""
-    return {case.id: root / "labelsTr" / f"{case.id}.nii.gz" for case in drawn}
+    return {case.id: label_map_of(root, case) for case in drawn}
 
 
 def _show_cases(session: Session, root: Path, cases: Sequence[TableCase], title: str) -> None:

@@ -57,6 +57,12 @@ def labels_on(
     grid: Grid, drawn: Drawn, classes: Mapping[str, int], *, frame: str | None = None, later_wins: bool = False, missing_ok: bool = False
 ) -> IntArray:
     """As ``structures_on``, on a grid and in a frame of reference (None: unknown) that are known. Raises ImageError."""
+    same = alike(classes)
+    if same is not None:
+        raise ImageError(
+            f"{drawn.path}: classes {same[0]!r} and {same[1]!r} are one name for structures, so that theirs cannot be told apart",
+            remedy="give the classes names that differ in more than capitals, underscores and hyphens",
+        )
     wanted = {_plain(name): value for name, value in classes.items() if value != 0}
     ranks = {name: rank for rank, name in enumerate(wanted, 1)}
     found = {number: ranks[_plain(name)] for number, name in drawn.names.items() if _plain(name) in ranks}
@@ -80,6 +86,15 @@ def labels_on(
     painted = paint(grid, drawn, here, names, later_wins)
     table = np.array([0, *wanted.values()])
     return np.asarray(table.astype(np.min_scalar_type(int(table.max(initial=1))))[painted])
+
+
+def alike(classes: Mapping[str, int]) -> tuple[str, str] | None:
+    """Two names of classes that the matching with structures takes for one; None where all differ. 0, the background, has none."""
+    seen: dict[str, str] = {}
+    for name, value in classes.items():
+        if value != 0 and seen.setdefault(_plain(name), name) != name:
+            return seen[_plain(name)], name
+    return None
 
 
 def _of_frame(drawn: Drawn, ranks: Mapping[int, int], frame: str | None) -> dict[int, int]:

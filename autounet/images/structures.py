@@ -31,9 +31,14 @@ def structures_on(
         Label values (z, y, x), the smallest unsigned integers that hold them, and the image's grid.
 
     Raises:
-        ImageError: A file is damaged or of another kind, a class is missing or drawn in another frame of reference alone, structures
-            overlap, or they do not lie on the image's grid.
+        ImageError: A file is damaged or of another kind, a class is missing or drawn in another frame of reference alone, two classes
+            are one name, structures overlap, or they do not lie on the image's grid.
     """
     grid = read_size(image_path)[1]
     drawn, frame = open_drawn(find_drawn(label_path)), frame_of_reference(image_path)
     return labels_on(grid, drawn, classes, frame=frame, later_wins=later_wins, missing_ok=missing_ok), grid
+
+
+def names_in(label_path: Path) -> tuple[str, ...]:
+    """The names of the structures of a DICOM SEG or RTSTRUCT, or of the only one in a folder. Raises ImageError."""
+    return tuple(open_drawn(find_drawn(label_path)).names.values())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from autounet.dataset import read_dataset
 from autounet.dataset_globs import Patterns, channel_name, find_files, match_cases
+from autounet.dataset_json import alike_patients
 from autounet.dataset_table import TableCase, read_table, safe_name
 from autounet.dataset_writing import description, path_text
 from autounet.errors import DatasetError, UsageError
@@ -43,6 +44,12 @@ def two(tmp_path: Path) -> Path:
     return touch(tmp_path, "T1 scans/ä b.nii.gz", "T1 scans/c.nii.gz", "seg/ä b.nii.gz", "seg/c.nii.gz")
 
 
+def test_patients_that_may_be_one() -> None:
+    """By capitals, by leading zeros; zeros elsewhere count."""
+    assert alike_patients(["Ng", "ng", "P01", "p1", "P10", "1.05", "1.5", "Ng"]) == [("Ng", "ng"), ("P01", "p1")]
+    assert alike_patients(["7", "007", "7.0", "70"]) == [("007", "7"), ("007", "7.0")]
+
+
 class TestTables:
     def test_a_plain_table(self, two: Path) -> None:
         text = (
@@ -69,6 +76,17 @@ class TestTables:
     def test_excels_unicode_text(self, two: Path) -> None:
         (two / "cases.tsv").write_bytes("image\tlabel\nT1 scans/ä b.nii.gz\tseg/ä b.nii.gz\n".encode("utf-16"))
         assert read_table(two / "cases.tsv")[0].id == "ä_b"
+
+    def test_a_patient_is_one_however_it_is_written(self, tmp_path: Path) -> None:
+        """Umlauts composed and apart, blanks, and numbers as a spreadsheet or pandas writes them; folds the same."""
+        touch(tmp_path, *(f"{name}{n}.nii.gz" for name in "is" for n in range(9)))
+        written = ["M\u00fcller", "Mu\u0308ller ", "1", "1.0", "1.00", "01", "1.05", "x1.0", " "]
+        rows = "".join(f"i{n}.nii.gz,s{n}.nii.gz,{name},{('0', '0.0')[n % 2]}\n" for n, name in enumerate(written))
+        cases = read_table(table(tmp_path, "image,label,patient,fold\n" + rows))
+        assert [case.patient for case in cases] == ["Müller", "Müller", "1", "1", "1", "01", "1.05", "x1.0", None]
+        assert {case.fold for case in cases} == {0}
+        rows_of_json = [{"image": f"i{n}.nii.gz", "label": f"s{n}.nii.gz", "patient": name} for n, name in enumerate((1, 1.0, "1"))]
+        assert {case.patient for case in read_table(table(tmp_path, json.dumps(rows_of_json), "cases.json"))} == {"1"}
 
     def test_channels_by_number_by_name_and_in_json(self, tmp_path: Path) -> None:
         touch(tmp_path, "a1.nii.gz", "a2.nii.gz", "s.nii.gz")

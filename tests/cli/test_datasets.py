@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autounet.cli.datasets import LOCK
+from autounet.cli.locks import one_at_a_time
 from autounet.dataset import read_dataset
 from autounet.folds import separated
 from autounet.images import read_labels
@@ -81,6 +85,18 @@ class TestCreate:
         assert dataset.held_out == {f"c{number}": number // 2 for number in range(6)}
         assert dataset.cases[0].annotated == ("box",)
         assert "3 folds, as dataset.json says; 2 held out in each" in autounet("dataset", "show", "-d", "7", cwd=scans).text
+
+    def test_patients_in_two_spellings(self, scans: Path, autounet: Autounet) -> None:
+        """Composed umlauts or not, they are one; capitals and zeros may mean something, so that both are named."""
+        cases = [("Müller 0/before", "A\u030aberg"), ("Müller 0/after", "\u00c5berg"), ("Müller 1/before", "p1"), ("Müller 1/after", "P01")]
+        rows = [f"ct scans/{visit}/T1.nii.gz,ct scans/{visit}/seg.nii.gz,c{n},{who}" for n, (visit, who) in enumerate(cases)]
+        (scans / "cases.csv").write_text("\n".join(["image,label,id,patient", *rows]), encoding="utf-8")
+        ended = autounet("dataset", "create", "D", "--table", "cases.csv", "--channel", "T1", "--classes", "box=1,core=3", cwd=scans)
+        assert ended.code == 0, ended
+        assert "patients 'P01' and 'p1' count as two" in ended.text
+        assert ended.text.count("count as two") == 1
+        assert list(read_dataset(scans / "D").patients.values()) == ["\u00c5berg", "\u00c5berg", "p1", "P01"]
+        assert "patients 'P01' and 'p1' count as two" in autounet("dataset", "show", "-d", "D", cwd=scans).text
 
     def test_a_dry_run_shows_and_writes_nothing(self, scans: Path, autounet: Autounet, kit: SimpleNamespace) -> None:
         before = kit.snapshot(scans)
@@ -306,6 +322,35 @@ class TestGrowing:
             table.write_text(f"id,image,label\n{row.format(data.name)}\n")
             refused(1, words, "dataset", "add", "-d", data, "--table", table)
         assert (data / "dataset.json").read_bytes() == before
+
+
+def test_two_that_add_at_once_lose_nothing(trained: Any, tmp_path: Path) -> None:
+    """Two processes, each with three cases of its own; a third that only looks waits for nobody."""
+    data = Path(shutil.copytree(trained.volumes, tmp_path / trained.volumes.name))
+    commands = []
+    for who in ("ann", "bob"):
+        for number in range(3):
+            for folder, name in (("imagesTr", f"box_{number:02d}_0000"), ("labelsTr", f"box_{number:02d}")):
+                (tmp_path / who / folder).mkdir(parents=True, exist_ok=True)
+                shutil.copy(data / folder / f"{name}.nii.gz", tmp_path / who / folder / f"{who}_{number}.nii.gz")
+        patterns = ("--images", f"{who}/imagesTr/*.nii.gz", "--labels", f"{who}/labelsTr/*.nii.gz")
+        commands.append([sys.executable, "-m", "autounet", "dataset", "add", "-d", str(data), *patterns])
+    # Both wait until the test, as a third, gives the way free: then both have read their arguments and begin together.
+    with one_at_a_time(data / LOCK, lambda holder: None):
+        running = [
+            subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for command in commands
+        ]
+        for process in running:
+            assert process.stdout is not None
+            assert "waiting for another autounet command" in process.stdout.readline()
+        dry = subprocess.run([*commands[0], "--dry-run"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert dry.returncode == 0, dry
+    for process in running:
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, text
+    cases = [case.id for case in read_dataset(data).cases]
+    assert cases == sorted([f"{who}_{number}" for who in ("ann", "bob") for number in range(3)] + [f"box_{n:02d}" for n in range(6)])
+    assert not (data / LOCK).exists()
 
 
 def test_predict_takes_a_table(trained: Any, tmp_path: Path, autounet: Autounet, refused: Autounet) -> None:
