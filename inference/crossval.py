@@ -15,7 +15,7 @@ from autounet.images import read_size, write_labels
 from autounet.inference.average import average_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
-from autounet.inference.validate import is_kept, label_ending, remove_predictions
+from autounet.inference.validate import images_digest, is_kept, label_ending, remove_predictions
 from autounet.layout import RunLayout
 from autounet.plan import Plan
 from autounet.runtime import Runtime
@@ -122,10 +122,12 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
     held_out = sorted(validation.held_out(fold))
     outputs = {JOIN.join(group): validation.predictions(group) for group in groups}
     for group in groups:
-        files = [outputs[JOIN.join(group)][case] for case in held_out]
-        remove_leftovers(files[0].parent)
+        files = {case: outputs[JOIN.join(group)][case] for case in held_out}
+        folder = layout.ensemble(JOIN.join(group))
+        remove_leftovers(folder)
         identity = digest_of([weights_identity(layout.fold(name, fold).weights) for name in _with_before(validation.plan, group)])
-        _keep_own(identity, files, files[0].parent / f".weights_{fold}")
+        images = {case: images_digest(validation.cases[case]) for case in held_out}
+        _keep_own(identity, images, files, folder / f".weights_{fold}")
     todo = [case for case in held_out if not all(is_kept(files[case]) for files in outputs.values())]
     if not todo:
         return
@@ -146,11 +148,16 @@ def _predict_fold(validation: CrossValidation, groups: Sequence[Sequence[str]], 
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _keep_own(identity: str, predictions: Sequence[Path], record: Path) -> None:
-    """Removes label maps of other weights, and notes in a file beside them whose those to come are. Raises ArtefactError."""
-    if not record.exists() or record.read_text(encoding="utf-8").strip() != identity:
-        remove_predictions(predictions)
-        write_text_atomic(record, identity + "\n")
+def _keep_own(identity: str, images: Mapping[str, str], predictions: Mapping[str, Path], record: Path) -> None:
+    """Removes label maps of other weights or images, and notes in a file beside them whose those to come are. Raises ArtefactError.
+
+    The file's first line tells the weights, the others a case each; where a case has none, as of older versions, its images are not known.
+    """
+    first, *rest = (record.read_text(encoding="utf-8") if record.exists() else "\n").split("\n")
+    noted = {case: digest for digest, _, case in (line.partition(" ") for line in rest)}
+    is_other = {case: first.strip() != identity or noted.get(case, images[case]) != images[case] for case in predictions}
+    remove_predictions([path for case, path in predictions.items() if is_other[case]])
+    write_text_atomic(record, "\n".join([identity, *(f"{digest} {case}" for case, digest in sorted(images.items()))]) + "\n")
 
 
 def _with_before(plan: Plan, names: Sequence[str]) -> list[str]:

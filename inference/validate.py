@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autounet.artefact import readable_json, write_text_atomic
+from autounet.artefact import digest_of, readable_json, write_text_atomic
 from autounet.checkpoint import weights_identity
 from autounet.dataset import Case, DatasetSpec
 from autounet.errors import ArtefactError, DatasetError, ImageError
 from autounet.evaluation.folders import evaluate_cases
 from autounet.evaluation.scores import Scores
-from autounet.image_names import DICOM, SEG, WRITTEN_ENDINGS, image_format, split_ending
+from autounet.image_names import DICOM, SEG, WRITTEN_ENDINGS, image_format, image_state, split_ending
 from autounet.images import read_labels
 from autounet.inference.model import TrainedFold, load_folds
 from autounet.inference.run import PredictionJob, predict_cases
@@ -41,20 +41,23 @@ def validate_fold(
     """
     cases: dict[str, Case] = {case.id: case for case in dataset.cases if case.id in set(held_out)}
     model = load_folds(plan, [TrainedFold(configuration.name, layout.root.name.removeprefix("fold_"), layout.weights)], runtime)
-    ending, before = label_ending(plan.file_ending), previous or {}
+    ending, first = label_ending(plan.file_ending), previous or {}
     jobs = [
-        PredictionJob(name, case.images, layout.validation / f"{name}{ending}", previous=before.get(name)) for name, case in cases.items()
+        PredictionJob(name, case.images, layout.validation / f"{name}{ending}", previous=first.get(name)) for name, case in cases.items()
     ]
-    # An interrupted validation goes on: what these weights have predicted is kept.
+    # An interrupted validation goes on: what these weights have predicted, from these images, is kept.
     identity = weights_identity(layout.weights)
     _keep_own(layout, identity, [job.output for job in jobs])
-    known = read_confidence(layout)
-    todo = [job for job in jobs if job.case not in known or not is_kept(job.output)]
-    expected = {case: value for case, value in known.items() if case in cases}
+    known, before = read_confidence(layout), read_images(layout)
+    now = {name: images_digest(case) for name, case in cases.items()}  # before any is read
+    stale = {name for name, digest in before.items() if digest != now.get(name)}
+    todo = [job for job in jobs if job.case not in known or job.case in stale or not is_kept(job.output)]
+    expected = {case: value for case, value in known.items() if case in cases and case not in stale}
+    images = {case: digest for case, digest in before.items() if case in expected}
 
     def note(case: str, expected_dice: float | None) -> None:
-        expected[case] = expected_dice
-        _write_notes(layout, identity, expected)
+        expected[case], images[case] = expected_dice, now[case]
+        _write_notes(layout, identity, expected, images)
 
     problems = predict_cases(model, todo, runtime, written=note).problems
     if problems:
@@ -75,11 +78,11 @@ def _keep_own(layout: FoldLayout, identity: str, predictions: Sequence[Path]) ->
     """Removes label maps of other weights, and notes whose those to come are. Raises ArtefactError."""
     if _read_notes(layout).get("weights") != identity:
         remove_predictions(predictions)
-        _write_notes(layout, identity, {})
+        _write_notes(layout, identity, {}, {})
 
 
-def _write_notes(layout: FoldLayout, identity: str, expected_dice: Mapping[str, float | None]) -> None:
-    content = {"expected_dice": dict(sorted(expected_dice.items())), "weights": identity}
+def _write_notes(layout: FoldLayout, identity: str, expected_dice: Mapping[str, float | None], images: Mapping[str, str]) -> None:
+    content = {"expected_dice": dict(sorted(expected_dice.items())), "images": dict(sorted(images.items())), "weights": identity}
     write_text_atomic(layout.confidence, readable_json(content) + "\n")
 
 
@@ -97,6 +100,21 @@ def read_confidence(layout: FoldLayout) -> dict[str, float | None]:
         return {str(case): None if value is None else float(value) for case, value in _read_notes(layout)["expected_dice"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return {}
+
+
+def read_images(layout: FoldLayout) -> dict[str, str]:
+    """Held-out case → ``images_digest`` of what its label map was predicted from; empty where it was not noted, or is not readable."""
+    found = _read_notes(layout).get("images")
+    return {str(case): str(digest) for case, digest in found.items()} if isinstance(found, dict) else {}
+
+
+def images_digest(case: Case) -> str:
+    """Digest of the names, sizes and times of a case's images, not of its label map. Raises DatasetError where one is gone."""
+    try:
+        return digest_of([[path.name, *image_state(path)] for path in case.images])
+    except OSError as error:
+        what = f"{case.id}: {error.filename} has vanished"
+        raise DatasetError(what, remedy="restore the file or remove the case") from None
 
 
 def remove_predictions(predictions: Sequence[Path]) -> None:

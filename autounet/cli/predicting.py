@@ -1,41 +1,35 @@
 """``autounet predict``: label maps for new images, from the trained folds of a run folder or a bundle, on the images' own grids."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from autounet.artefact import readable_json, remove_leftovers, write_text_atomic
+from autounet.artefact import remove_leftovers
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.inputs import find_inputs, is_table, table_inputs, warn_of_passed_over
-from autounet.cli.locks import claimed, clear_stale, one_at_a_time
+from autounet.cli.locks import claimed, clear_stale
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
+from autounet.cli.predicted import CLAIMS, RECORD, Source, note_predicted, read_record, state_of
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
 from autounet.device import pick_device, pick_precision
-from autounet.errors import ArtefactError, AutounetError, DatasetError, UsageError
+from autounet.errors import AutounetError, DatasetError, UsageError
 from autounet.image_names import DRAWN_ENDINGS, split_ending
 from autounet.images.meaning import Meaning, meaning_of
+from autounet.images.separate import file_names
 from autounet.images.slicer import TABLES, write_tables
 from autounet.inference.run import Predicted, PredictionJob, predict_cases
 from autounet.layout import RunLayout
 from autounet.planners.words import count
 from autounet.selection import JOIN
 from autounet.splits import in_words
-from autounet.text_files import read_text
 
 UNCERTAINTY = "uncertainty"
 """Folder beside the label maps."""
-
-RECORD = ".predicted_by.json"
-"""In the folder of label maps."""
-
-CLAIMS = ".predicting-"
-"""Beginning of the names of files that say which command predicts what at this moment."""
 
 LEAST_SURE = 3
 """Cases that are named."""
@@ -84,15 +78,17 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         faults[problem.case].append(problem)
     problems = [problem for found in faults.values() for problem in found]
     jobs = [_job(case, files, outputs[case], request) for case, files in cases.items() if not faults[case]]
-    record = None if is_image_name(request.output) and not request.output.is_dir() else request.output / RECORD
+    single = is_image_name(request.output) and not request.output.is_dir()
+    record = (request.output.parent if single else request.output) / RECORD
+    sources = {job.output.name: Source(chosen.identity, state_of(job.images)) for job in jobs}  # before any image is read
     for folder in dict.fromkeys(path.parent for job in jobs for path in (job.output, job.uncertainty) if path is not None):
         remove_leftovers(folder)
         for path in folder.glob(f"{CLAIMS}*"):
             clear_stale(path)
     known = read_record(record)
-    todo = missing(session, jobs, known, chosen.identity, request)
+    todo = missing(session, jobs, known, sources, request)
     warn_of_lost_geometry(session, cases, {job.case: job.output for job in todo})
-    warn_of_kept(session, chosen, jobs, [job for job in jobs if job not in todo], known, request)
+    warn_of_kept(session, chosen, jobs, [job for job in jobs if job not in todo], known, meaning, request)
     there = len(jobs) - len(todo)
     session.screen.say(
         f"{plan.dataset}, {', '.join(f'{name}, {in_words(folds)}' for name, folds in chosen.folds.items())}: "
@@ -103,7 +99,7 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
         session.screen.say(f"postprocessing: {'; '.join(chosen.steps)} (--no-postprocessing leaves it out)")
     result: Predicted | None = None
     if todo:
-        result, todo = predict_shared(session, chosen, todo, record, meaning, request)
+        result, todo = predict_shared(session, chosen, todo, (record, sources), meaning, request)
         problems += result.problems
     if request.colours and outputs:
         folder = next(iter(outputs.values())).parent
@@ -141,39 +137,54 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
 
 
 def predict_shared(
-    session: Session, chosen: Chosen, todo: Sequence[PredictionJob], record: Path | None, meaning: Meaning, request: Request
+    session: Session,
+    chosen: Chosen,
+    todo: Sequence[PredictionJob],
+    noted: tuple[Path, Mapping[str, Source]],
+    meaning: Meaning,
+    request: Request,
 ) -> tuple[Predicted, list[PredictionJob]]:
     """Predicts what no other command is predicting into the same folder; gives also what that was.
+
+    ``noted``: the record, and what the label maps will be of, by their names.
 
     Raises:
         AutounetError: Others are predicting all of it; or the folder cannot be written to.
     """
-    folder = todo[0].output.parent
+    folder, (record, sources) = todo[0].output.parent, noted
     check_writable(folder, "-o")
     with shared_folder(session, folder, todo) as mine:
         known = read_record(record)  # another command may have been at work meanwhile
-        left = [
-            job
-            for job in mine
-            if request.overwrite or not _is_there(job.output) or known.get(job.output.name, chosen.identity) != chosen.identity
-        ]
+        left = [job for job in mine if request.overwrite or not _is_there(job.output) or _difference(job, known, sources)]
         loaded = chosen.load()
         # Noted before, so that what is done when this command is killed is known to be of this model.
-        note_predicted(record, [job for job in left if not _is_there(job.output)], chosen.identity)
+        note_predicted(record, {job.output.name: sources[job.output.name] for job in left if not _is_there(job.output)})
         result = predict_cases(loaded, left, session.runtime, request.mirror, request.memory_gb, meaning)
         failures = {problem.case for problem in result.problems}
-        note_predicted(record, [job for job in left if job.case not in failures], chosen.identity)
+        note_predicted(record, {job.output.name: sources[job.output.name] for job in left if job.case not in failures})
     return result, left
 
 
 def missing(
-    session: Session, jobs: Sequence[PredictionJob], known: Mapping[str, str], identity: str, request: Request
+    session: Session, jobs: Sequence[PredictionJob], known: Mapping[str, Source], sources: Mapping[str, Source], request: Request
 ) -> list[PredictionJob]:
-    """What is to be predicted: what is not there, what another model has predicted, or with ``--overwrite`` all."""
-    other = [job for job in jobs if known.get(job.output.name, identity) != identity and _is_there(job.output)]
-    if other and not request.overwrite:
-        session.screen.warn(f"predicted by another model or in another way, and predicted anew: {some([job.case for job in other])}")
-    return [job for job in jobs if request.overwrite or job in other or not _is_there(job.output)]
+    """What is to be predicted: what is not there, what is of another model or of other images, or with ``--overwrite`` all."""
+    other = {job.case: why for job in jobs if (why := _difference(job, known, sources)) and _is_there(job.output)}
+    if not request.overwrite:
+        for why in dict.fromkeys(other.values()):
+            session.screen.warn(f"{why}, and predicted anew: {some([case for case, each in other.items() if each == why])}")
+    return [job for job in jobs if request.overwrite or job.case in other or not _is_there(job.output)]
+
+
+def _difference(job: PredictionJob, known: Mapping[str, Source], sources: Mapping[str, Source]) -> str:
+    """In words, why a label map that is there is not what would be predicted now; empty where it is, or where that is not known."""
+    before, now = known.get(job.output.name), sources[job.output.name]
+    if before is None:
+        return ""
+    if before.model != now.model:
+        return "predicted by another model or in another way"
+    is_other = before.images is not None and now.images is not None and before.images != now.images
+    return "predicted from other images, or from these before they changed" if is_other else ""
 
 
 @contextmanager
@@ -193,44 +204,21 @@ def shared_folder(session: Session, folder: Path, todo: Sequence[PredictionJob])
         yield left
 
 
-def read_record(path: Path | None) -> dict[str, str]:
-    """Label map → what predicted it, as ``note_predicted`` noted; empty where there is no record, or a damaged one.
-
-    Raises:
-        ArtefactError: The disk refuses to read it.
-    """
-    try:
-        found = {} if path is None else json.loads(read_text(path))["predicted_by"]
-        return {str(name): str(identity) for name, identity in found.items()}
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
-    except OSError as error:
-        raise ArtefactError(f"{path}: cannot be read", found=error.strerror or error, remedy="check the disk, and try again") from None
-
-
-def note_predicted(path: Path | None, jobs: Sequence[PredictionJob], identity: str) -> None:
-    """Notes what predicts label maps of a folder: those of another model are not taken for this one's. Raises ArtefactError."""
-    if path is not None and jobs:
-        with one_at_a_time(path.with_name(f"{CLAIMS}note"), lambda holder: None):
-            known = read_record(path) | {job.output.name: identity for job in jobs}
-            write_text_atomic(path, readable_json({"predicted_by": dict(sorted(known.items()))}) + "\n")
-
-
 def _job(case: str, files: tuple[Path, ...], output: Path, request: Request) -> PredictionJob:
-    stem, ending = split_ending(output)
     return PredictionJob(
         case,
         files,
         output,
         probabilities=_probability_file(output) if request.probabilities else None,
-        uncertainty=output.parent / UNCERTAINTY / f"{stem}{_number_ending(ending)}" if request.uncertainty else None,
-        separate=output.parent / stem if request.per_class else None,
+        uncertainty=_uncertainty_file(output) if request.uncertainty else None,
+        separate=output.parent / split_ending(output)[0] if request.per_class else None,
     )
 
 
-def _number_ending(ending: str) -> str:
-    """Ending of a map of percentages beside label maps: NIfTI beside DICOM, whose objects hold structures alone."""
-    return ".nii.gz" if ending.lower() in DRAWN_ENDINGS else ending
+def _uncertainty_file(output: Path) -> Path:
+    """Map of percentages: NIfTI beside DICOM, whose objects hold structures alone; else as the label map."""
+    stem, ending = split_ending(output)
+    return output.parent / UNCERTAINTY / f"{stem}{'.nii.gz' if ending.lower() in DRAWN_ENDINGS else ending}"
 
 
 def _is_there(output: Path) -> bool:
@@ -245,10 +233,11 @@ def warn_of_kept(
     chosen: Chosen,
     jobs: Sequence[PredictionJob],
     kept: Sequence[PredictionJob],
-    known: Mapping[str, str],
+    known: Mapping[str, Source],
+    meaning: Meaning,
     request: Request,
 ) -> None:
-    """Says what label maps that are there already lack of what is asked for now, and which cannot be this model's."""
+    """Says what label maps that are there lack of what is asked for now, which cannot be this model's, what is left beside new ones."""
     lacking = {
         "predicted already, without probabilities": [
             job.case for job in kept if request.probabilities and not _probability_file(job.output).exists()
@@ -266,9 +255,29 @@ def warn_of_kept(
     for what, names in lacking.items():
         if names:
             session.screen.warn(f"{what}: {some(names)}; --overwrite predicts them anew")
-    older = [job.case for job in jobs if job not in kept and not request.probabilities and _probability_file(job.output).exists()]
-    if older:
-        session.screen.warn(f"files of probabilities are of an earlier prediction: {some(older)}; --probabilities makes them anew")
+    anew = [job for job in jobs if job not in kept]
+    older = {
+        ("files of probabilities", "--probabilities"): [
+            job.case for job in anew if job.probabilities is None and _probability_file(job.output).exists()
+        ],
+        ("maps of uncertainty", "--uncertainty"): [
+            job.case for job in anew if job.uncertainty is None and _uncertainty_file(job.output).exists()
+        ],
+        ("files per structure", "--per-class"): [job.case for job in anew if job.separate is None and _has_separate(job.output, meaning)],
+    }
+    for (left, option), names in older.items():
+        if names:
+            session.screen.warn(f"{left} are of an earlier prediction: {some(names)}; {option} makes them anew")
+
+
+def _has_separate(output: Path, meaning: Meaning) -> bool:
+    """Whether files of structures are there, other than anything that merely has the case's name, such as its image."""
+    stem, ending = split_ending(output)
+    try:
+        names = file_names(meaning)
+    except UsageError:  # no such files can have been written
+        return False
+    return any((output.parent / stem / f"{name}{ending}").exists() for name in names)
 
 
 def least_sure(result: Predicted | None) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 from autounet.bundle_text import describe_steps
 from autounet.cli.cascades import older_than_first
 from autounet.cli.epochs import NOTHING
-from autounet.cli.folding import read_splits, trained_cases
+from autounet.cli.folding import read_splits, tell_leaks, trained_cases
 from autounet.cli.locks import one_at_a_time
 from autounet.cli.session import Session, lock_cleared, recorded, tidy
 from autounet.cli.stages import load_dataset, some
@@ -16,6 +16,7 @@ from autounet.folds import named
 from autounet.inference.crossval import CrossValidation
 from autounet.inference.model import check_plan
 from autounet.inference.select import RULES, common_folds, scored_folds, select
+from autounet.inference.validate import images_digest, read_images
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
@@ -37,6 +38,7 @@ def run_select(session: Session, query: str, rule: str, ensembles: bool, overwri
         raise UsageError(f"{layout.root}: nothing is planned or trained yet", remedy="run `autounet train` first")
     plan = Plan.load(layout.plan)
     splits = read_splits(dataset, layout)
+    tell_leaks(session, dataset, splits.folds)
     there = scored_folds(layout, plan, splits)
     configurations, folds = common_folds(there)
     if not configurations:
@@ -88,7 +90,7 @@ def _busy(layout: RunLayout, holder: str) -> AutounetError:
 
 
 def check_folds(validation: CrossValidation, configuration: str) -> None:
-    """Raises ArtefactError where folds were trained with another plan, or scored on other cases than are held out now."""
+    """Raises ArtefactError where folds were trained with another plan, or scored on other cases or images than are held out now."""
     for fold in validation.folds:
         folder = validation.layout.fold(configuration, fold)
         check_plan(folder.weights, validation.plan, configuration)
@@ -106,6 +108,14 @@ def check_folds(validation: CrossValidation, configuration: str) -> None:
                 found=some(sorted(scored - held_out)) or f"without {some(sorted(held_out - scored))}",
                 expected=some(sorted(held_out)),
                 remedy=f"the dataset or splits.json has changed: train it again with -f {fold} --overwrite, or remove {folder.root}",
+            )
+        images = read_images(folder)
+        other = [case for case in sorted(held_out) if images.get(case) not in (None, images_digest(validation.cases[case]))]
+        if other:
+            raise ArtefactError(
+                f"{folder.validation}: images of held-out cases have changed since they were predicted",
+                found=named(other),
+                remedy=f"run `autounet train -c {configuration} -f {fold}` again, which predicts them anew and trains nothing",
             )
 
 

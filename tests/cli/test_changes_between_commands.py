@@ -146,3 +146,71 @@ def test_a_planar_image_is_not_cut_across_the_slices_of_a_volume(tmp_path: Path,
     assert ended.code == 1
     assert "planar" in ended.text
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.fixture
+def predicting(trained: Any, tmp_path: Path, autounet: Autounet) -> SimpleNamespace:
+    """A folder with one volume, another one to put in its place, and how to predict the first on one CPU."""
+    (tmp_path / "scans").mkdir()
+    image, other = (trained.volumes / "imagesTr" / f"box_0{number}_0000.nii.gz" for number in (0, 1))
+    shutil.copy(image, tmp_path / "scans" / "p_0000.nii.gz")
+    model = ("-d", "11", "--runs", trained.runs, "--device", "cpu", "--no-mirror")
+
+    def predict(source: str, target: str, *options: object) -> Any:
+        return autounet("predict", "-i", tmp_path / source, "-o", tmp_path / target, *model, *options)
+
+    return SimpleNamespace(folder=tmp_path, other=other, predict=predict)
+
+
+def test_images_of_the_same_name_in_another_folder_are_predicted_anew(predicting: SimpleNamespace) -> None:
+    """The label map of one patient is not passed off as that of another."""
+    (predicting.folder / "more").mkdir()
+    shutil.copy(predicting.other, predicting.folder / "more" / "p_0000.nii.gz")
+    assert "1 predicted" in predicting.predict("scans", "out").text
+    first = (predicting.folder / "out" / "p.nii.gz").read_bytes()
+    again = predicting.predict("scans", "out")
+    assert "0 predicted; 1 skipped" in again.text
+    assert (predicting.folder / "out" / "p.nii.gz").read_bytes() == first
+    ended = predicting.predict("more", "out")
+    assert "predicted from other images, or from these before they changed, and predicted anew: p" in ended.text
+    predicting.predict("more", "alone")
+    there = (predicting.folder / "out" / "p.nii.gz").read_bytes()
+    assert there == (predicting.folder / "alone" / "p.nii.gz").read_bytes() != first
+
+
+def test_an_image_replaced_in_place_is_predicted_anew(predicting: SimpleNamespace) -> None:
+    predicting.predict("scans", "out")
+    shutil.copy(predicting.other, predicting.folder / "scans" / "p_0000.nii.gz")
+    assert "from these before they changed, and predicted anew: p" in predicting.predict("scans", "out").text
+    assert "0 predicted; 1 skipped" in predicting.predict("scans", "out").text
+
+
+def test_records_without_images_are_taken_as_they_are(predicting: SimpleNamespace, kit: SimpleNamespace) -> None:
+    """As versions before wrote them: whose images those were is not known."""
+    predicting.predict("scans", "out")
+    kit.edit_json(predicting.folder / "out" / ".predicted_by.json", images=None)
+    assert "1 skipped" in predicting.predict("scans", "out").text
+
+
+def test_one_file_is_known_to_be_of_its_model_and_image(predicting: SimpleNamespace) -> None:
+    """``-o one.nii.gz``, as a folder of label maps."""
+    image = "scans/p_0000.nii.gz"
+    assert "1 predicted" in predicting.predict(image, "one.nii.gz").text
+    assert "0 predicted; 1 skipped" in predicting.predict(image, "one.nii.gz").text
+    other = predicting.predict(image, "one.nii.gz", "--uncertainty")  # the folds apart, which is another way
+    assert "predicted by another model or in another way, and predicted anew: p" in other.text
+    shutil.copy(predicting.other, predicting.folder / image)
+    assert "from these before they changed, and predicted anew: p" in predicting.predict(image, "one.nii.gz", "--uncertainty").text
+
+
+def test_what_is_left_beside_a_new_label_map_is_told(predicting: SimpleNamespace) -> None:
+    """Masks and maps of uncertainty of the prediction before; a folder that merely has the case's name is not meant."""
+    predicting.predict("scans", "out", "--per-class", "--uncertainty")
+    shutil.copy(predicting.other, predicting.folder / "scans" / "p_0000.nii.gz")
+    ended = predicting.predict("scans", "out")
+    assert "maps of uncertainty are of an earlier prediction: p; --uncertainty makes them anew" in ended.text
+    assert "files per structure are of an earlier prediction: p; --per-class makes them anew" in ended.text
+    shutil.rmtree(predicting.folder / "out" / "uncertainty")
+    for mask in (predicting.folder / "out" / "p").iterdir():
+        mask.rename(mask.with_name(f"mine_{mask.name}"))
+    assert "earlier prediction" not in predicting.predict("scans", "out", "--overwrite").text

@@ -298,3 +298,54 @@ def test_a_model_that_finds_nothing_is_not_praised(both: Path, trained: Any, tmp
     ended = autounet("select", "-d", trained.volumes, "--runs", runs, "--device", "cpu", "--no-ensembles")
     assert ended.code == 0
     assert "no candidate finds more than next to nothing: train longer" in ended.text
+
+
+def test_images_of_held_out_cases_that_were_replaced(both: Path, trained: Any, tmp_path: Path, autounet: Run, refused: Run) -> None:
+    """What was predicted from another image is not scored against the label map of the new one; the same `train` predicts it."""
+    data, runs = Path(shutil.copytree(trained.volumes, tmp_path / trained.volumes.name)), Path(shutil.copytree(both, tmp_path / "runs"))
+    fold = runs / data.name / "models" / "2d" / "fold_0"
+    held_out = next((fold / "validation").glob("*.nii.gz"))
+    case = held_out.name.removesuffix(".nii.gz")
+    image = data / "imagesTr" / f"{case}_0000.nii.gz"
+    before = nibabel.load(image)  # type: ignore[attr-defined]
+    nibabel.save(nibabel.Nifti1Image(np.asarray(before.dataobj)[::-1].copy(), before.affine), image)  # type: ignore[attr-defined]
+    command = ("select", "-d", data, "--runs", runs, "--device", "cpu", "--workers", "1", "--no-ensembles")
+    refused(1, ["have changed since they were predicted", case, "autounet train -c 2d -f 0` again"], *command)
+    old = held_out.read_bytes()
+    for name in ("2d", "3d_fullres"):
+        ended = autounet("train", "-d", data, "-f", "0", "-c", name, "--runs", runs, "--device", "cpu", "--workers", "1")
+        assert ended.code == 0, ended
+    assert held_out.read_bytes() != old
+    assert autounet(*command).code == 0
+
+
+def test_label_maps_of_ensembles_are_kept_where_weights_and_image_are_the_same(tmp_path: Path) -> None:
+    """One file each, by the case; a record of the weights alone, as older versions wrote, tells nothing of images."""
+    from autounet.inference.crossval import _keep_own
+
+    files = {case: tmp_path / f"{case}.nii.gz" for case in ("a", "b c")}
+
+    def left(identity: str, images: dict[str, str]) -> set[str]:
+        for path in files.values():
+            path.touch()
+        _keep_own(identity, images, files, tmp_path / ".weights_0")
+        return {case for case, path in files.items() if path.exists()}
+
+    (tmp_path / ".weights_0").write_text("one\n")
+    assert left("one", {"a": "1", "b c": "2"}) == {"a", "b c"}
+    assert left("one", {"a": "1", "b c": "3"}) == {"a"}
+    assert left("one", {"a": "1", "b c": "3"}) == {"a", "b c"}
+    assert left("two", {"a": "1", "b c": "3"}) == set()
+
+
+def test_patients_that_were_named_after_the_training(both: Path, trained: Any, tmp_path: Path, autounet: Run, kit: SimpleNamespace) -> None:
+    """The folds stay, as models were trained with them; their scores are of patients that are no strangers."""
+    data, runs = Path(shutil.copytree(trained.volumes, tmp_path / trained.volumes.name)), Path(shutil.copytree(both, tmp_path / "runs"))
+    kit.edit_json(data / "dataset.json", groups={f"box_{number:02d}": "anna" for number in range(6)})
+    ended = autounet("select", "-d", data, "--runs", runs, "--device", "cpu", "--workers", "1", "--no-ensembles")
+    assert ended.code == 0, ended
+    assert "patient anna is in both halves of folds" in ended.text
+    words = "patient anna is in both halves of folds"
+    shown = autounet("report", "-d", data, "--runs", runs)
+    assert words in shown.text
+    assert words in (runs / data.name / "report.html").read_text(encoding="utf-8")
