@@ -109,12 +109,11 @@ def read_images(layout: FoldLayout) -> dict[str, str]:
 
 
 def images_digest(case: Case) -> str:
-    """Digest of the names, sizes and times of a case's images, not of its label map. Raises DatasetError where one is gone."""
+    """Digest of the names, sizes and times of a case's images, not of its label map; empty where one is gone, as reading it will tell."""
     try:
         return digest_of([[path.name, *image_state(path)] for path in case.images])
-    except OSError as error:
-        what = f"{case.id}: {error.filename} has vanished"
-        raise DatasetError(what, remedy="restore the file or remove the case") from None
+    except OSError:
+        return ""
 
 
 def remove_predictions(predictions: Sequence[Path]) -> None:

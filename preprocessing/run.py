@@ -142,6 +142,20 @@ def _check_room(plan: Plan, chosen: Sequence[tuple[Configuration, Path]], folder
         log.warning("%s: the disk may be too small for %d prepared cases: found %s, expected %s", folder, cases, found, expected)
 
 
+def files_digest(cases: Sequence[Case], labels: LabelSpec) -> str:
+    """What ``StoredCase.origin`` of these cases would be now, as one digest; not for the second stage of a cascade.
+
+    Raises:
+        OSError: A file is gone.
+    """
+    origins: list[list[object]] = []
+    for case in sorted(cases, key=lambda case: case.id):
+        annotated = _annotated(case, labels)
+        files: list[object] = [SourceFile.of(path).model_dump() for path in (*case.images, case.label)]
+        origins.append(files if annotated is None else [*files, {"annotated": list(annotated)}])
+    return digest_of(origins)
+
+
 def bytes_to_prepare(case: Case, plan: Plan, configurations: Sequence[Configuration]) -> int:
     """Memory that preparing a case takes, about; 0 where its header cannot be read, which reading it will tell."""
     try:

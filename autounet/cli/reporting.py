@@ -19,7 +19,7 @@ def run_report(session: Session, query: str, output: Path | None, overwrite: boo
     path = output or layout.report
     if path.is_dir():
         raise UsageError(f"-o {path}: is a folder", remedy="name a file, such as report.html")
-    evidence = gather(layout)
+    evidence = gather(layout, dataset)
     if not overwrite and digest_of_page(path) == page_digest(evidence, dataset is not None):
         tidy(layout)
         session.screen.result(f"Up to date: {path}")

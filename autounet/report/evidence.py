@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autounet.artefact import digest_of
+from autounet.dataset import DatasetSpec
 from autounet.errors import ArtefactError
 from autounet.evaluation.scores import Scores
 from autounet.fingerprint import Fingerprint
@@ -14,6 +15,7 @@ from autounet.health.findings import Health, PicturedFinding, pictured
 from autounet.layout import FoldLayout, RunLayout
 from autounet.plan import Plan
 from autounet.planners.words import count
+from autounet.report.freshness import changes_since
 from autounet.selection import Selection
 from autounet.splits import FOLDS, Splits, in_words
 from autounet.text_files import read_text
@@ -96,8 +98,12 @@ class Evidence:
         return digest_of([[artefact and artefact.digest() for artefact in single], folds, self.missing])
 
 
-def gather(layout: RunLayout) -> Evidence:
+def gather(layout: RunLayout, dataset: DatasetSpec | None = None) -> Evidence:
     """Reads a run folder.
+
+    Args:
+        layout: The run folder.
+        dataset: Its dataset as it is now, where it is at hand: what has changed since is noted.
 
     Raises:
         ArtefactError: There is no usable fingerprint, without which nothing can be said. Anything else that is missing or damaged is
@@ -116,6 +122,8 @@ def gather(layout: RunLayout) -> Evidence:
     folds = tuple(fold for folder in folders if (fold := _fold(FoldLayout(folder), missing)) is not None)
     missing += _missing_folds(folds, tuple(map(str, range(FOLDS))) if splits is None else splits.names)
     missing += _stale_folds(folds, splits)
+    if dataset is not None and plan is not None:
+        missing += changes_since(dataset, plan, splits, {(fold.configuration, fold.name): fold.scores for fold in folds})
     health = _read(layout.health, Health.load, missing)
     return Evidence(
         layout, fingerprint, plan, splits, folds, _ensembles(layout, missing), _read(layout.selection, Selection.load, missing), health,

@@ -214,3 +214,19 @@ def test_what_is_left_beside_a_new_label_map_is_told(predicting: SimpleNamespace
     for mask in (predicting.folder / "out" / "p").iterdir():
         mask.rename(mask.with_name(f"mine_{mask.name}"))
     assert "earlier prediction" not in predicting.predict("scans", "out", "--overwrite").text
+
+
+def test_the_report_tells_of_held_out_files_that_have_changed(
+    data_copy: Path, runs_copy: Path, autounet: Autounet, kit: SimpleNamespace
+) -> None:
+    where = ("-d", "11", "--data", data_copy, "--runs", runs_copy)
+    words = "3d_fullres fold 0: images or labels of held-out cases have changed since they were scored"
+    assert words not in autounet("report", *where).text
+    (held_out,) = (runs_copy / kit.volumes / "models" / "3d_fullres" / "fold_0" / "validation").glob("*.nii.gz")
+    (data_copy / kit.volumes / "labelsTr" / held_out.name).touch()
+    assert words in autounet("report", *where).text
+    assert words in (runs_copy / kit.volumes / "report.html").read_text(encoding="utf-8")
+    held = [data_copy / kit.volumes / folder for folder in ("imagesTr", "labelsTr")]
+    (held[1] / held_out.name).unlink()
+    (held[0] / held_out.name.replace(".nii.gz", "_0000.nii.gz")).unlink()
+    assert "was scored on cases that the dataset no longer has" in autounet("report", *where).text
