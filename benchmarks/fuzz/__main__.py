@@ -83,10 +83,10 @@ def try_one(target: Target, path: Path) -> str | None:
         folder = ground / target.name / "in"
         seeds, watch = target.prepare(folder), Watch()
         for data in seeds.values():
-            judge(lambda data=data: target.run(data, folder), watch, folder, target.may_name)  # type: ignore[misc]
+            judge(lambda data=data: target.run(data, folder), watch, folder, target.may_name, target.most_seconds)  # type: ignore[misc]
         limit_memory()
         data = path.read_bytes()
-        return judge(lambda: target.run(data, folder), watch, folder, target.may_name)
+        return judge(lambda: target.run(data, folder), watch, folder, target.may_name, target.most_seconds)
 
 
 def main(words: Sequence[str] | None = None) -> int:

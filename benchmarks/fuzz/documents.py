@@ -361,7 +361,14 @@ TARGETS = (
         of_json,
         may_name=("/etc/passwd",),
     ),
-    Target("artefact", "plan, fingerprint, splits, selection, scores, health, prepared case", _artefacts, _read_artefact, of_json),
-    Target("preset", "preset files, and plans made with them", _presets, _read_preset, of_json),
-    Target("nnunet_json", "nnU-Net's plans, fingerprint and dataset.json", _nnunet_documents, _read_nnunet, of_json),
+    Target(
+        "artefact",
+        "plan, fingerprint, splits, selection, scores, health, prepared case",
+        _artefacts,
+        _read_artefact,
+        of_json,
+        most_seconds=30,
+    ),
+    Target("preset", "preset files, and plans made with them", _presets, _read_preset, of_json, most_seconds=30),
+    Target("nnunet_json", "nnU-Net's plans, fingerprint and dataset.json", _nnunet_documents, _read_nnunet, of_json, most_seconds=30),
 )

@@ -119,7 +119,9 @@ def _inside(place: str, folder: str) -> bool:
     return place == folder or place.startswith(folder + os.sep)
 
 
-def judge(run: Callable[[], object], watch: Watch, folder: Path, may_name: Sequence[str] = ()) -> str | None:
+def judge(
+    run: Callable[[], object], watch: Watch, folder: Path, may_name: Sequence[str] = (), most_seconds: float = MOST_SECONDS
+) -> str | None:
     """Tries an input: None where it was read, or refused with an AutounetError in time; else what is wrong."""
     started = time.process_time()
     fault: str | None = None
@@ -139,7 +141,7 @@ def judge(run: Callable[[], object], watch: Watch, folder: Path, may_name: Seque
     if watch.found:  # also where somebody has swallowed it
         fault = f"forbidden: {watch.found[0]}"
     seconds = time.process_time() - started
-    if fault is None and seconds > 2 * MOST_SECONDS:
+    if fault is None and seconds > 2 * most_seconds:
         fault = f"took {seconds:.1f} s of computing"
     return fault
 

@@ -48,7 +48,7 @@ def main(name: str, seconds: int, out: Path) -> None:
             (corpus / title.replace("/", "_")).write_bytes(data)
         watch = Watch()
         for data in seeds.values():  # once unwatched: libraries load what they need on first use
-            judge(lambda data=data: target.run(data, folder), watch, folder, target.may_name)  # type: ignore[misc]
+            judge(lambda data=data: target.run(data, folder), watch, folder, target.may_name, target.most_seconds)  # type: ignore[misc]
         limit_memory()
 
         began, tried = time.monotonic(), itertools.count(1)
@@ -59,7 +59,7 @@ def main(name: str, seconds: int, out: Path) -> None:
                 print(f"tried {number} in {passed:.0f} s", file=sys.stderr, flush=True)
                 shutil.rmtree(ground, ignore_errors=True)
                 os._exit(0)
-            fault = judge(lambda: target.run(data, folder), watch, folder, target.may_name)
+            fault = judge(lambda: target.run(data, folder), watch, folder, target.may_name, target.most_seconds)
             if fault is not None:
                 raise AssertionError(fault)
 

@@ -45,7 +45,7 @@ def judged(prepared: Callable[[str], tuple[Target, Path, dict[str, bytes]]], wat
 
     def one(name: str, data: bytes) -> str | None:
         target, folder, _ = prepared(name)
-        return judge(lambda: target.run(data, folder), watch, folder, target.may_name)
+        return judge(lambda: target.run(data, folder), watch, folder, target.may_name, target.most_seconds)
 
     return one
 

@@ -41,6 +41,6 @@ def test_changed_input_does_nothing_but_fail(name: str, prepared: Any, watch: Wa
     @given(data=st.sampled_from(list(seeds.values())), seed=st.integers(0, 2**32))
     def check(data: bytes, seed: int) -> None:
         changed = target.changed(data, seed)
-        assert judge(lambda: target.run(changed, folder), watch, folder, target.may_name) is None, changed[:2000]
+        assert judge(lambda: target.run(changed, folder), watch, folder, target.may_name, target.most_seconds) is None, changed[:2000]
 
     check()
