@@ -209,21 +209,26 @@ class StoredArray:
         try:
             array = blosc2.open(str(path), mode="r")
             return cls(path, array.shape, array.blocks, array.dtype, array)
-        # Also of what is no array but a list of chunks, and of a type of numbers that is none (read by ast.literal_eval).
-        except (AttributeError, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # blosc2 raises many kinds
             raise _damaged(path, error) from None
 
     def __getitem__(self, part: Any) -> npt.NDArray[Any]:
         try:
             return np.asarray(self._array[part])
-        except (IndexError, OSError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # blosc2 raises many kinds
             raise _damaged(self.path, error) from None
 
     def foreground(self, counts: Sequence[int]) -> tuple[npt.NDArray[np.int32], ...]:
         """The voxels of each class that were stored beside the values. Raises ArtefactError."""
         try:
             return _unpack(self._array.schunk.vlmeta[FOREGROUND_KEY], counts)
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # blosc2 raises many kinds
             raise _damaged(self.path, error) from None
 
 

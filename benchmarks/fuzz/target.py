@@ -27,7 +27,7 @@ class Target:
     run: Callable[[bytes, Path], None]
     mutate: Mutate = of_bytes
     most_bytes: int = 2**16
-    most_seconds: float = 10
+    most_seconds: float = 5
     """Of computing, twice, that an input may take: of absurd images a plan takes some thousand steps to make."""
     may_name: tuple[str, ...] = ()
     """Files elsewhere that an input may name openly, to be read as images and only as that."""
