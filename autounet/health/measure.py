@@ -116,11 +116,21 @@ def content_digest(array: npt.NDArray[Any]) -> str:
 
 def thumbnail(image_zyx: npt.NDArray[np.float32], size_zyx: tuple[int, int, int]) -> npt.NDArray[np.float32]:
     """Means over blocks that cover the image: ``size_zyx`` numbers, flat; an axis with fewer voxels repeats them."""
-    reduced: npt.NDArray[Any] = image_zyx
-    for axis, size in enumerate(size_zyx):
-        length = image_zyx.shape[axis]
-        starts = np.arange(size) * length // size
-        counts = np.maximum(np.diff(np.append(starts, length)), 1)
-        sums = np.add.reduceat(reduced, starts, axis=axis, dtype=np.float64)
-        reduced = sums / counts.reshape([-1 if other == axis else 1 for other in range(3)])
+    starts, counts = _blocks(image_zyx.shape[0], size_zyx[0])
+    # Slice by slice: the whole in float64 would be twice the image.
+    reduced: npt.NDArray[Any] = np.empty((size_zyx[0], *image_zyx.shape[1:]))
+    for block, (start, size) in enumerate(zip(starts, counts, strict=True)):
+        reduced[block] = image_zyx[start]
+        for plane in image_zyx[start + 1 : start + size]:
+            reduced[block] += plane
+        reduced[block] /= size
+    for axis in (1, 2):
+        starts, counts = _blocks(image_zyx.shape[axis], size_zyx[axis])
+        reduced = np.add.reduceat(reduced, starts, axis=axis) / counts.reshape([-1 if other == axis else 1 for other in range(3)])
     return np.asarray(reduced.ravel(), np.float32)
+
+
+def _blocks(length: int, number: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """First voxels and sizes of so many blocks that cover an axis; where it has fewer voxels, they repeat."""
+    starts = np.arange(number) * length // number
+    return starts, np.maximum(np.diff(np.append(starts, length)), 1)
