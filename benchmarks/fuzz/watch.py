@@ -22,7 +22,7 @@ MOST_SECONDS = 5.0
 NEVER = ("subprocess.", "socket.", "os.system", "os.exec", "os.spawn", "os.posix_spawn", "os.fork", "ctypes.dlopen", "pickle.find_class")
 """Beginnings of events that no input may bring about."""
 
-RECORD = ("git", "uname")
+RECORD = ("git", "nvidia-smi", "uname")
 """Programs that a command asks about its own version and the machine, with arguments that are always the same."""
 
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime")
