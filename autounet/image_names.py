@@ -36,6 +36,9 @@ LABEL_ENDINGS = tuple(ending for ending in IMAGE_ENDINGS if ending not in (".jpg
 WRITTEN_ENDINGS = tuple(ending for ending in LABEL_ENDINGS if ending not in FOLDER_ENDINGS)
 """Endings with which label maps can be written."""
 
+PLACELESS_ENDINGS = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+"""Formats that know distances at most, and not where in the patient or in a world the image lies."""
+
 PEEKED = 256
 """So many files of a folder or zip are looked at before it is said to hold no DICOM."""
 

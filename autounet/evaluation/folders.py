@@ -13,7 +13,7 @@ from autounet.evaluation.case import ABSENT, UNDEFINED, ClassScore, score_case
 from autounet.evaluation.scores import Scores, VolumeUnit
 from autounet.evaluation.surface import TOLERANCE_MM
 from autounet.geometry import Grid
-from autounet.image_names import DICOM, DRAWN_ENDINGS, image_files, image_format, split_ending
+from autounet.image_names import DICOM, DRAWN_ENDINGS, PLACELESS_ENDINGS, image_files, image_format, split_ending
 from autounet.images import read_labels
 from autounet.images.drawn import frame_of_segments
 from autounet.images.painting import drawn_on
@@ -163,6 +163,9 @@ def _evaluate(
 def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None, tolerance_mm: float) -> Scored:
     """Reads, checks and scores one case, of which ``annotated`` (None: all) classes are. Raises ImageError or DatasetError."""
     (truth, truth_grid), (prediction, prediction_grid) = _both(pair, labels)
+    if any(image_format(file) in PLACELESS_ENDINGS for file in (pair.truth, pair.prediction)):
+        # One of them does not know where it lies: voxel by voxel they belong together all the same.
+        prediction_grid = prediction_grid.model_copy(update={name: getattr(truth_grid, name) for name in ("origin_mm_xyz", "direction")})
     differences = prediction_grid.differences(truth_grid)
     if differences:
         raise ImageError(

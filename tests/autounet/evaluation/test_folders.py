@@ -11,6 +11,8 @@ import nibabel
 
 from autounet.errors import DatasetError, UsageError
 from autounet.evaluation.folders import evaluate_cases, evaluate_folders
+from autounet.geometry import Grid
+from autounet.images import write_labels
 from autounet.labels import LabelSpec, StructureClass
 from autounet.runtime import Runtime
 
@@ -46,6 +48,24 @@ def test_files_are_matched_by_name_whatever_their_ending(folders: tuple[Path, Pa
     assert scores.classes["one"].dice == pytest.approx(1 / 3)
     assert scores.classes["two"].dice == pytest.approx(2 / 3)
     assert scores.mean.dice == pytest.approx(1 / 2)
+
+
+def test_formats_that_know_no_place_are_compared_voxel_by_voxel(tmp_path: Path) -> None:
+    """TIFF holds distances, but neither origin nor directions; other distances are refused as ever."""
+    values = np.array([0, 1, 1, 2], np.uint8).reshape(1, 1, 4).repeat(2, axis=0)
+    turned = Grid(shape_zyx=values.shape, spacing_mm_zyx=(3, 2, 1), origin_mm_xyz=(7, 8, 9), direction=(-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    for folder, name, grid in (
+        ("truth", "a.nii.gz", turned),
+        ("prediction", "a.tif", Grid(shape_zyx=values.shape, spacing_mm_zyx=(3, 2, 1))),
+        ("stretched", "a.tif", Grid(shape_zyx=values.shape, spacing_mm_zyx=(3, 2, 5))),
+        ("moved", "a.nii.gz", turned.model_copy(update={"origin_mm_xyz": (0.0, 8.0, 9.0)})),
+    ):
+        (tmp_path / folder).mkdir()
+        write_labels(tmp_path / folder / name, values, grid)
+    assert evaluate_folders(tmp_path / "prediction", tmp_path / "truth", LABELS, RUNTIME).mean.dice == 1
+    for other, words in (("stretched", "spacing"), ("moved", "origin")):
+        with pytest.raises(DatasetError, match=words):
+            evaluate_folders(tmp_path / other, tmp_path / "truth", LABELS, RUNTIME)
 
 
 def test_without_labels_every_value_is_a_class(folders: tuple[Path, Path]) -> None:
