@@ -6,7 +6,7 @@ from typing import Any
 
 from autounet.errors import ImageError
 from autounet.images.dicom_files import Place
-from autounet.images.stored import damaged
+from autounet.images.stored import DEFLATE_MAX_RATIO, damaged
 
 NOT_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
@@ -24,6 +24,13 @@ SEPARATORS = ("TemporalPositionIdentifier", "TemporalPositionIndex", "DiffusionB
 
 HINTS = ("AcquisitionNumber", "TriggerTime", "ImageType")
 """Attributes that may also differ between them, which a message names."""
+
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Transfer syntax: the whole file behind its first header is deflated."""
+
+MOST_FRAMES = 2**15
+"""Of one file; the longest volumes have a few thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +100,22 @@ def frames_of(place: Place, header: Any) -> list[Frame]:
         count = frame_count(header)
         if single and len(single) != count:
             raise damaged(place.path, f"descriptions of {len(single)} frames", f"{count}")
+        most = _most_frames(place, header)
+        if count > most:
+            raise damaged(place.path, f"a header that claims {count:,} frames", f"at most {most:,} in a file of {place.size:,} bytes")
         return [_frame(place, header, number, [single[number] if single else None, shared]) for number in range(count)]
     except ImageError:
         raise
     except Exception as error:  # a damaged header makes pydicom raise many kinds, when a value is asked for
         raise damaged(place.path, error) from error
+
+
+def _most_frames(place: Place, header: Any) -> int:
+    """So many frames a file can hold: packed ones take 8 bytes at least, others their pixels, unless the whole file is deflated."""
+    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", "")
+    pixels = int(header.get("Rows") or 1) * int(header.get("Columns") or 1)
+    room = place.size * (DEFLATE_MAX_RATIO if syntax == DEFLATED else 1)
+    return min(MOST_FRAMES, max(1, room // max(1, min(pixels, 8))))
 
 
 def _frame(place: Place, header: Any, number: int, groups: list[Any]) -> Frame:
