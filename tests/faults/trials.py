@@ -16,6 +16,9 @@ SIZES = (0, 1, 100, 1000, 10_000)
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.EACCES)
 
+SAID_WHEN_STOPPED = ("interrupt", "the same command goes on")
+"""One of these, whatever its letters and line breaks, stands in what a command says that a signal ended."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -120,7 +123,7 @@ def _ended_well(ended: Ended, fault: Fault, job: Job, folder: Path) -> list[str]
     if fault.kind == "signal":
         if ended.code not in (130, job.code):
             problems.append(f"ended with {ended.code}: {ended.text}")
-        elif ended.code == 130 and "nterrupt" not in ended.text and "the same command goes on" not in ended.text:
+        elif ended.code == 130 and not any(words in " ".join(ended.text.lower().split()) for words in SAID_WHEN_STOPPED):
             problems.append(f"says nothing: {ended.text!r}")
         return problems
     if ended.code not in (job.code, 1) or (fault.kind == "slow" and ended.code != job.code):
