@@ -1,12 +1,7 @@
 """Weights and training states on disk: tensors and JSON, never pickled code; written atomically."""
 
-import errno
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -15,14 +10,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from autounet.artefact import atomic_path, file_digest, refusal
+from autounet.artefact import atomic_path, file_digest
 from autounet.errors import ArtefactError
 
 CONTENT = "content"
 """Under this name weights carry the hash of their own content."""
-
-ALMOST_FULL = 2**24
-"""With fewer bytes free, a file that cannot be written did not find room: torch does not say so."""
 
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor], about: dict[str, str]) -> None:
@@ -98,9 +90,11 @@ def read_about(path: Path) -> dict[str, str]:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Writes a training state (nested dicts of tensors and plain values). Raises ArtefactError when the disk refuses."""
-    # torch reports a full disk as a RuntimeError.
-    with atomic_path(path) as temporary, _refusals(path, RuntimeError):
-        torch.save(state, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # torch goes on after a write that failed, and then stumbles over what is missing
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -128,15 +122,3 @@ def _check_readable(path: Path) -> None:
         raise ArtefactError(f"{path}: cannot be read", found=error.strerror, remedy="ask its owner for permission to read it") from None
     except OSError:
         pass  # said by whoever reads it
-
-
-@contextmanager
-def _refusals(path: Path, kind: type[Exception]) -> Iterator[None]:
-    """Turns the libraries' own kind of write error into ours."""
-    try:
-        yield
-    except kind as error:
-        full = shutil.disk_usage(path.parent).free < ALMOST_FULL
-        why = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        found = refusal(path.parent, why) if full else str(error).split("\n")[0]
-        raise ArtefactError(f"{path}: cannot be written", found=found, remedy="check the folder's permissions and free space") from None

@@ -34,11 +34,17 @@ BEAT_SECONDS = 15.0
 SILENT_SECONDS = 180.0
 """Network disks may stand still for a while, and show another machine's changes a minute late."""
 
+FORGOTTEN_SECONDS = 3 * BEAT_SECONDS
+"""A lock of this very process that has been silent for so long is held by nobody: the process runs, so its heart would beat."""
+
 CLEARING_SECONDS = 60.0
 """A process that clears a stale lock needs milliseconds for it, unless it was killed meanwhile."""
 
 LOOK_SECONDS = 0.2
 """Whoever waits looks so often."""
+
+GIVING_BACK_PAUSES_SECONDS = (0.0, 0.5, 2.0)
+"""Before each try to give a lock back, for disks that fail for a moment."""
 
 
 class Holder(Frozen):
@@ -148,10 +154,14 @@ def _held(path: Path, me: Holder) -> Iterator[None]:
 
 
 def release(path: Path, me: Holder) -> None:
-    """Gives a lock back, unless it was taken over."""
-    with suppress(OSError):
-        if read_holder(path)[0] == me:
-            path.unlink()
+    """Gives a lock back, unless it was taken over. What the disk does not let us remove is cleared when this process has ended."""
+    for pause in GIVING_BACK_PAUSES_SECONDS:
+        time.sleep(pause)
+        with suppress(OSError):
+            if read_holder(path)[0] == me:
+                path.unlink()
+            return
+    log.warning("%s: cannot be removed now", path)
 
 
 def clear_stale(path: Path) -> None:
@@ -184,6 +194,8 @@ def _take(path: Path, me: Holder, busy: Callable[[str], AutounetError | None], c
             found, beat = read_holder(path)
             if beat is None:
                 continue  # given back meanwhile
+            if found == me:
+                return  # a network disk can say that the name is taken when it has just given it to us
             first_beat, silent = first_beat or beat, now - beat
             state = state_of(found, silent)
             if state == "gone":
@@ -206,11 +218,14 @@ def _take(path: Path, me: Holder, busy: Callable[[str], AutounetError | None], c
 def state_of(holder: Holder | None, silent_seconds: float) -> str:
     """``alive``, ``gone``, or ``unknown`` as long as the owner, elsewhere, may only be late with its next heartbeat.
 
-    A lock that says nothing was made on a poor disk, a moment ago, or by a version that locked in another way.
+    A lock that says nothing was made on a poor disk, a moment ago, or by a version that locked in another way. One that this process
+    itself could not remove has no heart any more.
     """
     alive = None if holder is None else owner.is_alive(holder.machine, holder.process, holder.birth)
     if alive is None:
         return "gone" if silent_seconds > (CLEARING_SECONDS if holder is None else SILENT_SECONDS) else "unknown"
+    if alive and holder is not None and holder.process == os.getpid() and silent_seconds > FORGOTTEN_SECONDS:
+        return "gone"
     return "alive" if alive else "gone"
 
 

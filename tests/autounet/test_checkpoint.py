@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, kind: str) 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(ArtefactError, match="cannot be written"):
+        with pytest.raises(ArtefactError, match="cannot be written: found File too large"):
             save({"large": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

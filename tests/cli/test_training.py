@@ -1,13 +1,15 @@
 """``autounet train`` with a recipe of one's own, and where it must refuse or explain."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import ZipFile
 
 import pytest
@@ -187,12 +189,12 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 ) -> None:
     original, written = torch.save, []
 
-    def save(state: object, path: Path) -> None:
-        written.append(path)
+    def save(state: object, file: BinaryIO) -> None:
+        written.append(file)
         if len(written) == 2:
-            Path(path).write_bytes(b"half")
-            raise RuntimeError("[enforce fail at inline_container.cc] . PytorchStreamWriter failed writing file")  # torch's for a full disk
-        original(state, path)
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(state, file)
 
     whole = load_weights(fold / "weights.safetensors")[0]
     with monkeypatch.context() as patch:

@@ -23,10 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autounet.__main__ import leave_at_once, main
+
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink", "os.chmod", "shutil.rmtree")
 """Audit events of calls that change the file system; ``open`` is one too where it is for writing."""
 
 PATIENCE_S = 300.0
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 IGNORED = ("run.log", "manifest.json")
 """A record of the commands: times, host, memory."""
@@ -162,8 +166,11 @@ def start(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: 
     sys.stdout.flush()
     sys.stderr.flush()
     said, saying = os.pipe()
+    # A signal before the command's own first lines is Python's affair, which no program can change: here it waits for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         os.close(saying)
         os.set_blocking(said, False)
         return child, said
@@ -174,7 +181,9 @@ def start(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: 
             os.dup2(saying, stream)
         sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(number, "wb", 0), encoding="utf-8", write_through=True) for number in (1, 2))
         os.chdir(folder)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in STOPPING:
+            signal.signal(number, leave_at_once)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if fault.kind == "cut" else signal.SIG_IGN)
         code = _as_main(arguments, fault, root or folder, _counter(os.getpid(), folder))
     finally:
@@ -183,8 +192,6 @@ def start(arguments: Sequence[str], folder: Path, fault: Fault = Fault(), root: 
 
 
 def _as_main(arguments: Sequence[str], fault: Fault, root: Path, counter: Path) -> int:
-    from autounet.__main__ import main
-
     sys.argv = ["autounet", *arguments]
     injector = _Injector(fault, root.resolve())
     sys.addaudithook(injector)

@@ -1,14 +1,16 @@
 """Two commands at once, as real processes: one has the lock and the other is told who; what is left of a dead one is cleared."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +153,52 @@ def test_an_empty_lock_of_an_older_version_does_not_stand_in_the_way_for_ever(tm
     os.utime(lock, (0, 0))
     with one_at_a_time(lock, busy):
         pass
+
+
+def failing(times: int, reads: Callable[..., Any]) -> Callable[..., Any]:
+    """``reads``, after the disk has failed so often."""
+    left = iter(range(times))
+
+    def read(*arguments: Any, **keywords: Any) -> Any:
+        if next(left, None) is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return reads(*arguments, **keywords)
+
+    return read
+
+
+def test_a_lock_is_given_back_though_the_disk_fails_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "GIVING_BACK_PAUSES_SECONDS", (0.0, 0.01))
+    lock = tmp_path / ".lock"
+    with one_at_a_time(lock, busy):
+        monkeypatch.setattr(locks, "read_holder", failing(1, locks.read_holder))
+    assert not lock.exists()
+
+
+def test_a_lock_that_could_not_be_given_back_does_not_stand_in_its_owners_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "GIVING_BACK_PAUSES_SECONDS", (0.0, 0.01))
+    lock = tmp_path / ".lock"
+    with one_at_a_time(lock, busy):
+        monkeypatch.setattr(locks, "read_holder", failing(2, locks.read_holder))
+    assert lock.exists()
+    monkeypatch.setattr(locks, "FORGOTTEN_SECONDS", 0.2)
+    with one_at_a_time(lock, lambda words: None):
+        assert lock.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_the_disk_says_is_taken_though_it_gave_it_to_us(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As network disks do when an answer gets lost and the question is repeated."""
+    link = os.link
+
+    def link_twice(draft: Path, path: Path) -> None:
+        link(draft, path)
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "link", link_twice)
+    with one_at_a_time(tmp_path / ".lock", busy):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_are_claimed_by_one_command_only(tmp_path: Path) -> None:
