@@ -195,8 +195,11 @@ def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None
 def _both(pair: Pair, labels: LabelSpec | None) -> tuple[tuple[IntArray, Grid], tuple[IntArray, Grid]]:
     """The true label map and the predicted one; a DICOM SEG or RTSTRUCT comes on the voxels of the other. Raises ImageError."""
     if image_format(pair.prediction) in DRAWN:
-        truth = read_labels(pair.truth)
-        return truth, (drawn_on(truth[1], pair.prediction, labels, frame_of_segments(pair.truth)), truth[1])
+        truth, grid = read_labels(pair.truth)
+        frame = frame_of_segments(pair.truth)
+        if image_format(pair.truth) in DRAWN:  # by the names of its structures as well
+            truth = drawn_on(grid, pair.truth, labels, frame)
+        return (truth, grid), (drawn_on(grid, pair.prediction, labels, frame), grid)
     prediction = read_labels(pair.prediction)
     if image_format(pair.truth) in DRAWN:
         return (drawn_on(prediction[1], pair.truth, labels, frame_of_segments(pair.prediction)), prediction[1]), prediction

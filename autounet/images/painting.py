@@ -131,14 +131,16 @@ def values_on(grid: Grid, drawn: Drawn, frame: str | None = None) -> IntArray:
 def drawn_on(grid: Grid, path: Path, labels: LabelSpec | None, frame: str | None = None) -> IntArray:
     """All structures of a file as a label map on a grid: by the values that this program noted, else by the names of classes.
 
-    Where no name is a class's, the numbers of the structures are the values. ``frame`` is the frame of reference of the grid; None where
-    it is not known. Raises ImageError.
+    Where there are no classes, or they are overlapping regions, the numbers of the structures are the values. ``frame`` is the frame of
+    reference of the grid; None where it is not known.
+
+    Raises:
+        ImageError: As ``labels_on``; or no structure is named as a class is.
     """
     drawn = open_drawn(find_drawn(path))
-    classes = {} if labels is None or labels.overlapping else {entry.name: entry.values[0] for entry in labels.classes}
-    if not drawn.noted and {_plain(name) for name in classes} & {_plain(name) for name in drawn.names.values()}:
-        return labels_on(grid, drawn, classes, frame=frame, missing_ok=True)
-    return values_on(grid, drawn, frame)
+    if drawn.noted or not drawn.names or labels is None or labels.overlapping:
+        return values_on(grid, drawn, frame)
+    return labels_on(grid, drawn, {entry.name: entry.values[0] for entry in labels.classes}, frame=frame, missing_ok=True)
 
 
 def paint(grid: Grid, drawn: Drawn, ranks: Mapping[int, int], names: Mapping[int, str], later_wins: bool) -> IntArray:

@@ -414,6 +414,22 @@ def test_scoring_against_another_frame_of_reference_is_refused(source: Path, tmp
             evaluate_cases({"a": pair}, labels, Runtime(workers=0))
 
 
+@pytest.mark.parametrize("other", [".nii.gz", ".seg.dcm"])
+def test_another_programs_segments_are_scored_by_their_names(source: Path, tmp_path: Path, other: str) -> None:
+    """Not by their numbers, which count in another order; where no name is a class's, somebody has to say what is meant."""
+    labels = LabelSpec(classes=(StructureClass(name="tumour", values=(1,)), StructureClass(name="liver", values=(2,))))
+    values = some_labels((5, 8, 7), 1, 2)
+    ours = segment(tmp_path / f"ours{other}", source, values, labels)
+    theirs = foreign(tmp_path / "theirs.seg.dcm", source, np.select([values == 2, values == 1], [1, 2]).astype(np.uint8))
+    for pair in ((ours, theirs), (theirs, ours)):
+        assert evaluate_cases({"a": pair}, labels, Runtime(workers=0)).mean.dice == 1
+    strange = foreign(tmp_path / "strange.seg.dcm", source, values, names=("Segment_1", "Segment_2"))
+    for pair in ((ours, strange), (strange, ours)):
+        with pytest.raises(DatasetError, match="no structure named 'tumour' or 'liver': found Segment_1, Segment_2"):
+            evaluate_cases({"a": pair}, labels, Runtime(workers=0))
+        assert evaluate_cases({"a": pair}, None, Runtime(workers=0)).mean.dice == 1  # without classes numbers are compared
+
+
 def test_a_class_that_is_not_there_is_told_with_what_is(source: Path, tmp_path: Path) -> None:
     path = foreign(tmp_path / "seg.dcm", source, some_labels((5, 8, 7), 1, 2))
     with pytest.raises(ImageError, match="no structure named 'spleen': found Liver, tumour"):
