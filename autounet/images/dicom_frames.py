@@ -32,6 +32,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 MOST_FRAMES = 2**15
 """Of one file; the longest volumes have a few thousand."""
 
+ABSURD = 1e12
+"""No place, distance or scale in a header is so large."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -75,7 +78,7 @@ def frame_count(header: Any) -> int:
 def image_type(header: Any) -> list[str]:
     """The values of Image Type; none where it is missing."""
     kinds = header.get("ImageType") or []
-    return [kinds] if isinstance(kinds, str) else [str(kind) for kind in kinds]
+    return [str(kind) for kind in kinds] if hasattr(kinds, "__iter__") and not isinstance(kinds, str) else [str(kinds)]
 
 
 def stands_alone(header: Any) -> bool:
@@ -166,7 +169,7 @@ def numbers(dataset: Any, name: str, count: int) -> tuple[float, ...] | None:
     """An attribute of ``count`` numbers; None where it is missing or empty.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is something else, or no measure of anything: NaN, infinite or absurd.
     """
     value = dataset.get(name)
     if value is None or value == "":
@@ -176,6 +179,8 @@ def numbers(dataset: Any, name: str, count: int) -> tuple[float, ...] | None:
         return None
     if len(found) != count:
         raise ValueError(f"{name} of {len(found)} numbers, not {count}")
+    if not all(abs(entry) < ABSURD for entry in found):
+        raise ValueError(f"{name} of {', '.join(f'{entry:g}' for entry in found)}")
     return found
 
 

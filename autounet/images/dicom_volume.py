@@ -75,7 +75,7 @@ def lay_out(path: Path, frames: Sequence[Frame]) -> Volume:
                 raise _several(path, "volumes that do not lie in the same place")
     y, x = _spacing(path, frames)
     length = float(np.linalg.norm(step))
-    third = _third(path, step / length, normal)
+    third = _third(path, step / length, normal) if length > 0 else normal  # of no distance the grid complains
     depth = len(volumes[0])
     shape = (len(volumes), depth, *frames[0].shape_yx)
     grid = make_grid(

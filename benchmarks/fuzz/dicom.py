@@ -17,7 +17,7 @@ from benchmarks.fuzz.target import Target
 UID = "1.2.826.0.1.3680043.8.498.1"
 
 
-def _slice(number: int, frames: int = 0) -> bytes:
+def slice_file(number: int, frames: int = 0) -> bytes:
     """A CT slice of 4×5 pixels, or a file of several frames."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
@@ -41,7 +41,8 @@ def _slice(number: int, frames: int = 0) -> bytes:
     return stream.getvalue()
 
 
-def _zip(members: dict[str, bytes]) -> bytes:
+def zipped(members: dict[str, bytes]) -> bytes:
+    """An archive of files by their names."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for name, content in members.items():
@@ -50,15 +51,15 @@ def _zip(members: dict[str, bytes]) -> bytes:
 
 
 def _studies(folder: Path) -> dict[str, bytes]:
-    slices = {f"IM{number}": _slice(number) for number in range(3)}
+    slices = {f"IM{number}": slice_file(number) for number in range(3)}
     return {
-        "series": _zip(slices),
-        "frames": _zip({"one.dcm": _slice(0, 3)}),
-        "deep": _zip({f"a/b/{name}": data for name, data in slices.items()}),
+        "series": zipped(slices),
+        "frames": zipped({"one.dcm": slice_file(0, 3)}),
+        "deep": zipped({f"a/b/{name}": data for name, data in slices.items()}),
     }
 
 
-def _elements(data: bytes) -> list[tuple[int, int, bytes]]:
+def elements_of(data: bytes) -> list[tuple[int, int, bytes]]:
     """Offset, length and VR of the values of explicit little-endian elements, as far as they can be followed."""
     found, at = [], 132
     while at + 8 <= len(data):
@@ -91,7 +92,7 @@ TEXTS = (
 
 def _of_file(data: bytes, random: Random) -> bytes:
     """A value becomes another of its kind, longer or shorter with the length that belongs to it; or lengths, kinds and tags lie."""
-    elements = _elements(data)
+    elements = elements_of(data)
     if not elements or random.random() < 0.15:
         return of_bytes(data, random)
     start, length, kind = random.choice(elements)

@@ -4,6 +4,7 @@
 """
 
 import faulthandler
+import hashlib
 import itertools
 import logging
 import os
@@ -61,6 +62,7 @@ def main(name: str, seconds: int, out: Path) -> None:
                 os._exit(0)
             fault = judge(lambda: target.run(data, folder), watch, folder, target.may_name, target.most_seconds)
             if fault is not None:
+                (out / f"crash-{hashlib.sha256(data).hexdigest()[:16]}").write_bytes(data)  # libFuzzer does not always come to it
                 raise AssertionError(fault)
 
         def mutated(data: bytes, most: int, seed: int) -> bytes:

@@ -25,6 +25,7 @@ from autounet.plan import Plan
 from autounet.preprocessing.store import Store
 from autounet.text_files import MOST_BYTES, read_text
 from benchmarks.fuzz.commands import make_run
+from benchmarks.fuzz.dicom import elements_of, slice_file, zipped
 from benchmarks.fuzz.documents import small_plan
 from benchmarks.fuzz.models import DANGEROUS
 from benchmarks.fuzz.watch import Watch, judge
@@ -167,6 +168,18 @@ def test_headers_that_claim_more_than_their_file_can_hold(tmp_path: Path) -> Non
 
 
 # Nothing is read or written elsewhere ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [b"DS", b"IS", b"US", b"FD", b"LO", b"AT"])
+def test_dicom_elements_of_another_kind(kind: bytes, judged: Callable[[str, bytes], str | None]) -> None:
+    """Whatever an element holds by the standard, a file may say that it is a number, a text or a tag."""
+    whole = slice_file(0)
+    for start, length, usual in elements_of(whole):
+        if whole[start - 8 : start - 6] == b"\x02\x00" or usual in (b"OB", b"OW"):  # what describes the file, and the pixels
+            continue
+        for value in (b"5 ", b"7\\8 ", b"\0\0\0\0\0\0\xf0\x7f"):
+            changed = whole[: start - 4] + kind + len(value).to_bytes(2, "little") + value + whole[start + length :]
+            assert judged("dicom", zipped({"changed": changed, "sound": slice_file(1)})) is None, (whole[start - 8 : start - 4], value)
 
 
 def test_headers_do_not_lead_to_files_elsewhere(tmp_path: Path) -> None:
