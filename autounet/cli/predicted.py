@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autounet.artefact import digest_of, readable_json, write_text_atomic
+from autounet.artefact import digest_of, file_digest, readable_json, write_text_atomic
 from autounet.cli.locks import one_at_a_time
 from autounet.errors import ArtefactError
 from autounet.image_names import image_state
@@ -27,6 +27,15 @@ class Source:
     """Digest of all that decides what is predicted."""
     images: str | None
     """As ``state_of`` gave; None where it is not known, as in records that older versions wrote."""
+    content: str | None = None
+    """Hash of the label map's file as it was written; None where that is not known."""
+
+    def was_changed(self, label_map: Path) -> bool:
+        """Whether somebody has changed the label map since, by hand perhaps."""
+        try:
+            return self.content is not None and file_digest(label_map) != self.content
+        except OSError:
+            return False
 
 
 def state_of(images: Sequence[Path]) -> str | None:
@@ -48,8 +57,8 @@ def read_record(path: Path) -> dict[str, Source]:
     """
     try:
         content = json.loads(read_text(path))
-        found, images = content["predicted_by"], content.get("images", {})
-        return {str(name): Source(str(model), images.get(name)) for name, model in found.items()}
+        found, images, written = content["predicted_by"], content.get("images", {}), content.get("contents", {})
+        return {str(name): Source(str(model), images.get(name), written.get(name)) for name, model in found.items()}
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
     except OSError as error:
@@ -62,6 +71,7 @@ def note_predicted(path: Path, sources: Mapping[str, Source]) -> None:
         with one_at_a_time(path.with_name(f"{CLAIMS}note"), lambda holder: None):
             known = dict(sorted((read_record(path) | dict(sources)).items()))
             content = {
+                "contents": {name: source.content for name, source in known.items() if source.content is not None},
                 "images": {name: source.images for name, source in known.items() if source.images is not None},
                 "predicted_by": {name: source.model for name, source in known.items()},
             }

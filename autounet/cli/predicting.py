@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autounet.artefact import remove_leftovers
+from autounet.artefact import file_digest, remove_leftovers
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.inputs import find_inputs, is_table, table_inputs, warn_of_passed_over
@@ -155,25 +155,46 @@ def predict_shared(
     check_writable(folder, "-o")
     with shared_folder(session, folder, todo) as mine:
         known = read_record(record)  # another command may have been at work meanwhile
-        left = [job for job in mine if request.overwrite or not _is_there(job.output) or _difference(job, known, sources)]
+        left = [job for job in mine if request.overwrite or not _is_there(job.output) or _is_stale(job, known, sources)]
         loaded = chosen.load()
         # Noted before, so that what is done when this command is killed is known to be of this model.
         note_predicted(record, {job.output.name: sources[job.output.name] for job in left if not _is_there(job.output)})
         result = predict_cases(loaded, left, session.runtime, request.mirror, request.memory_gb, meaning)
         failures = {problem.case for problem in result.problems}
-        note_predicted(record, {job.output.name: sources[job.output.name] for job in left if job.case not in failures})
+        note_predicted(record, {job.output.name: _written(sources[job.output.name], job.output) for job in left if job.case not in failures})
     return result, left
 
 
 def missing(
     session: Session, jobs: Sequence[PredictionJob], known: Mapping[str, Source], sources: Mapping[str, Source], request: Request
 ) -> list[PredictionJob]:
-    """What is to be predicted: what is not there, what is of another model or of other images, or with ``--overwrite`` all."""
+    """What is to be predicted: what is not there, what is of another model or of other images, or with ``--overwrite`` all.
+
+    What somebody has worked on since it was predicted is not lost without being asked for.
+    """
+    if request.overwrite:
+        return list(jobs)
     other = {job.case: why for job in jobs if (why := _difference(job, known, sources)) and _is_there(job.output)}
-    if not request.overwrite:
-        for why in dict.fromkeys(other.values()):
-            session.screen.warn(f"{why}, and predicted anew: {some([case for case, each in other.items() if each == why])}")
-    return [job for job in jobs if request.overwrite or job.case in other or not _is_there(job.output)]
+    stale = {job.case for job in jobs if job.case in other and _is_stale(job, known, sources)}
+    for why in dict.fromkeys(other.values()):
+        cases = [case for case, each in other.items() if each == why]
+        if anew := [case for case in cases if case in stale]:
+            session.screen.warn(f"{why}, and predicted anew: {some(anew)}")
+        if kept := [case for case in cases if case not in stale]:
+            session.screen.warn(f"{why}, but changed since, so kept as they are (--overwrite predicts them anew): {some(kept)}")
+    return [job for job in jobs if job.case in stale or not _is_there(job.output)]
+
+
+def _is_stale(job: PredictionJob, known: Mapping[str, Source], sources: Mapping[str, Source]) -> bool:
+    """Whether a label map is not what would be predicted now, and as it was written."""
+    return bool(_difference(job, known, sources)) and not known[job.output.name].was_changed(job.output)
+
+
+def _written(source: Source, label_map: Path) -> Source:
+    try:
+        return replace(source, content=file_digest(label_map))
+    except OSError:
+        return source
 
 
 def _difference(job: PredictionJob, known: Mapping[str, Source], sources: Mapping[str, Source]) -> str:

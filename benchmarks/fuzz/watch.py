@@ -55,13 +55,13 @@ class Watch:
     def armed(self, folder: Path, may_name: Sequence[str] = ()) -> Iterator[None]:
         """While an input is tried; in this folder, and in one for temporary files beside it, everything may be read and written.
 
-        ``may_name`` are files elsewhere that may be read.
+        ``may_name`` are files and folders elsewhere that may be read, from ``folder`` on.
         """
         self.found.clear()
         before, tempfile.tempdir = tempfile.tempdir, str(folder.parent / "temporary")
         os.makedirs(tempfile.tempdir, exist_ok=True)
         self.ground = (os.path.abspath(folder), tempfile.tempdir)
-        self._named = tuple(may_name)
+        self._named = tuple(os.path.normpath(os.path.join(folder, name)) for name in may_name)
         self._armed = True
         try:
             yield

@@ -185,6 +185,22 @@ def test_an_image_replaced_in_place_is_predicted_anew(predicting: SimpleNamespac
     assert "0 predicted; 1 skipped" in predicting.predict("scans", "out").text
 
 
+def test_what_somebody_has_corrected_is_not_replaced_without_being_asked(predicting: SimpleNamespace) -> None:
+    """Hours of work by hand may be in a label map, though its image or the model has changed since."""
+    predicting.predict("scans", "out")
+    path = predicting.folder / "out" / "p.nii.gz"
+    whole = nib.load(path)
+    nib.save(nib.Nifti1Image(np.ones(whole.shape, np.uint8), whole.affine), path)
+    corrected = path.read_bytes()
+    shutil.copy(predicting.other, predicting.folder / "scans" / "p_0000.nii.gz")
+    ended = predicting.predict("scans", "out")
+    assert ended.code == 0
+    assert "but changed since, so kept as they are (--overwrite predicts them anew): p" in ended.text
+    assert path.read_bytes() == corrected
+    assert "1 predicted" in predicting.predict("scans", "out", "--overwrite").text
+    assert path.read_bytes() != corrected
+
+
 def test_records_without_images_are_taken_as_they_are(predicting: SimpleNamespace, kit: SimpleNamespace) -> None:
     """As versions before wrote them: whose images those were is not known."""
     predicting.predict("scans", "out")
