@@ -101,6 +101,7 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     if todo:
         result, todo = predict_shared(session, chosen, todo, (record, sources), meaning, request)
         problems += result.problems
+    _complete(record, [job.output for job in jobs], sources)
     if request.colours and outputs:
         folder = next(iter(outputs.values())).parent
         write_tables(folder, meaning)
@@ -161,7 +162,8 @@ def predict_shared(
         note_predicted(record, {job.output.name: sources[job.output.name] for job in left if not _is_there(job.output)})
         result = predict_cases(loaded, left, session.runtime, request.mirror, request.memory_gb, meaning)
         failures = {problem.case for problem in result.problems}
-        note_predicted(record, {job.output.name: _written(sources[job.output.name], job.output) for job in left if job.case not in failures})
+        done = [job.output for job in left if job.case not in failures]
+        note_predicted(record, {output.name: _written(sources[output.name], output) for output in done})
     return result, left
 
 
@@ -188,6 +190,13 @@ def missing(
 def _is_stale(job: PredictionJob, known: Mapping[str, Source], sources: Mapping[str, Source]) -> bool:
     """Whether a label map is not what would be predicted now, and as it was written."""
     return bool(_difference(job, known, sources)) and not known[job.output.name].was_changed(job.output)
+
+
+def _complete(record: Path, outputs: Sequence[Path], sources: Mapping[str, Source]) -> None:
+    """Notes the content of label maps that a command which was killed has left. Raises ArtefactError."""
+    known = read_record(record)
+    left = [output for output in outputs if known.get(output.name) == sources[output.name] and output.exists()]
+    note_predicted(record, {output.name: _written(sources[output.name], output) for output in left})
 
 
 def _written(source: Source, label_map: Path) -> Source:
