@@ -1,6 +1,7 @@
 """Structures that are drawn apart from an image: the DICOM files that hold them, segmentations (SEG) and contours (RTSTRUCT)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,15 @@ def is_drawn(path: Path) -> bool:
 
 
 def frame_of_segments(path: Path) -> str | None:
-    """The frame of reference of a DICOM SEG (the file, or a folder with it); None for other formats of label maps, which know none."""
+    """The frame of reference of a DICOM SEG (the file, or a folder with it); None for other formats of label maps, which know none.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
     if image_format(path) not in (DICOM, *DRAWN_ENDINGS):
         return None
-    return _frame(need("pydicom").dcmread(find_drawn(path), stop_before_pixels=True), "FrameOfReferenceUID")
+    with understood(path):
+        return _frame(need("pydicom").dcmread(find_drawn(path), stop_before_pixels=True), "FrameOfReferenceUID")
 
 
 def open_drawn(path: Path) -> Drawn:
@@ -89,7 +95,7 @@ def open_drawn(path: Path) -> Drawn:
     """
     check_file(path)
     pydicom = need("pydicom")
-    try:
+    with understood(path):
         dataset = pydicom.dcmread(path)
         kind = str(dataset.get("SOPClassUID", ""))
         if kind not in SEGMENTATIONS | CONTOURS:
@@ -100,9 +106,20 @@ def open_drawn(path: Path) -> Drawn:
                 remedy="give the file of the segmentation",
             )
         return _drawn(path, dataset, kind in CONTOURS)
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Within, what cannot be made sense of is a damaged file: pydicom, and whoever reckons with its values, raises many kinds of errors.
+
+    Raises:
+        ImageError: In place of all of them.
+    """
+    try:
+        yield
     except (ImageError, MemoryError):
         raise
-    except Exception as error:  # pydicom raises many kinds
+    except Exception as error:
         raise damaged(path, error) from error
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images import rois, segments
-from autounet.images.drawn import Drawn, Voxels, find_drawn, open_drawn, some
+from autounet.images.drawn import Drawn, Voxels, find_drawn, open_drawn, some, understood
 from autounet.images.stored import Stored, check_size
 from autounet.labels import IntArray, LabelSpec
 
@@ -50,7 +50,8 @@ def _grid_of(drawn: Drawn) -> Grid:
             found="an RTSTRUCT",
             remedy="give it together with the image that it was drawn on, as `autounet dataset create` does",
         )
-    return segments.own_grid(drawn)
+    with understood(drawn.path):
+        return segments.own_grid(drawn)
 
 
 def labels_on(
@@ -172,7 +173,8 @@ def paint(grid: Grid, drawn: Drawn, ranks: Mapping[int, int], names: Mapping[int
 
 
 def _voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Voxels]]:
-    return (rois.voxels if drawn.is_contours else segments.voxels)(grid, drawn, wanted)
+    with understood(drawn.path):
+        yield from (rois.voxels if drawn.is_contours else segments.voxels)(grid, drawn, wanted)
 
 
 def _plain(name: str) -> str:

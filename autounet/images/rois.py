@@ -1,4 +1,7 @@
-"""Reading RTSTRUCT: closed contours filled at the centres of the voxels of the image that they were drawn on."""
+"""Reading RTSTRUCT: closed contours filled at the centres of the voxels of the image that they were drawn on.
+
+What is called from elsewhere is called within ``drawn.understood``: a file may hold anything.
+"""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -79,10 +82,7 @@ def _closed(drawn: Drawn, number: int, contours: Sequence[Any], inverse: npt.NDA
         if kind not in CLOSED:
             others[kind] = others.get(kind, 0) + 1
             continue
-        try:
-            world = _coordinates(contour)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise damaged(drawn.path, error) from error
+        world = _coordinates(contour)
         if not np.isfinite(world).all():
             raise damaged(drawn.path, "a contour whose coordinates are not numbers")
         some = True

@@ -1,4 +1,7 @@
-"""Reading DICOM SEG: frames of segments, placed by their own coordinates."""
+"""Reading DICOM SEG: frames of segments, placed by their own coordinates.
+
+What is called from elsewhere is called within ``drawn.understood``: a file may hold anything.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,12 +35,9 @@ class Frame:
 
 
 def frames_of(drawn: Drawn) -> list[Frame]:
-    """The frames in the order of the pixel data. Raises ImageError."""
-    try:
-        shared = (drawn.dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-        return [_frame(item, shared) for item in drawn.dataset.PerFrameFunctionalGroupsSequence]
-    except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise damaged(drawn.path, error) from error
+    """The frames in the order of the pixel data."""
+    shared = (drawn.dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    return [_frame(item, shared) for item in drawn.dataset.PerFrameFunctionalGroupsSequence]
 
 
 def _frame(item: Any, shared: Any) -> Frame:
@@ -68,26 +68,21 @@ def voxels(grid: Grid, drawn: Drawn, wanted: set[int]) -> Iterator[tuple[int, Vo
     _check_thickness(grid, drawn, frames)
     kind = str(drawn.dataset.get("SegmentationType", "BINARY"))
     half = float(drawn.dataset.get("MaximumFractionalValue", 1)) / 2 if kind == "FRACTIONAL" else 0.5
-    turn = 0
-    try:
-        for turn, pixels in enumerate(_pixels(drawn, len(frames))):
-            frame = frames[turn]
-            if frame.segment is None and kind != "LABELMAP":
-                raise ImageError(f"{drawn.path}: a frame belongs to no segment", found=f"frame {turn + 1}", remedy="export it anew")
-            shown = {frame.segment: pixels >= half} if frame.segment is not None else {n: pixels == n for n in np.unique(pixels)}
-            for number, mask in shown.items():
-                if number in wanted and mask.any():
-                    yield int(number), _placed(grid, drawn, frame, mask)
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:  # pydicom's decoders raise many kinds
-        raise damaged(drawn.path, error) from error
+    turn = -1
+    for turn, pixels in enumerate(_pixels(drawn, len(frames))):
+        frame = frames[turn]
+        if frame.segment is None and kind != "LABELMAP":
+            raise ImageError(f"{drawn.path}: a frame belongs to no segment", found=f"frame {turn + 1}", remedy="export it anew")
+        shown = {frame.segment: pixels >= half} if frame.segment is not None else {n: pixels == n for n in np.unique(pixels)}
+        for number, mask in shown.items():
+            if number in wanted and mask.any():
+                yield int(number), _placed(grid, drawn, frame, mask)
     if turn + 1 != len(frames):
         raise damaged(drawn.path, f"{turn + 1} frames of pixels", f"{len(frames)}")
 
 
 def _pixels(drawn: Drawn, frames: int) -> Iterator[npt.NDArray[Any]]:
-    """Frame after frame (rows, columns). Raises ImageError, and whatever pydicom's decoders raise."""
+    """Frame after frame (rows, columns). Raises ImageError."""
     dataset, syntax = drawn.dataset, drawn.dataset.file_meta.TransferSyntaxUID
     size = int(dataset.Rows) * int(dataset.Columns)
     if int(dataset.BitsAllocated) != 1 or syntax.is_compressed or not syntax.is_little_endian or size % 8 == 0:

@@ -1,6 +1,8 @@
 """All targets."""
 
-from benchmarks.fuzz import commands, dicom, documents, images, models
+from benchmarks.fuzz import commands, dicom, documents, images, models, structures
 from benchmarks.fuzz.target import Target
 
-TARGETS: dict[str, Target] = {target.name: target for module in (images, dicom, documents, models, commands) for target in module.TARGETS}
+TARGETS: dict[str, Target] = {
+    target.name: target for module in (images, dicom, structures, documents, models, commands) for target in module.TARGETS
+}
