@@ -117,7 +117,9 @@ def _level(path: Path, as_labels: bool) -> _Level:
         scale, shift = np.ones(len(axes)), np.zeros(len(axes))
         for steps in (dataset.get("coordinateTransformations", ()), multiscale.get("coordinateTransformations", ())):
             scale, shift = _transformed(path, steps, scale, shift)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # JSON may hold anything
         raise _no_image(path, f"metadata without {error}" if isinstance(error, KeyError) else error) from None
     if "t" in axes and shape[axes.index("t")] > 1:
         raise ImageError(
