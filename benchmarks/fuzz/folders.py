@@ -11,6 +11,7 @@ import numpy as np
 from autounet.dataset_table import read_table
 from autounet.errors import AutounetError
 from autounet.images import read_image, read_labels, read_size
+from benchmarks.fuzz.dicom import zipped
 from benchmarks.fuzz.mutate import TEXTS, Mutate, either, of_bytes, of_json, of_zip
 from benchmarks.fuzz.target import Target, check_canary
 
@@ -32,18 +33,10 @@ def _zarrs(folder: Path) -> dict[str, bytes]:
             group.attrs["ome"] = {"version": "0.5", "multiscales": [described]}
         else:
             group.attrs["multiscales"] = [{"version": "0.4", **described}]
-        found[f"version{kind}"] = _packed(
+        found[f"version{kind}"] = zipped(
             {file.relative_to(place).as_posix(): file.read_bytes() for file in place.rglob("*") if file.is_file()}
         )
     return found
-
-
-def _packed(members: dict[str, bytes]) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return stream.getvalue()
 
 
 def _of_member(name: str) -> Mutate:
