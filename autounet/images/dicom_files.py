@@ -78,17 +78,18 @@ def opened(path: Path) -> Iterator[tuple[Callable[[], list[Place]], Place | None
         with _archive(*found) as places:
             yield places
     elif path.is_dir():
-        yield lambda: [_on_disk(file) for file in files_below(path) if file.is_file()], None
+        yield lambda: [on_disk(file) for file in files_below(path) if file.is_file()], None
     else:
         check_file(path)
-        yield lambda: [_on_disk(file) for file in _beside(path)], _on_disk(path)
+        yield lambda: [on_disk(file) for file in _beside(path)], on_disk(path)
 
 
 def _beside(path: Path) -> list[Path]:
     return sorted(file for file in path.parent.iterdir() if file.is_file() and (file == path or not file.name.startswith(".")))
 
 
-def _on_disk(path: Path) -> Place:
+def on_disk(path: Path) -> Place:
+    """A file that is in no zip. Raises OSError."""
     return Place(path, path.stat().st_size, lambda: path.open("rb"), packed=False)
 
 

@@ -137,6 +137,8 @@ def _frame(place: Place, header: Any, number: int, groups: list[Any]) -> Frame:
     if echo.get("EffectiveEchoTime") is not None:
         marks["EchoTime"] = echo.get("EffectiveEchoTime")
     rows, columns = int(header.Rows), int(header.Columns)
+    if min(rows, columns) < 1:
+        raise ValueError(f"{rows} rows and {columns} columns")
     samples = 3 if header.get("PhotometricInterpretation") == "PALETTE COLOR" else int(header.get("SamplesPerPixel") or 1)
     return Frame(
         place=place,

@@ -7,7 +7,9 @@ identifiers are digests, and the times are the source's.
 import copy
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.image_names import DICOM, image_format
+from autounet.images.dicom_frames import frame_count
 
 MAKER = "autounet"
 
@@ -93,7 +96,7 @@ def source_of(path: Path, like: Path | None, grid: Grid) -> list[Any]:
 
     headers = [copy.copy(header) for header in source_headers(like)]
     sizes = {(int(header.Rows), int(header.Columns)) for header in headers}
-    frames = int(headers[0].get("NumberOfFrames") or 1) if len(headers) == 1 else len(headers)
+    frames = frame_count(headers[0]) if len(headers) == 1 else len(headers)
     if sizes != {grid.shape_zyx[1:]} or frames < grid.shape_zyx[0]:
         shown = ", ".join(f"{rows}×{columns}" for rows, columns in sorted(sizes))
         raise ImageError(f"{like}: is not the series of the label map", found=f"{frames} slices of {shown}", expected=grid.shape_zyx)
@@ -102,8 +105,31 @@ def source_of(path: Path, like: Path | None, grid: Grid) -> list[Any]:
             if name not in header:
                 setattr(header, name, "")
         if not header.get("StudyInstanceUID"):
+            header.pop("StudyInstanceUID", None)  # with the kind of value that it may have had
             header.StudyInstanceUID = uid("study", str(header.SeriesInstanceUID))
     return headers
+
+
+def written(like: Path | None, what: str, make: Callable[[], Any]) -> bytes:
+    """A DICOM file of structures as bytes; what it takes over from its series' headers may be anything.
+
+    Raises:
+        ImageError: It cannot be taken over.
+    """
+    stream = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sources that are not quite as the standard has them
+            make().save_as(stream, enforce_file_format=True)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # pydicom and highdicom raise many kinds
+        raise ImageError(
+            f"{like}: no {what} can be written for this series",
+            found=str(error).split("\n")[0][:200],
+            remedy="choose another format, such as --format nii.gz",
+        ) from error
+    return stream.getvalue()
 
 
 def slice_frames(headers: Sequence[Any], grid: Grid) -> Slices:

@@ -1,6 +1,5 @@
 """Writing DICOM Segmentation objects, with highdicom: one binary segment per structure, on the slices of the source series."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.artefact import atomic_path
-from autounet.errors import ImageError
 from autounet.geometry import Grid
 from autounet.images import dicom_out
 from autounet.images.codes import coded, short
@@ -29,18 +27,9 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None, meani
     """
     headers = dicom_out.source_of(path, like, grid)
     hd = dicom_out.need("highdicom")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sources that are not quite as the standard has them
-            dataset = _segmentation(hd, headers, labels_zyx, grid, meaning)
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-        raise ImageError(
-            f"{like}: no segmentation can be written for this series",
-            found=str(error)[:200],
-            remedy="choose another format, such as --format nii.gz",
-        ) from error
+    content = dicom_out.written(like, "segmentation", lambda: _segmentation(hd, headers, labels_zyx, grid, meaning))
     with atomic_path(path) as temporary:
-        dataset.save_as(temporary, enforce_file_format=True)
+        temporary.write_bytes(content)
 
 
 def _segmentation(hd: Any, headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning: Meaning) -> Any:

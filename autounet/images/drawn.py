@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from autounet.errors import ImageError
-from autounet.image_names import DICOM, DRAWN_ENDINGS, image_format
-from autounet.images.dicom_out import need, noted_layers, noted_values
+from autounet.image_names import DICOM, DRAWN_ENDINGS, image_format, is_dicom
+from autounet.images.dicom_files import load_pydicom, on_disk, read_header, read_whole
+from autounet.images.dicom_out import noted_layers, noted_values
 from autounet.images.stored import check_file, damaged
 
 SEGMENTATIONS = {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"}
@@ -67,12 +68,11 @@ def find_drawn(path: Path) -> Path:
 
 def is_drawn(path: Path) -> bool:
     """Whether a file is a DICOM SEG or RTSTRUCT, by its header."""
-    pydicom = need("pydicom")
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except Exception:  # pydicom raises many kinds for what is no DICOM
+        kind = read_header(on_disk(path), ["SOPClassUID"]).get("SOPClassUID", "") if is_dicom(path) else ""
+    except (ImageError, OSError):
         return False
-    return str(header.get("SOPClassUID", "")) in SEGMENTATIONS | CONTOURS
+    return str(kind) in SEGMENTATIONS | CONTOURS
 
 
 def frame_of_segments(path: Path) -> str | None:
@@ -84,7 +84,7 @@ def frame_of_segments(path: Path) -> str | None:
     if image_format(path) not in (DICOM, *DRAWN_ENDINGS):
         return None
     with understood(path):
-        return _frame(need("pydicom").dcmread(find_drawn(path), stop_before_pixels=True), "FrameOfReferenceUID")
+        return _frame(read_header(on_disk(find_drawn(path)), ["FrameOfReferenceUID"]), "FrameOfReferenceUID")
 
 
 def open_drawn(path: Path) -> Drawn:
@@ -94,9 +94,11 @@ def open_drawn(path: Path) -> Drawn:
         ImageError: It is missing, damaged, or something else.
     """
     check_file(path)
-    pydicom = need("pydicom")
+    if not is_dicom(path):
+        raise damaged(path, "no DICOM", "DICOM SEG or RTSTRUCT")
+    pydicom = load_pydicom()
     with understood(path):
-        dataset = pydicom.dcmread(path)
+        dataset = read_whole(on_disk(path), 0)
         kind = str(dataset.get("SOPClassUID", ""))
         if kind not in SEGMENTATIONS | CONTOURS:
             raise ImageError(

@@ -39,16 +39,9 @@ def write(path: Path, labels_zyx: IntArray, grid: Grid, like: Path | None, meani
             found="a series without a frame of reference",
             remedy="choose another format, such as --format nii.gz",
         )
-    try:
-        dataset = _structure_set(headers, labels_zyx, grid, meaning)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ImageError(
-            f"{like}: no RTSTRUCT can be written for this series",
-            found=str(error)[:200],
-            remedy="choose another format, such as --format nii.gz",
-        ) from error
+    content = dicom_out.written(like, "RTSTRUCT", lambda: _structure_set(headers, labels_zyx, grid, meaning))
     with atomic_path(path) as temporary:
-        dataset.save_as(temporary, enforce_file_format=True)
+        temporary.write_bytes(content)
 
 
 def _structure_set(headers: list[Any], labels_zyx: IntArray, grid: Grid, meaning: Meaning) -> Any:

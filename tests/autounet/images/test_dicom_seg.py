@@ -500,3 +500,23 @@ def test_meaning_of_regions_that_do_not_repaint() -> None:
     odd = REGIONS.model_copy(update={"paint_order": (3, 2, 1)})
     found: Meaning = meaning_of(odd)
     assert [(entry.name, entry.values) for entry in found.structures] == [(f"label {value}", (value,)) for value in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("ending", [".seg.dcm", ".rtstruct.dcm"])
+@pytest.mark.parametrize("name", ["AccessionNumber", "StudyDate", "StudyInstanceUID", "PatientID"])
+def test_a_source_whose_elements_are_of_other_kinds(tmp_path: Path, ending: str, name: str) -> None:
+    """Written where it can be carried over, else refused in words."""
+    folder = write_series(tmp_path / "series")
+    for path in folder.iterdir():
+        header = pydicom.dcmread(path)
+        tag = pydicom.tag.Tag(pydicom.datadict.tag_for_keyword(name))
+        header[tag] = pydicom.dataelem.RawDataElement(tag, "US", 2, b"\7\0", 0, False, True)
+        header.save_as(path)
+    target = tmp_path / f"case{ending}"
+    try:
+        segment(target, folder, some_labels((5, 8, 7), 1, 5))
+    except ImageError as error:
+        assert "can be written for this series" in str(error)  # noqa: PT017
+        assert not target.exists()
+    else:
+        assert target.exists()
