@@ -125,8 +125,9 @@ def values_on(grid: Grid, drawn: Drawn, frame: str | None = None) -> IntArray:
     if len(here := _of_frame(drawn, ranks, frame)) < len(ranks):
         raise _elsewhere(drawn, [number for number in order if number not in here], frame)
     painted = paint(grid, drawn, ranks, {rank: drawn.names[number] for number, rank in ranks.items()}, drawn.layered)
-    table = np.array([0, *(drawn.values[number] for number in order)])
-    return np.asarray(table.astype(np.min_scalar_type(int(table.max(initial=1))))[painted])
+    with understood(drawn.path):  # the values are the file's
+        table = np.array([0, *(drawn.values[number] for number in order)])
+        return np.asarray(table.astype(np.min_scalar_type(int(table.max(initial=1))))[painted])
 
 
 def drawn_on(grid: Grid, path: Path, labels: LabelSpec | None, frame: str | None = None) -> IntArray:

@@ -110,8 +110,10 @@ def make_grid(path: Path, shape_czyx: tuple[int, ...], spacing_mm_xyz: tuple[flo
     """The grid of an image that was read.
 
     Raises:
-        ImageError: A spacing is zero, negative or not finite, or the origin or direction is not finite.
+        ImageError: A size or spacing is zero or negative, or a spacing, the origin or the direction is not finite.
     """
+    if min(shape_czyx) < 1:
+        raise damaged(path, f"{'×'.join(str(size) for size in shape_czyx[-3:])} voxels")
     if not all(np.isfinite(value) and value > 0 for value in spacing_mm_xyz):
         shown = ", ".join(f"{value:.6g}" for value in spacing_mm_xyz)
         raise ImageError(
