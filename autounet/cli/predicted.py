@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autounet.artefact import digest_of, file_digest, readable_json, write_text_atomic
@@ -32,10 +32,14 @@ class Source:
 
     def was_changed(self, label_map: Path) -> bool:
         """Whether somebody has changed the label map since, by hand perhaps."""
-        try:
-            return self.content is not None and file_digest(label_map) != self.content
-        except OSError:
-            return False
+        return self.content is not None and _content_of(label_map) not in (None, self.content)
+
+
+def _content_of(label_map: Path) -> str | None:
+    try:
+        return file_digest(label_map)
+    except OSError:
+        return None
 
 
 def state_of(images: Sequence[Path]) -> str | None:
@@ -76,3 +80,14 @@ def note_predicted(path: Path, sources: Mapping[str, Source]) -> None:
                 "predicted_by": {name: source.model for name, source in known.items()},
             }
             write_text_atomic(path, readable_json(content) + "\n")
+
+
+def note_contents(path: Path, label_maps: Sequence[Path], sources: Mapping[str, Source]) -> None:
+    """Notes as what label maps of these sources were written, where that is not known yet: of those just made, and of a killed command's.
+
+    Raises:
+        ArtefactError: The record cannot be read or written.
+    """
+    known = read_record(path)
+    left = [file for file in label_maps if known.get(file.name) == replace(sources[file.name], content=None) and file.exists()]
+    note_predicted(path, {file.name: replace(sources[file.name], content=_content_of(file)) for file in left})

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autounet.artefact import file_digest, remove_leftovers
+from autounet.artefact import remove_leftovers
 from autounet.bundle import Bundle
 from autounet.cli.console import duration
 from autounet.cli.inputs import find_inputs, is_table, table_inputs, warn_of_passed_over
 from autounet.cli.locks import claimed, clear_stale
 from autounet.cli.models import Chosen, Wish, choose_parts
 from autounet.cli.outputs import check_per_class, format_ending, is_image_name, name_outputs, output_problems, warn_of_lost_geometry
-from autounet.cli.predicted import CLAIMS, RECORD, Source, note_predicted, read_record, state_of
+from autounet.cli.predicted import CLAIMS, RECORD, Source, note_contents, note_predicted, read_record, state_of
 from autounet.cli.session import Session, check_writable
 from autounet.cli.stages import some
 from autounet.dataset import channel_problems, name_problems
@@ -101,7 +101,7 @@ def run_predict(session: Session, model: RunLayout | Bundle, request: Request) -
     if todo:
         result, todo = predict_shared(session, chosen, todo, (record, sources), meaning, request)
         problems += result.problems
-    _complete(record, [job.output for job in jobs], sources)
+    note_contents(record, [job.output for job in jobs], sources)
     if request.colours and outputs:
         folder = next(iter(outputs.values())).parent
         write_tables(folder, meaning)
@@ -158,12 +158,14 @@ def predict_shared(
         known = read_record(record)  # another command may have been at work meanwhile
         left = [job for job in mine if request.overwrite or not _is_there(job.output) or _is_stale(job, known, sources)]
         loaded = chosen.load()
-        # Noted before, so that what is done when this command is killed is known to be of this model.
-        note_predicted(record, {job.output.name: sources[job.output.name] for job in left if not _is_there(job.output)})
+        # Noted before, so that what is done when this command is killed is known to be of this model, and what it has replaced till then
+        # is not taken for somebody's work: of that it is not known any more as what it was written.
+        begun = {name: replace(known[name], content=None) for name in (job.output.name for job in left) if name in known}
+        note_predicted(record, begun | {job.output.name: sources[job.output.name] for job in left if not _is_there(job.output)})
         result = predict_cases(loaded, left, session.runtime, request.mirror, request.memory_gb, meaning)
         failures = {problem.case for problem in result.problems}
-        done = [job.output for job in left if job.case not in failures]
-        note_predicted(record, {output.name: _written(sources[output.name], output) for output in done})
+        kept = {name: known[name] for name in (job.output.name for job in left if job.case in failures) if name in known}
+        note_predicted(record, kept | {job.output.name: sources[job.output.name] for job in left if job.case not in failures})
     return result, left
 
 
@@ -190,20 +192,6 @@ def missing(
 def _is_stale(job: PredictionJob, known: Mapping[str, Source], sources: Mapping[str, Source]) -> bool:
     """Whether a label map is not what would be predicted now, and as it was written."""
     return bool(_difference(job, known, sources)) and not known[job.output.name].was_changed(job.output)
-
-
-def _complete(record: Path, outputs: Sequence[Path], sources: Mapping[str, Source]) -> None:
-    """Notes the content of label maps that a command which was killed has left. Raises ArtefactError."""
-    known = read_record(record)
-    left = [output for output in outputs if known.get(output.name) == sources[output.name] and output.exists()]
-    note_predicted(record, {output.name: _written(sources[output.name], output) for output in left})
-
-
-def _written(source: Source, label_map: Path) -> Source:
-    try:
-        return replace(source, content=file_digest(label_map))
-    except OSError:
-        return source
 
 
 def _difference(job: PredictionJob, known: Mapping[str, Source], sources: Mapping[str, Source]) -> str:

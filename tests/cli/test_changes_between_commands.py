@@ -1,5 +1,6 @@
 """Data, plans and folds that change between two commands: what was made from the old ones is never passed off as new."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import autounet.cli.predicting as predicting_module
 from autounet.cli.locks import one_at_a_time
+from autounet.inference.run import predict_cases
 
 Autounet = Callable[..., Any]
 
@@ -199,6 +202,30 @@ def test_what_somebody_has_corrected_is_not_replaced_without_being_asked(predict
     assert path.read_bytes() == corrected
     assert "1 predicted" in predicting.predict("scans", "out", "--overwrite").text
     assert path.read_bytes() != corrected
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_what_a_stopped_command_has_replaced_is_not_taken_for_a_correction(
+    predicting: SimpleNamespace, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the new label map and the record of it."""
+
+    def stopped(*arguments: Any) -> Any:
+        predict_cases(*arguments)
+        raise KeyboardInterrupt
+
+    predicting.predict("scans", "out")
+    shutil.copy(predicting.other, predicting.folder / "scans" / "p_0000.nii.gz")
+    with monkeypatch.context() as patch:
+        patch.setattr(predicting_module, "predict_cases", stopped)
+        assert predicting.predict("scans", "out", *options).code == 130
+    again = predicting.predict("scans", "out")
+    assert "and predicted anew: p" in again.text
+    assert "kept" not in again.text
+    assert "1 skipped" in predicting.predict("scans", "out").text
+    predicting.predict("scans", "alone")
+    contents = [json.loads((predicting.folder / name / ".predicted_by.json").read_text())["contents"] for name in ("out", "alone")]
+    assert contents[0] == contents[1] != {}
 
 
 def test_records_without_images_are_taken_as_they_are(predicting: SimpleNamespace, kit: SimpleNamespace) -> None:
