@@ -14,7 +14,7 @@ from autounet.evaluation.scores import Scores, VolumeUnit
 from autounet.evaluation.surface import TOLERANCE_MM
 from autounet.geometry import Grid
 from autounet.image_names import DICOM, DRAWN_ENDINGS, PLACELESS_ENDINGS, image_files, image_format, split_ending
-from autounet.images import read_labels
+from autounet.images import read_labels, read_size
 from autounet.images.drawn import frame_of_segments
 from autounet.images.painting import drawn_on
 from autounet.labels import IntArray, LabelSpec, StructureClass
@@ -195,10 +195,12 @@ def _score(pair: Pair, labels: LabelSpec | None, annotated: Sequence[str] | None
 def _both(pair: Pair, labels: LabelSpec | None) -> tuple[tuple[IntArray, Grid], tuple[IntArray, Grid]]:
     """The true label map and the predicted one; a DICOM SEG or RTSTRUCT comes on the voxels of the other. Raises ImageError."""
     if image_format(pair.prediction) in DRAWN:
-        truth, grid = read_labels(pair.truth)
         frame = frame_of_segments(pair.truth)
         if image_format(pair.truth) in DRAWN:  # by the names of its structures as well
+            grid = read_size(pair.truth)[1]
             truth = drawn_on(grid, pair.truth, labels, frame)
+        else:
+            truth, grid = read_labels(pair.truth)
         return (truth, grid), (drawn_on(grid, pair.prediction, labels, frame), grid)
     prediction = read_labels(pair.prediction)
     if image_format(pair.truth) in DRAWN:

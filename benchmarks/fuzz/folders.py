@@ -3,6 +3,7 @@
 import io
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from random import Random
 
@@ -48,15 +49,12 @@ def _read_zarr(data: bytes, folder: Path) -> None:
     place = folder / "x.ome.zarr"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = [(PurePosixPath(entry.filename), archive.read(entry)) for entry in archive.infolist()[:40] if entry.file_size < 2**16]
+    with suppress(Exception), zipfile.ZipFile(io.BytesIO(data)) as archive:  # of what cannot be unpacked the reader gets what there is
+        members = [(PurePosixPath(entry.filename), archive.read(entry)) for entry in archive.infolist()[:40] if entry.file_size < 2**16]
         for name, content in members:
             if not name.is_absolute() and ".." not in name.parts:
                 (place / name).parent.mkdir(parents=True, exist_ok=True)
                 (place / name).write_bytes(content)
-    except Exception:  # what cannot be unpacked is no input: the reader gets what there is
-        pass
     for way in (read_size, read_image, read_labels):
         try:
             found = way(place)

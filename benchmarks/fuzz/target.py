@@ -1,14 +1,19 @@
 """What a fuzz target is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from autounet.errors import AutounetError
 from benchmarks.fuzz.mutate import Mutate, of_bytes
 
 CANARY = b"CaNaRy!?"
 """Content of a file that no input may lead to; as many bytes as a number has at most."""
+
+
+MOST_MESSAGE = 4000
+"""Characters of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +58,13 @@ def place_canary(folder: Path) -> None:
 def check_canary(content: bytes) -> None:
     """What was read must not be the canary's."""
     assert not any(mark in content for mark in (CANARY, CANARY[::-1])), "a file outside the input's folder was read"
+
+
+def try_all(ways: Sequence[Callable[[], object]]) -> None:
+    """Calls each; an AutounetError of one, which must be short, does not keep the others from their turn."""
+    for way in ways:
+        try:
+            way()
+        except AutounetError as error:
+            if len(str(error)) > MOST_MESSAGE:
+                raise AssertionError(f"a message of {len(str(error))} characters") from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autounet.errors import AutounetError
+from benchmarks.fuzz.target import MOST_MESSAGE
 
 MOST_SECONDS = 5.0
 """Of computing, for one input; twice as many are a finding. Waiting does not count, as machines are busy: the worker ends what waits."""
@@ -144,9 +145,6 @@ def judge(
     if fault is None and seconds > 2 * most_seconds:
         fault = f"took {seconds:.1f} s of computing"
     return fault
-
-
-MOST_MESSAGE = 4000
 
 
 def _fault_of_message(error: AutounetError) -> str | None:
